@@ -1,0 +1,14 @@
+//! Request and answer types of REST, Socket.IO, `/api/v1/stream` and the CLI.
+//!
+//! Field names are the contract's; ids are typed strings. No logic beyond conversions.
+
+pub mod auth;
+pub mod chat;
+pub mod event;
+pub mod meta;
+pub mod problem;
+pub mod resource;
+pub mod task;
+
+pub use event::FrameEvent;
+pub use problem::{FieldError, Problem};
