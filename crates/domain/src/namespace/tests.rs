@@ -1,0 +1,133 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn ghost(name: &str) -> Change {
+    put_doc(Kind::Ghost, name, json!({"spec": {"systemPrompt": name}}), &[])
+}
+
+fn bot(name: &str, ghost: &str) -> Change {
+    let target = Target { key: Key::new(Kind::Ghost, ghost), path: "spec.ghostRef.name".into() };
+    put_doc(Kind::Bot, name, json!({"spec": {"ghostRef": {"name": ghost}}}), &[target])
+}
+
+fn put_doc(kind: Kind, name: &str, document: Value, references: &[Target]) -> Change {
+    Change::Put {
+        key: Key::new(kind, name),
+        document,
+        secrets: BTreeMap::new(),
+        unchanged: vec![],
+        references: references.to_vec(),
+        only_if: Precondition::Any,
+    }
+}
+
+fn delete(kind: Kind, name: &str) -> Change {
+    Change::Delete { key: Key::new(kind, name), only_if: Precondition::Any }
+}
+
+fn run(state: &mut NamespaceState, changes: Vec<Change>) -> Result<Vec<Operation>, Vec<Fault>> {
+    let apply = Apply { changes, ..Apply::default() };
+    let mut n = 0u128;
+    let decision = decide(state, &apply, Timestamp::from_millis(1), &mut || {
+        n += 1;
+        Uuid::from_u128(n)
+    })?;
+    if let Some(entry) = &decision.entry {
+        state.apply(entry);
+    }
+    Ok(decision.outcomes.into_iter().map(|o| o.operation).collect())
+}
+
+#[test]
+fn documents_may_come_in_any_order_and_one_fault_refuses_all() {
+    let mut state = NamespaceState::default();
+    let made = run(&mut state, vec![bot("b", "g"), ghost("g")]).unwrap();
+    assert_eq!(made, [Operation::Created, Operation::Created]);
+    let before = state.clone();
+    let faults = run(&mut state, vec![ghost("h"), bot("c", "nobody")]).unwrap_err();
+    assert!(matches!(&faults[..], [Fault::BrokenReference { target, .. }]
+        if target.path == "spec.ghostRef.name"));
+    assert_eq!(state, before);
+}
+
+#[test]
+fn a_used_resource_is_not_deleted_unless_its_users_go_too() {
+    let mut state = NamespaceState::default();
+    run(&mut state, vec![ghost("g"), bot("b", "g")]).unwrap();
+    let faults = run(&mut state, vec![delete(Kind::Ghost, "g")]).unwrap_err();
+    let users = vec![Key::new(Kind::Bot, "b")];
+    assert_eq!(faults, [Fault::InUse { key: Key::new(Kind::Ghost, "g"), users }]);
+    run(&mut state, vec![delete(Kind::Ghost, "g"), delete(Kind::Bot, "b")]).unwrap();
+    assert!(state.items.is_empty());
+}
+
+#[test]
+fn versions_are_entry_numbers_and_generations_count_specs() {
+    let mut state = NamespaceState::default();
+    run(&mut state, vec![ghost("g")]).unwrap();
+    assert_eq!(run(&mut state, vec![ghost("g")]).unwrap(), [Operation::Unchanged]);
+    assert_eq!(state.version, Seq(1));
+    let labelled = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"systemPrompt": "g"}});
+    run(&mut state, vec![put_doc(Kind::Ghost, "g", labelled, &[])]).unwrap();
+    let item = &state.items[&Key::new(Kind::Ghost, "g")];
+    assert_eq!((item.version, item.generation), (Seq(2), 1));
+    let stale = Change::Put {
+        key: Key::new(Kind::Ghost, "g"),
+        document: json!({}),
+        secrets: BTreeMap::new(),
+        unchanged: vec![],
+        references: vec![],
+        only_if: Precondition::Version(Seq(1)),
+    };
+    let faults = run(&mut state, vec![stale]).unwrap_err();
+    assert!(matches!(faults[..], [Fault::Conflict { current: Seq(2), .. }]));
+}
+
+#[test]
+fn a_dry_run_decides_and_writes_nothing() {
+    let state = NamespaceState::default();
+    let apply = Apply { changes: vec![ghost("g")], dry_run: true, ..Apply::default() };
+    let decision = decide(&state, &apply, Timestamp::default(), &mut || Uuid::nil()).unwrap();
+    assert_eq!(decision.entry, None);
+    assert_eq!(decision.outcomes[0].operation, Operation::Created);
+}
+
+fn arb_change() -> impl Strategy<Value = Change> {
+    let name = prop_oneof![Just("a"), Just("b"), Just("c")];
+    prop_oneof![
+        name.clone().prop_map(ghost),
+        (name.clone(), name.clone()).prop_map(|(b, g)| bot(b, g)),
+        name.clone().prop_map(|n| delete(Kind::Ghost, n)),
+        name.prop_map(|n| delete(Kind::Bot, n)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_reference_is_ever_broken_and_replay_equals_live(
+        applies in prop::collection::vec(prop::collection::vec(arb_change(), 1..5), 1..30),
+    ) {
+        let mut state = NamespaceState::default();
+        let mut replay = NamespaceState::default();
+        for changes in applies {
+            let apply = Apply { changes, ..Apply::default() };
+            let now = Timestamp::from_millis(5);
+            let Ok(decision) = decide(&state, &apply, now, &mut || Uuid::nil()) else { continue };
+            if let Some(entry) = decision.entry {
+                state.apply(&entry);
+                let text = serde_json::to_string(&entry).unwrap();
+                replay.apply(&serde_json::from_str(&text).unwrap());
+            }
+            for item in state.items.values() {
+                for target in &item.references {
+                    prop_assert!(state.items.contains_key(&target.key));
+                }
+            }
+        }
+        prop_assert_eq!(&state, &replay);
+        let text = serde_json::to_string(&state).unwrap();
+        prop_assert_eq!(serde_json::from_str::<NamespaceState>(&text).unwrap(), state);
+    }
+}

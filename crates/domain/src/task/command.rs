@@ -1,0 +1,311 @@
+//! What a Task can be asked, and what it answers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use troupe_types::{
+    Attempt, Block, BlockPatch, ErrorType, ExecutionId, MessageId, Ordinal, OutSeq, Place, Sender,
+    Status, StatusFrame, TaskId, Timestamp, TurnId, UsageFrame, UserId, Uuid, Wait,
+};
+
+use super::{
+    entry::{StepRecord, TaskEntry},
+    leader::LeaderDecision,
+    plan::TeamPlan,
+};
+
+/// What a decision may lean on besides the state.
+pub struct Context<'a> {
+    /// Wall time.
+    pub now: Timestamp,
+    /// Draws fresh ids.
+    pub ids: &'a mut dyn FnMut() -> Uuid,
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// What a Task can be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// A person's message; makes the Task if `create` is there and it does not exist.
+    Send(SendMessage),
+    /// A person passes the gate of a pipeline.
+    Confirm {
+        /// The person's key.
+        key: Uuid,
+        /// Replaces the automatic hand-off text.
+        message: Option<String>,
+        /// The person's request that began the pipeline (for the automatic hand-off).
+        original: String,
+        /// The answer of the stage that waits (for the automatic hand-off).
+        previous: String,
+    },
+    /// A person wants a failed, cancelled or lost message tried again.
+    Retry {
+        /// The row.
+        message: MessageId,
+        /// Another plan (the person chose another model), else the turn's own.
+        plan: Option<Arc<TeamPlan>>,
+    },
+    /// A person replaces an earlier message of theirs and all that follows it.
+    Edit {
+        /// The row to replace.
+        message: MessageId,
+        /// The new message.
+        send: SendMessage,
+    },
+    /// A person stops what runs (or leaves a gate). The one cancel path.
+    Cancel,
+    /// A person changes what waits behind the running turn.
+    Queue(QueueEdit),
+    /// Title or labels.
+    Update {
+        /// New title.
+        title: Option<String>,
+        /// New labels, all of them.
+        labels: Option<BTreeMap<String, String>>,
+    },
+    /// Delete the Task.
+    Delete,
+    /// The shell says why a queued attempt cannot start yet (`None`: nothing hinders it).
+    Waiting {
+        /// The execution.
+        execution: ExecutionId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Why.
+        wait: Option<Wait>,
+    },
+    /// A slot and a runtime are there: start the queued attempt.
+    Start {
+        /// The execution.
+        execution: ExecutionId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Where.
+        place: Place,
+    },
+    /// Something an attempt's runner says.
+    Run {
+        /// The execution.
+        execution: ExecutionId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Number of the last piece that this carries (0: not numbered).
+        out_seq: OutSeq,
+        /// What.
+        event: RunEvent,
+    },
+    /// The runner of a live attempt is gone. Goes on by itself as the next attempt, up to
+    /// `LOST_IN_A_ROW_MAX` times without a finished step.
+    Lost {
+        /// The execution.
+        execution: ExecutionId,
+        /// The attempt.
+        attempt: Attempt,
+        /// When the next attempt may start.
+        retry_at: Option<Timestamp>,
+        /// A planned move: never counts.
+        planned: bool,
+    },
+}
+
+/// A person's message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SendMessage {
+    /// The person's key (`client_message_id`).
+    pub key: Uuid,
+    /// Who.
+    pub sender: Sender,
+    /// What.
+    pub content: String,
+    /// The resolved Team.
+    pub plan: Arc<TeamPlan>,
+    /// What the Task is made with, if it does not exist.
+    pub create: Option<CreateTask>,
+}
+
+/// What a Task is made with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CreateTask {
+    /// Its id.
+    pub task: TaskId,
+    /// Who owns it.
+    pub owner: UserId,
+    /// The owner's name.
+    pub owner_name: String,
+    /// Title; empty: the first 50 characters of the message.
+    pub title: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A change of the queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "edit", rename_all = "snake_case")]
+pub enum QueueEdit {
+    /// Take one out.
+    Remove {
+        /// Which.
+        message: MessageId,
+    },
+    /// Replace the text of one.
+    Replace {
+        /// Which.
+        message: MessageId,
+        /// The new text.
+        content: String,
+    },
+    /// All of them in another order.
+    Reorder {
+        /// The same ids.
+        order: Vec<MessageId>,
+    },
+    /// Start the first one now (after a failure, a cancel or at a gate).
+    Resume,
+}
+
+/// A piece of text or thinking, already grouped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "piece", content = "text", rename_all = "snake_case")]
+pub enum Output {
+    /// Text of the answer.
+    Text(String),
+    /// What the model thought.
+    Thinking(String),
+}
+
+/// What an attempt's runner says. Block ids of tools are chosen by the runner as the
+/// provider's call id; the Task gives them their own ids in frames.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "run", rename_all = "snake_case")]
+pub enum RunEvent {
+    /// Grouped text; consecutive pieces of one sort share a block until a step ends.
+    Output {
+        /// In order; at most 16 KiB together.
+        pieces: Vec<Output>,
+    },
+    /// A block appears. Its `id` is given by the Task; `tool_use_id` names it for updates.
+    Block {
+        /// The block; `id` is ignored.
+        block: Block,
+        /// The runner's own name of it (the provider's call id).
+        name: String,
+    },
+    /// A block changes.
+    BlockChanged {
+        /// The runner's own name of it.
+        name: String,
+        /// What changes.
+        patch: BlockPatch,
+    },
+    /// A step is finished. `calls[].block_id` of a model step hold the runner's own names.
+    Step {
+        /// The record.
+        record: StepRecord,
+        /// Tokens of the model call.
+        usage: Option<UsageFrame>,
+    },
+    /// Something to show: a wait, a retry, a compaction.
+    Status(StatusFrame),
+    /// The attempt ended well.
+    Done {
+        /// The whole valid answer, kept text included.
+        answer: String,
+        /// Why the model stopped.
+        stop_reason: Option<String>,
+        /// The decision, checked by `TeamPlan::check`; `None` where one was wanted: fall-back.
+        decision: Option<LeaderDecision>,
+    },
+    /// The attempt ended badly.
+    Failed {
+        /// Sort of error.
+        error: ErrorType,
+        /// The provider's text, for people.
+        text: String,
+    },
+}
+
+/// What a person's command is answered with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ack", rename_all = "snake_case")]
+pub enum Ack {
+    /// A message was taken.
+    Sent(SendAck),
+    /// A gate was passed.
+    Confirmed {
+        /// Where the pipeline stands now.
+        current_stage: u32,
+        /// How many there are.
+        total_stages: u32,
+        /// Bot of the next stage; `None`: the pipeline is complete.
+        next_stage_name: Option<String>,
+    },
+    /// Done.
+    Ok,
+}
+
+/// Answer to a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendAck {
+    /// The Task.
+    pub task_id: TaskId,
+    /// The person's row.
+    #[serde(rename = "subtask_id")]
+    pub message: MessageId,
+    /// Its ordinal; absent while it is queued.
+    #[serde(rename = "message_id", skip_serializing_if = "Option::is_none")]
+    pub ordinal: Option<Ordinal>,
+    /// Its turn; absent while it is queued.
+    #[serde(rename = "turn_id", skip_serializing_if = "Option::is_none")]
+    pub turn: Option<TurnId>,
+    /// It waits behind the running turn.
+    #[serde(default)]
+    pub queued: bool,
+}
+
+/// What a command leads to. `entry: None`: nothing is written (a repeated key, a late event).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// To append and then fold.
+    pub entry: Option<TaskEntry>,
+    /// To answer once the entry is committed.
+    pub ack: Ack,
+}
+
+/// Why a command is refused; nothing was changed.
+#[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum Refusal {
+    /// There is no such Task (or it was deleted).
+    #[error("task not found")]
+    NotFound,
+    /// There is no such message.
+    #[error("message not found")]
+    MessageNotFound,
+    /// The same key was used with another body.
+    #[error("this key was already used with another body")]
+    KeyReused,
+    /// The command does not fit what the Task does now.
+    #[error("{message}")]
+    WrongState {
+        /// What it does now.
+        status: Status,
+        /// A sentence for people.
+        message: String,
+    },
+    /// The text is empty or too long, the queue is full..
+    #[error("{message}")]
+    Invalid {
+        /// The field.
+        field: String,
+        /// A sentence for people.
+        message: String,
+    },
+}

@@ -1,0 +1,156 @@
+//! What a turn uses of a Team, resolved once when the turn is planned.
+//!
+//! Replay and every attempt of the turn use this, whatever the Team becomes meanwhile.
+//! Secrets are references, never values.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::Digest as _;
+
+/// How the members of a Team work together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CollaborationModel {
+    /// One member answers.
+    Solo,
+    /// Members in order, each output feeds the next; gates wait for a person.
+    Pipeline,
+    /// The leader picks the member that answers.
+    Route,
+    /// The leader splits the work, members work in parallel, the leader merges.
+    Coordinate,
+    /// Members discuss in rounds, the leader concludes.
+    Collaborate,
+}
+
+impl CollaborationModel {
+    /// The word that resources use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Solo => "solo",
+            Self::Pipeline => "pipeline",
+            Self::Route => "route",
+            Self::Coordinate => "coordinate",
+            Self::Collaborate => "collaborate",
+        }
+    }
+}
+
+/// What the next stage of a pipeline is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContextPassing {
+    /// Nothing: only its own prompt and shared workspace files.
+    #[default]
+    None,
+    /// The person's request.
+    OriginalUser,
+    /// The answer of the stage before.
+    PreviousBot,
+    /// Both, in labelled blocks.
+    OriginalAndPrevious,
+}
+
+/// A Team as one turn uses it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TeamPlan {
+    /// SHA-256 of the canonical JSON of everything else, lower-case hex.
+    pub hash: String,
+    /// The Team's name.
+    pub name: String,
+    /// The Team's namespace as its user refers to it.
+    pub namespace: String,
+    /// The name for people.
+    pub display_name: String,
+    /// How the members work together.
+    pub model: CollaborationModel,
+    /// Bound on the rounds of a discussion, at least 1.
+    pub max_rounds: u32,
+    /// How many Tasks of one owner may run at once.
+    pub max_concurrent_tasks: u32,
+    /// At least one; a member is known by its index.
+    pub members: Vec<MemberPlan>,
+    /// Index of the leader.
+    pub leader: u32,
+}
+
+/// A member as one turn uses it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberPlan {
+    /// The Bot's name; may occur twice in a Team.
+    pub name: String,
+    /// The runtime: `Chat`, `ClaudeCode`, `Codex`..
+    pub shell_type: String,
+    /// Role and rules (the Ghost's prompt).
+    pub system_prompt: String,
+    /// The Team's extra instruction for this member.
+    pub prompt: String,
+    /// A gate follows this member's stage.
+    pub require_confirmation: bool,
+    /// What the stage after this one is told.
+    pub context_passing: ContextPassing,
+    /// Device selector (`os=linux,tool=claude`), if the runtime needs a device.
+    pub on: Option<String>,
+    /// The model, if the runtime takes one from us.
+    pub model: Option<ModelPlan>,
+    /// MCP servers by name, as in the Ghost; secret values replaced by references.
+    pub mcp_servers: BTreeMap<String, Value>,
+    /// Names of the Skills on offer.
+    pub skills: Vec<String>,
+}
+
+/// A model as one turn uses it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelPlan {
+    /// Name of the Model resource.
+    pub name: String,
+    /// `demo`, `claude`, `openai`..
+    pub provider: String,
+    /// The provider's id of the model.
+    pub model_id: String,
+    /// Where it is reached, if not at the provider's own address.
+    pub base_url: Option<String>,
+    /// Extra headers without secrets.
+    pub headers: BTreeMap<String, String>,
+    /// The sealed key (`sealed:v1:..`), opened only when the model is called.
+    pub sealed_key: Option<String>,
+    /// Tokens of prompt and answer together.
+    pub context_window: u64,
+    /// Tokens of one answer.
+    pub max_output_tokens: Option<u64>,
+    /// An administrator applied it: loopback addresses are open to it.
+    pub trusted: bool,
+}
+
+impl TeamPlan {
+    /// The member at this index.
+    #[must_use]
+    pub fn member(&self, index: u32) -> Option<&MemberPlan> {
+        self.members.get(usize::try_from(index).ok()?)
+    }
+
+    /// How many members there are.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        u32::try_from(self.members.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The Bot's name of a member; empty if there is none.
+    #[must_use]
+    pub fn name_of(&self, index: u32) -> &str {
+        self.member(index).map_or("", |m| &m.name)
+    }
+}
+
+impl TeamPlan {
+    /// SHA-256 over the JSON of everything but `hash`, lower-case hex. Equal plans, equal hash.
+    #[must_use]
+    pub fn content_hash(&self) -> String {
+        let bare = Self { hash: String::new(), ..self.clone() };
+        let json = serde_json::to_vec(&bare).unwrap_or_default();
+        super::text::hex(&sha2::Sha256::digest(&json))
+    }
+}
