@@ -1,0 +1,162 @@
+//! One model call: its stream is told as it comes, its answer is returned whole.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use troupe_domain::task::RunEvent;
+use troupe_llm::{Completion, ModelError, ModelEvent, Part, Provider, Request};
+use troupe_types::{BlockKind, BlockPatch, BlockStatus, StatusFrame, UsageFrame};
+
+use crate::{
+    caps,
+    progress::Progress,
+    tools::ToolSet,
+    voice::{Stop, Voice},
+};
+
+/// A tool call that is being told.
+struct Told {
+    id: String,
+    pending: bool,
+}
+
+/// The calls of one answer, by their place in it.
+struct Calls<'a> {
+    progress: &'a Progress,
+    tools: &'a ToolSet,
+    told: BTreeMap<usize, Told>,
+}
+
+/// Calls the model. The calls in the answer have ids that are unique in the execution.
+pub(crate) async fn call_model(
+    voice: &mut Voice<'_>,
+    progress: &Progress,
+    tools: &ToolSet,
+    provider: &dyn Provider,
+    request: Request,
+) -> Result<Completion, Stop> {
+    let mut stream = provider.stream(request, voice.cancel().child_token());
+    let mut calls = Calls { progress, tools, told: BTreeMap::new() };
+    voice.begin_step();
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = voice.cancel().cancelled() => return Err(Stop::Cancelled),
+            event = stream.next() => event.unwrap_or(Err(ModelError::Cut))?,
+        };
+        match event {
+            ModelEvent::Text(piece) => voice.text(&piece).await?,
+            ModelEvent::Thinking(piece) => voice.thinking(&piece).await?,
+            ModelEvent::Retrying { after, attempt, error } => {
+                let status = StatusFrame {
+                    phase: "retrying".to_owned(),
+                    retry_at: Some(voice.clock().now().plus(after)),
+                    text: Some(format!("{} (try {attempt} follows)", error.text)),
+                    ..StatusFrame::default()
+                };
+                voice.event(RunEvent::Status(status)).await?;
+            }
+            ModelEvent::ToolCallStart { id, name, index } => {
+                calls.start(voice, index, &id, &name).await?;
+            }
+            ModelEvent::ToolCallEnd { index, id, name, args } => {
+                calls.end(voice, index, &id, &name, &args).await?;
+            }
+            ModelEvent::Completed(mut completion) => {
+                calls.rename(voice, &mut completion).await?;
+                return Ok(*completion);
+            }
+            ModelEvent::ThinkingSignature(_)
+            | ModelEvent::ToolCallArgs { .. }
+            | ModelEvent::Usage(_)
+            | ModelEvent::Stop { .. } => {}
+        }
+    }
+}
+
+impl Calls<'_> {
+    async fn start(
+        &mut self,
+        voice: &Voice<'_>,
+        index: usize,
+        id: &str,
+        name: &str,
+    ) -> Result<(), Stop> {
+        if self.told.contains_key(&index) {
+            return Ok(());
+        }
+        let taken: Vec<String> = self.told.values().map(|told| told.id.clone()).collect();
+        let id = self.progress.fresh_id(id, &taken);
+        let tool = self.tools.get(name);
+        let kind = BlockKind::Tool {
+            tool_use_id: id.clone(),
+            tool_name: name.to_owned(),
+            display_name: tool.and_then(|tool| tool.display_name()).map(str::to_owned),
+            tool_input: Value::Null,
+            tool_output: None,
+            server_label: tool.and_then(|tool| tool.server_label()).map(str::to_owned),
+        };
+        voice.block(kind, &id).await?;
+        self.told.insert(index, Told { id, pending: false });
+        Ok(())
+    }
+
+    async fn end(
+        &mut self,
+        voice: &Voice<'_>,
+        index: usize,
+        id: &str,
+        name: &str,
+        args: &Value,
+    ) -> Result<(), Stop> {
+        self.start(voice, index, id, name).await?;
+        let Some(told) = self.told.get_mut(&index).filter(|told| !told.pending) else {
+            return Ok(());
+        };
+        told.pending = true;
+        let patch = BlockPatch {
+            status: Some(BlockStatus::Pending),
+            tool_input: Some(shown_args(args)),
+            ..BlockPatch::default()
+        };
+        voice.patch(&told.id, patch).await
+    }
+
+    /// Gives the calls of the answer the ids under which they were told, and tells those that
+    /// the provider did not stream.
+    async fn rename(&mut self, voice: &Voice<'_>, answer: &mut Completion) -> Result<(), Stop> {
+        let indices: Vec<usize> = self.told.keys().copied().collect();
+        let next = indices.last().map_or(0, |last| last + 1);
+        let mut indices = indices.into_iter().chain(next..);
+        for part in &mut answer.message.parts {
+            let Part::ToolCall { id, name, args } = part else { continue };
+            let index = indices.next().unwrap_or(usize::MAX);
+            self.end(voice, index, id, name, args).await?;
+            if let Some(told) = self.told.get(&index) {
+                id.clone_from(&told.id);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Arguments as people see them: very long ones as the beginning and end of their text.
+fn shown_args(args: &Value) -> Value {
+    let text = args.to_string();
+    if text.len() <= caps::SHOWN_BYTES_MAX {
+        return args.clone();
+    }
+    Value::String(caps::cap_bytes(&text, caps::SHOWN_BYTES_MAX))
+}
+
+/// The tokens of a call, as people see them.
+pub(crate) fn usage(completion: &Completion) -> UsageFrame {
+    UsageFrame {
+        message: None,
+        model: completion.model.clone(),
+        input_tokens: completion.usage.input,
+        output_tokens: completion.usage.output,
+        cached_tokens: completion.usage.cached_read,
+        cost: None,
+    }
+}

@@ -1,0 +1,69 @@
+//! A cancel, or a sink that is gone, ends a run without a word.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use serde_json::json;
+use tokio::task::JoinSet;
+use troupe_chat::{NoSecrets, RunEnd};
+use troupe_testkit::wait_until;
+
+use crate::world::{Log, World, ask, say, services};
+
+/// Starts a run, cancels it once the log has `after` entries, and waits for its end.
+async fn cancelled_after(
+    world: &World,
+    after: impl Fn(&Log) -> bool,
+) -> (std::sync::Arc<Log>, RunEnd) {
+    let log = Log::new(usize::MAX);
+    let services = services(
+        std::sync::Arc::new(world.model.clone()),
+        world.counter.registry(),
+        std::sync::Arc::new(NoSecrets),
+    );
+    let mut runs = JoinSet::new();
+    let (run, sink, cancel) =
+        (world.run.clone(), std::sync::Arc::clone(&log), world.cancel.clone());
+    runs.spawn(async move { troupe_chat::run(run, &services, &*sink, cancel).await });
+    wait_until(Duration::from_secs(10), || std::future::ready(after(&log))).await;
+    world.cancel.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(5), runs.join_next()).await;
+    (log, ended.expect("the run ends").expect("there is one").expect("without a panic"))
+}
+
+#[tokio::test]
+async fn a_cancel_in_the_middle_of_a_stream_closes_it() {
+    let world = World::steps(vec![say("one two three").hanging()]);
+    let (log, ended) = cancelled_after(&world, |log| log.text(false) == "one two three").await;
+    assert_eq!(ended, RunEnd::Cancelled);
+    assert!(log.failed().is_none() && log.done().is_none() && log.steps().is_empty());
+    assert_eq!(world.model.dropped.load(Ordering::SeqCst), 1, "the stream is dropped");
+}
+
+#[tokio::test]
+async fn a_cancel_in_the_middle_of_a_tool_drops_it() {
+    let world = World::steps(vec![ask("hang", json!({})), say("never")]);
+    let counter = world.counter.clone();
+    let (log, ended) = cancelled_after(&world, |_| counter.calls() == 1).await;
+    assert_eq!(ended, RunEnd::Cancelled);
+    assert_eq!((log.steps().len(), world.requests().len()), (1, 1));
+    assert!(log.failed().is_none());
+}
+
+#[tokio::test]
+async fn a_run_that_was_cancelled_before_says_nothing() {
+    let world = World::steps(vec![say("x")]);
+    world.cancel.cancel();
+    let (log, ended) = world.go().await;
+    assert_eq!((ended, log.len()), (RunEnd::Cancelled, 0));
+}
+
+#[tokio::test]
+async fn a_sink_that_is_gone_ends_the_run() {
+    let world = World::steps(vec![ask("count", json!({})), say("x")]);
+    let whole = world.go().await.0.len();
+    for room in 0..whole {
+        let world = World::steps(vec![ask("count", json!({})), say("x")]);
+        let (log, ended) = world.go_until(room).await;
+        assert_eq!((ended, log.len()), (RunEnd::Gone, room));
+    }
+}
