@@ -1,0 +1,10 @@
+//! The Namespace actor: the only write path of its resources.
+
+mod actor;
+mod address;
+
+pub use actor::{NamespaceActor, NamespaceFactory, NamespaceInternal};
+pub use address::{
+    Listed, NamespaceAddress, NamespaceAsk, NamespaceError, NamespaceRefusal, NamespaceReply,
+    WatchEvent,
+};

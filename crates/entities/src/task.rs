@@ -1,0 +1,26 @@
+//! The Task actor: one conversation, one journal, its runners and its followers.
+//!
+//! The pure part is `troupe_domain::task`; here are the commit, the text buffers, the runners,
+//! the reads and the projections.
+
+mod actor;
+mod address;
+mod ask;
+mod effects;
+mod factory;
+mod internal;
+mod projection;
+mod reads;
+mod recover;
+mod runner;
+mod slots;
+mod snapshot;
+mod text;
+mod view;
+mod window;
+
+pub use actor::TaskActor;
+pub use address::{TaskAddress, TaskError};
+pub use ask::{SubscribeAsk, SubscribeReply, TaskAsk, TaskReply};
+pub use factory::{Notifier, Silent, TaskFactory, TaskOptions};
+pub use internal::TaskInternal;

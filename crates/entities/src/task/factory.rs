@@ -1,0 +1,79 @@
+//! Activates Tasks: snapshot, tail, fold.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde_json::Value;
+use troupe_chat::ChatServices;
+use troupe_sharding::{Crash, EntityContext, EntityFactory};
+use troupe_types::{EntityKind, UserId, limits};
+
+use super::{actor::TaskActor, internal::TaskInternal};
+
+/// Bounds of a Task that tests make smaller.
+#[derive(Clone, Debug)]
+pub struct TaskOptions {
+    /// Entries after which a snapshot is written.
+    pub snapshot_entries: u64,
+    /// Bytes of entries after which a snapshot is written.
+    pub snapshot_bytes: u64,
+    /// How long an idle activation stays.
+    pub idle_for: Duration,
+}
+
+impl Default for TaskOptions {
+    fn default() -> Self {
+        Self {
+            snapshot_entries: limits::SNAPSHOT_ENTRIES,
+            snapshot_bytes: limits::SNAPSHOT_BYTES,
+            idle_for: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Tells a person's other clients to look; best effort, never waits.
+pub trait Notifier: fmt::Debug + Send + Sync + 'static {
+    /// `event` with `payload` for every open client of `user`.
+    fn notify(&self, user: UserId, event: &'static str, payload: Value);
+}
+
+/// Notifies nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Notifier for Silent {
+    fn notify(&self, _user: UserId, _event: &'static str, _payload: Value) {}
+}
+
+/// Makes Task activations.
+#[derive(Clone, Debug)]
+pub struct TaskFactory {
+    pub(super) chat: Arc<ChatServices>,
+    pub(super) notifier: Arc<dyn Notifier>,
+    pub(super) options: TaskOptions,
+}
+
+impl TaskFactory {
+    /// A factory whose Tasks run the chat shell with these services.
+    #[must_use]
+    pub fn new(chat: Arc<ChatServices>, notifier: Arc<dyn Notifier>, options: TaskOptions) -> Self {
+        Self { chat, notifier, options }
+    }
+}
+
+#[async_trait]
+impl EntityFactory for TaskFactory {
+    type Entity = TaskActor;
+
+    fn kind(&self) -> EntityKind {
+        EntityKind::Task
+    }
+
+    fn idle_for(&self) -> Duration {
+        self.options.idle_for
+    }
+
+    async fn activate(&self, context: EntityContext<TaskInternal>) -> Result<TaskActor, Crash> {
+        TaskActor::activate(self.clone(), context).await
+    }
+}

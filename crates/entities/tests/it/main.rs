@@ -1,0 +1,13 @@
+//! Entities over the in-memory store: real actors, the demo model, no sockets.
+#[cfg(test)]
+mod chaos;
+#[cfg(test)]
+mod host;
+#[cfg(test)]
+mod life;
+#[cfg(test)]
+mod namespace;
+#[cfg(test)]
+mod recovery;
+#[cfg(test)]
+mod tasks;

@@ -1,0 +1,105 @@
+//! A Shard: the entities of one hash slice, their queues, and what each is about to do.
+//!
+//! All decisions are made in [`Table`], under one lock and without waiting; the Shard actor and
+//! the entity actors carry them out.
+
+pub(crate) mod actor;
+pub(crate) mod slot;
+pub(crate) mod table;
+
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use ractor::ActorRef;
+use troupe_types::{Epoch, ShardId};
+
+use self::{actor::ShardMsg, slot::Census, table::Table};
+use crate::{
+    entity::{Crash, Reply},
+    letter::{Content, Letter},
+};
+
+/// Failed activations in a row after which nobody is kept waiting.
+pub(crate) const ACTIVATION_TRIES: u32 = 3;
+
+/// A Shard of this node.
+pub(crate) struct Shard {
+    pub(crate) id: ShardId,
+    /// The claim under which this node owns it.
+    pub(crate) epoch: Epoch,
+    table: Mutex<Table>,
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Shard {
+    pub(crate) fn new(
+        id: ShardId,
+        epoch: Epoch,
+        census: Census,
+        backoff: (Duration, Duration),
+    ) -> Self {
+        let table = Table::new(census, backoff);
+        Self { id, epoch, table: Mutex::new(table) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What to do after the lock is released.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Nudge {
+    Nothing,
+    /// Have the Shard's actor started.
+    Start,
+    /// Tell it to look at what is wanted.
+    Look(ActorRef<ShardMsg>),
+}
+
+/// One thing to hand to an entity.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Wake,
+    Letter(Content, Reply),
+}
+
+/// How an activation ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// As planned, or killed with its Shard.
+    Stopped,
+    /// By a crash of the entity, or of its activation.
+    Crashed(Crash),
+}
+
+/// What the end of an activation leads to.
+#[derive(Debug, Default)]
+pub(crate) struct Aftermath {
+    /// A message that was given up.
+    pub(crate) poison: Option<Poison>,
+    /// Look at the entity again after this time.
+    pub(crate) retry: Option<Duration>,
+    /// The entity is wanted again at once.
+    pub(crate) look: bool,
+    /// It was the activation itself that failed.
+    pub(crate) in_activation: bool,
+}
+
+/// A message that was given up.
+#[derive(Debug)]
+pub(crate) struct Poison {
+    /// `None`: a wake-up.
+    pub(crate) letter: Option<Letter>,
+    pub(crate) strikes: u32,
+    pub(crate) reason: String,
+}

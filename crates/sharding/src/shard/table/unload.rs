@@ -1,0 +1,121 @@
+//! Unloading: by idle time, by number, by drain.
+
+use std::time::Duration;
+
+use ractor::ActorRef;
+use troupe_types::{EntityId, MonoTime};
+
+use super::{ShardActorState, Table};
+use crate::{
+    activation::Tell,
+    shard::{actor::ShardMsg, slot::Doing},
+};
+
+/// How long an activation that is not idle is left alone.
+const NOT_IDLE_PAUSE: Duration = Duration::from_secs(30);
+
+impl Table {
+    /// Whether the activation may close now. If so, whatever comes waits for the next one.
+    pub(crate) fn begin_close(&mut self, id: EntityId, generation: u64, force: bool) -> bool {
+        let Some(slot) = self.activation(id, generation) else { return true };
+        if !force && (slot.fed || slot.has_work()) {
+            slot.asked = false;
+            return false;
+        }
+        slot.doing = Doing::Closing;
+        slot.fed = false;
+        true
+    }
+
+    /// It is not idle: leave it alone for a while.
+    pub(crate) fn not_idle(&mut self, id: EntityId, generation: u64, now: MonoTime) {
+        if let Some(slot) = self.activation(id, generation) {
+            slot.asked = false;
+            slot.look_after = now.plus(NOT_IDLE_PAUSE);
+        }
+    }
+
+    /// Forgets what is over, asks those to passivate that were idle long enough, and lists the
+    /// other idle ones with their last use.
+    pub(crate) fn sweep(
+        &mut self,
+        now: MonoTime,
+        idle_for: impl Fn(EntityId) -> Duration,
+        idle: &mut Vec<(MonoTime, EntityId)>,
+    ) {
+        self.entities.retain(|_, slot| {
+            if !matches!(slot.doing, Doing::Live { .. }) {
+                slot.forget_settled();
+            }
+            !slot.is_over(now)
+        });
+        for (id, slot) in &mut self.entities {
+            if !slot.may_be_idle() || now < slot.look_after {
+                continue;
+            }
+            if now.since(slot.last_used) >= idle_for(*id) {
+                slot.ask_to_passivate();
+            } else {
+                idle.push((slot.last_used, *id));
+            }
+        }
+        if self.entities.capacity() > 64 && self.entities.len() * 4 < self.entities.capacity() {
+            self.entities.shrink_to_fit();
+        }
+    }
+
+    /// Asks one entity to passivate if nothing waits for it.
+    pub(crate) fn passivate(&mut self, id: EntityId) {
+        if let Some(slot) = self.entities.get_mut(&id)
+            && slot.may_be_idle()
+        {
+            slot.ask_to_passivate();
+        }
+    }
+
+    /// The Shard's actor, if it has had nothing to do for two sweeps; it is to stop.
+    pub(crate) fn retire(&mut self) -> Option<ActorRef<ShardMsg>> {
+        let quiet = self.entities.is_empty() && self.wanted.is_empty();
+        self.quiet_sweeps = if quiet { self.quiet_sweeps + 1 } else { 0 };
+        let ShardActorState::Running(actor) = &self.actor else { return None };
+        if self.quiet_sweeps < 2 {
+            return None;
+        }
+        let actor = actor.clone();
+        self.actor = ShardActorState::Absent;
+        Some(actor)
+    }
+
+    /// Takes nothing new and tells every activation to drain.
+    pub(crate) fn begin_drain(&mut self) {
+        self.draining = true;
+        self.wanted.clear();
+        self.entities.retain(|_, slot| match &slot.doing {
+            Doing::New | Doing::Wanted | Doing::Resting { .. } => false,
+            Doing::Live { actor, .. } => {
+                actor.tell(Tell::Drain);
+                true
+            }
+            Doing::Starting | Doing::Closing => true,
+        });
+    }
+
+    /// Asks all that have nothing to do to close; answers how many activations are left.
+    pub(crate) fn drain_step(&mut self) -> usize {
+        for slot in self.entities.values_mut().filter(|slot| slot.may_be_idle()) {
+            slot.ask_to_passivate();
+        }
+        self.entities.len()
+    }
+
+    /// Closes all that are left, idle or not.
+    pub(crate) fn close_all(&mut self) {
+        for slot in self.entities.values_mut() {
+            slot.queue.clear();
+            slot.wake = false;
+            if let Doing::Live { actor, .. } = &slot.doing {
+                actor.tell(Tell::Close);
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The host, its router and a counter entity over the in-memory store.
+
+#![expect(clippy::unwrap_used, reason = "a failing test may say so by a panic")]
+
+mod asks;
+mod counter;
+mod crashes;
+mod drain;
+mod lifecycle;
+mod order;
+mod streams;
+mod wake;
