@@ -1,0 +1,387 @@
+//! The declarative API: kinds in namespaces. What a namespace, a kind or a name may be is
+//! decided in `services`.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post, put},
+};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+use troupe_api::resource::{ApplyAnswer, WatchItem};
+use troupe_services::{ApplyOptions, Caller, Problem};
+
+use super::{
+    answer::Refusal,
+    body::{Asked, Documents, Parted, Who, share},
+    route::{Access, Route, any, of},
+};
+use crate::gateway::Shared;
+
+/// A watch ends after so long; clients go on from the last version.
+const WATCH_ROUNDS_MAX: u32 = 360;
+/// How long one round may take; services answer after about 10 s without news.
+const WATCH_ROUND_MAX: Duration = Duration::from_secs(30);
+
+const DRY_RUN: (&str, &str) = ("dry-run", "true: decide, but write nothing.");
+const IGNORE_UNKNOWN: (&str, &str) = ("ignore-unknown", "true: unknown fields are warnings.");
+const FILE: (&str, &str) = ("file", "Name of the file, for error messages.");
+const SELECTOR: (&str, &str) = ("labelSelector", "`label=value,other!=value`.");
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::new(
+        "POST",
+        "/api/v1/apply",
+        "apply",
+        "Applies documents of any namespaces: all or nothing per namespace, one after the other.",
+        || post(apply),
+    )
+    .by(Access::Namespace)
+    .query(&[DRY_RUN, IGNORE_UNKNOWN, FILE])
+    .takes_documents()
+    .gives(of::<ApplyAnswer>),
+    Route::new(
+        "POST",
+        "/api/v1/namespaces/{namespace}/apply",
+        "apply_in",
+        "Applies documents of one namespace, all or nothing.",
+        || post(apply_in),
+    )
+    .by(Access::Namespace)
+    .query(&[DRY_RUN, IGNORE_UNKNOWN, FILE])
+    .takes_documents()
+    .gives(of::<ApplyAnswer>),
+    Route::new(
+        "POST",
+        "/api/v1/namespaces/{namespace}/delete",
+        "delete_in",
+        "Deletes what the documents name (kind and metadata are enough), all or nothing.",
+        || post(delete_in),
+    )
+    .by(Access::Namespace)
+    .query(&[DRY_RUN, FILE])
+    .takes_documents()
+    .gives(of::<ApplyAnswer>),
+    Route::new(
+        "GET",
+        "/api/v1/namespaces/{namespace}/watch",
+        "watch",
+        "Changes of a namespace after a version, one JSON object a line, until the client ends \
+         it; 410 when the log does not reach back that far.",
+        || get(watch),
+    )
+    .by(Access::Namespace)
+    .query(&[("since", "A resourceVersion of the namespace.")])
+    .gives_lines(of::<WatchItem>),
+    Route::new(
+        "GET",
+        "/api/v1/namespaces/{namespace}/{plural}",
+        "list_in",
+        "Resources of one kind in a namespace.",
+        || get(list_in),
+    )
+    .by(Access::Namespace)
+    .query(&[SELECTOR])
+    .gives(any),
+    Route::new(
+        "POST",
+        "/api/v1/namespaces/{namespace}/{plural}",
+        "create_in",
+        "Makes a resource; 409 if it exists.",
+        || post(create),
+    )
+    .by(Access::Namespace)
+    .takes_documents()
+    .gives(any)
+    .status(201),
+    Route::new(
+        "GET",
+        "/api/v1/namespaces/{namespace}/{plural}/{name}",
+        "get_resource",
+        "One resource; secrets are masked.",
+        || get(read),
+    )
+    .by(Access::Namespace)
+    .gives(any),
+    Route::new(
+        "PUT",
+        "/api/v1/namespaces/{namespace}/{plural}/{name}",
+        "replace_resource",
+        "Replaces a resource; 409 if its resourceVersion is another one.",
+        || put(replace),
+    )
+    .by(Access::Namespace)
+    .takes_documents()
+    .gives(any),
+    Route::new(
+        "DELETE",
+        "/api/v1/namespaces/{namespace}/{plural}/{name}",
+        "delete_resource",
+        "Deletes a resource; 409 with the list of users if others refer to it.",
+        || delete(remove),
+    )
+    .by(Access::Namespace)
+    .query(&[("resourceVersion", "Only if this is its version.")])
+    .status(204),
+    Route::new(
+        "GET",
+        "/api/v1/explain/{kind}",
+        "explain",
+        "Fields of a kind with types, defaults and words.",
+        || get(explain),
+    )
+    .query(&[("path", "Only this one, as `spec.members`.")])
+    .gives(any),
+    Route::new("GET", "/api/v1/schema/{kind}", "schema", "JSON Schema of a kind.", || get(schema))
+        .gives(any),
+    Route::new(
+        "GET",
+        "/api/v1/{plural}",
+        "list_all",
+        "Resources of one kind in all namespaces that the caller sees, public ones included.",
+        || get(list_all),
+    )
+    .by(Access::Namespace)
+    .query(&[SELECTOR])
+    .gives(any),
+];
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct ApplyQuery {
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    ignore_unknown: bool,
+    file: Option<String>,
+}
+
+impl ApplyQuery {
+    fn options(self, namespace: Option<String>) -> ApplyOptions {
+        // The name comes back in messages; a line break in it would forge lines there.
+        let file: String = self.file.unwrap_or_default();
+        let file = file.chars().filter(|c| !c.is_control()).take(256).collect();
+        let (dry_run, ignore_unknown) = (self.dry_run, self.ignore_unknown);
+        ApplyOptions { file, dry_run, ignore_unknown, namespace }
+    }
+}
+
+async fn apply(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Asked(query): Asked<ApplyQuery>,
+    Documents(body): Documents,
+) -> Result<Json<ApplyAnswer>, Refusal> {
+    Ok(Json(shared.state.resources.apply(&who, &body, query.options(None)).await?))
+}
+
+async fn apply_in(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted(namespace): Parted<String>,
+    Asked(query): Asked<ApplyQuery>,
+    Documents(body): Documents,
+) -> Result<Json<ApplyAnswer>, Refusal> {
+    let options = query.options(Some(namespace));
+    Ok(Json(shared.state.resources.apply(&who, &body, options).await?))
+}
+
+async fn delete_in(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted(namespace): Parted<String>,
+    Asked(query): Asked<ApplyQuery>,
+    Documents(body): Documents,
+) -> Result<Json<ApplyAnswer>, Refusal> {
+    let options = query.options(Some(namespace));
+    Ok(Json(shared.state.resources.delete_many(&who, &body, options).await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListQuery {
+    label_selector: Option<String>,
+}
+
+async fn list_in(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted((namespace, plural)): Parted<(String, String)>,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Json<Value>, Refusal> {
+    let selector = query.label_selector.as_deref();
+    Ok(Json(shared.state.resources.list(&who, Some(&namespace), &plural, selector).await?))
+}
+
+async fn list_all(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted(plural): Parted<String>,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Json<Value>, Refusal> {
+    let selector = query.label_selector.as_deref();
+    Ok(Json(shared.state.resources.list(&who, None, &plural, selector).await?))
+}
+
+async fn create(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted((namespace, plural)): Parted<(String, String)>,
+    Documents(body): Documents,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let made = shared.state.resources.create(&who, &namespace, &plural, &body).await?;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+async fn read(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted((namespace, plural, name)): Parted<(String, String, String)>,
+) -> Result<Json<Value>, Refusal> {
+    Ok(Json(shared.state.resources.get(&who, &namespace, &plural, &name).await?))
+}
+
+async fn replace(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted((namespace, plural, name)): Parted<(String, String, String)>,
+    Documents(body): Documents,
+) -> Result<Json<Value>, Refusal> {
+    Ok(Json(shared.state.resources.replace(&who, &namespace, &plural, &name, &body).await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeleteQuery {
+    resource_version: Option<String>,
+}
+
+async fn remove(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted((namespace, plural, name)): Parted<(String, String, String)>,
+    Asked(query): Asked<DeleteQuery>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Refusal> {
+    let if_match = headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok());
+    let version = query.resource_version.as_deref().or(if_match).map(|v| v.trim_matches('"'));
+    shared.state.resources.delete(&who, &namespace, &plural, &name, version).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize)]
+struct ExplainQuery {
+    path: Option<String>,
+}
+
+async fn explain(
+    State(shared): State<Shared>,
+    Who(_): Who,
+    Parted(kind): Parted<String>,
+    Asked(query): Asked<ExplainQuery>,
+) -> Result<Json<Value>, Refusal> {
+    Ok(Json(shared.state.resources.explain(&kind, query.path.as_deref())?))
+}
+
+async fn schema(
+    State(shared): State<Shared>,
+    Who(_): Who,
+    Parted(kind): Parted<String>,
+) -> Result<Json<Value>, Refusal> {
+    Ok(Json(shared.state.resources.schema(&kind)?))
+}
+
+#[derive(Debug, Deserialize)]
+struct WatchQuery {
+    #[serde(default)]
+    since: String,
+}
+
+/// A watch under way.
+struct Watching {
+    shared: Shared,
+    who: Caller,
+    namespace: String,
+    since: String,
+    first: Option<Vec<WatchItem>>,
+    rounds: u32,
+}
+
+async fn watch(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted(namespace): Parted<String>,
+    Asked(query): Asked<WatchQuery>,
+) -> Result<Response, Refusal> {
+    // The first round decides the status; later faults end the lines.
+    let first = round(&shared, &who, &namespace, &query.since).await?;
+    let watching = Watching {
+        shared: share(&shared),
+        who,
+        namespace,
+        since: query.since,
+        first: Some(first),
+        rounds: 0,
+    };
+    let lines = futures::stream::unfold(Some(watching), |watching| async move {
+        next_lines(watching?)
+            .await
+            .map(|(lines, next)| (Ok::<_, std::convert::Infallible>(lines), next))
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::from_stream(lines)).into_response())
+}
+
+async fn round(
+    shared: &Shared,
+    who: &Caller,
+    namespace: &str,
+    since: &str,
+) -> Result<Vec<WatchItem>, Problem> {
+    let watch = shared.state.resources.watch(who, namespace, since);
+    let late = |_| Problem::new(504, "timeout", "The namespace did not answer in time.");
+    tokio::time::timeout(WATCH_ROUND_MAX, watch).await.map_err(late)?
+}
+
+async fn next_lines(mut watching: Watching) -> Option<(Bytes, Option<Watching>)> {
+    watching.rounds += 1;
+    let now = watching.shared.state.clock.now();
+    let over = watching.rounds > WATCH_ROUNDS_MAX
+        || watching.shared.is_draining()
+        || watching.who.expires_at.is_some_and(|at| at <= now);
+    if over {
+        return None;
+    }
+    let items = match watching.first.take() {
+        Some(first) => Ok(first),
+        None => match watching.shared.state.auth.recheck(&watching.who).await {
+            Ok(()) => {
+                round(&watching.shared, &watching.who, &watching.namespace, &watching.since).await
+            }
+            Err(error) => Err(error.into()),
+        },
+    };
+    match items {
+        Ok(items) => {
+            if let Some(last) = items.last() {
+                watching.since = last.resource_version.to_string();
+            }
+            let mut lines = Vec::new();
+            for item in &items {
+                serde_json::to_writer(&mut lines, item).ok()?;
+                lines.push(b'\n');
+            }
+            Some((lines.into(), Some(watching)))
+        }
+        Err(problem) => {
+            let line = serde_json::json!({ "type": "ERROR", "resource": problem });
+            Some((format!("{line}\n").into(), None))
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The gateway against fakes of the use cases, over real connections.
+
+#[cfg(test)]
+#[path = "it/bad_input.rs"]
+mod bad_input;
+#[cfg(test)]
+#[path = "it/fake.rs"]
+mod fake;
+#[cfg(test)]
+#[path = "it/follow.rs"]
+mod follow;
+#[cfg(test)]
+#[path = "it/node.rs"]
+mod node;
+#[cfg(test)]
+#[path = "it/openapi.rs"]
+mod openapi;
+#[cfg(test)]
+#[path = "it/rest.rs"]
+mod rest;
+#[cfg(test)]
+#[path = "it/sio.rs"]
+mod sio;
+#[cfg(test)]
+#[path = "it/sockets.rs"]
+mod sockets;
+#[cfg(test)]
+#[path = "it/stream.rs"]
+mod stream;
+#[cfg(test)]
+#[path = "it/two_users.rs"]
+mod two_users;

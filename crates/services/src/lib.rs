@@ -1,0 +1,17 @@
+//! Use cases and access checks, once, for REST, Socket.IO and the stream alike.
+//!
+//! Every call takes a [`Caller`] and answers a [`Problem`] that says what and the way out; what
+//! is not the caller's answers exactly as what does not exist (I10).
+
+pub mod auth;
+pub mod caller;
+pub mod notices;
+pub mod resources;
+pub mod tasks;
+
+pub use auth::{Auth, AuthError, AuthOptions};
+pub use caller::{Caller, Credential};
+pub use notices::{Notice, NoticeBoard, Notices};
+pub use resources::{ApplyOptions, LiveResources, Resources};
+pub use tasks::{LiveTasks, TaskFilter, TaskStream, Tasks};
+pub use troupe_api::Problem;

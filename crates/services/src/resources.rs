@@ -1,0 +1,121 @@
+//! The declarative API: apply, get, list, delete, watch, explain.
+
+mod labels;
+mod live;
+mod problems;
+mod teams;
+mod visible;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use troupe_api::{
+    Problem,
+    resource::{ApplyAnswer, WatchItem},
+};
+
+use crate::caller::Caller;
+
+pub use live::{LiveResources, PUBLIC_NAMESPACE, namespace_id, seal_path};
+
+/// How to apply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApplyOptions {
+    /// Name of the file, for error messages.
+    pub file: String,
+    /// Decide, but write nothing.
+    pub dry_run: bool,
+    /// Unknown fields are warnings.
+    pub ignore_unknown: bool,
+    /// Documents without a namespace go here; with `Some`, others are refused.
+    pub namespace: Option<String>,
+}
+
+/// Use cases of the declarative API. `kind` is what a person types or a URL holds: name, plural,
+/// singular or short form. Answers never hold a secret.
+#[async_trait]
+pub trait Resources: fmt::Debug + Send + Sync + 'static {
+    /// Applies YAML or JSON documents, all or nothing per Namespace.
+    ///
+    /// # Errors
+    /// 422 with every fault of the text; 404 for references that do not exist, naming the kind;
+    /// 409 for a stale `metadata.resourceVersion`; 403 for a Namespace that is not the caller's.
+    async fn apply(
+        &self,
+        caller: &Caller,
+        body: &[u8],
+        options: ApplyOptions,
+    ) -> Result<ApplyAnswer, Problem>;
+
+    /// Makes one resource; 409 if it exists.
+    async fn create(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        kind: &str,
+        body: &[u8],
+    ) -> Result<Value, Problem>;
+
+    /// Replaces one resource; 404 if it does not exist, 409 if its version is another one.
+    async fn replace(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+        body: &[u8],
+    ) -> Result<Value, Problem>;
+
+    /// One resource. In `default`, public resources are found too.
+    async fn get(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<Value, Problem>;
+
+    /// A `<Kind>List` of one Namespace, or (`None`) of all that the caller sees, public ones
+    /// included. `selector`: `label=value,other!=value`.
+    async fn list(
+        &self,
+        caller: &Caller,
+        namespace: Option<&str>,
+        kind: &str,
+        selector: Option<&str>,
+    ) -> Result<Value, Problem>;
+
+    /// Deletes one resource; 409 with the list of users if others refer to it.
+    async fn delete(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+        if_version: Option<&str>,
+    ) -> Result<(), Problem>;
+
+    /// Deletes the resources that the documents name, all or nothing.
+    async fn delete_many(
+        &self,
+        caller: &Caller,
+        body: &[u8],
+        options: ApplyOptions,
+    ) -> Result<ApplyAnswer, Problem>;
+
+    /// What changed in a Namespace after a version; answers a bookmark after about 10 s without
+    /// news. 410 when the log does not reach back that far.
+    async fn watch(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        since: &str,
+    ) -> Result<Vec<WatchItem>, Problem>;
+
+    /// The fields of a kind, or of one path of it, with types, defaults and words.
+    fn explain(&self, kind: &str, path: Option<&str>) -> Result<Value, Problem>;
+
+    /// The JSON Schema of a kind.
+    fn schema(&self, kind: &str) -> Result<Value, Problem>;
+}
