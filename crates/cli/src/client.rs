@@ -1,0 +1,293 @@
+//! Calls to a node: REST with tokens that renew themselves.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use reqwest::{Method, StatusCode};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::sync::Mutex;
+use troupe_api::{
+    Problem,
+    auth::{RefreshRequest, TokenAnswer},
+};
+
+use crate::{
+    args::GlobalArgs,
+    context::{Context, Contexts, DEFAULT_URL, default_path},
+    error::CliError,
+};
+
+/// For one answer; long work is followed over the stream instead.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A node, and who one is there.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    url: String,
+    login: Arc<Mutex<Login>>,
+}
+
+struct Login {
+    /// Given on the command line: used as it is.
+    fixed: Option<String>,
+    access: String,
+    refresh: String,
+    /// Where renewed tokens go: file and name of the context.
+    kept_in: Option<(PathBuf, String)>,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Login")
+    }
+}
+
+/// The contexts file in use.
+#[must_use]
+pub fn contexts_path(args: &GlobalArgs) -> PathBuf {
+    args.contexts_file.clone().unwrap_or_else(default_path)
+}
+
+impl Client {
+    /// The node of the arguments, else of the context.
+    ///
+    /// # Errors
+    /// If the contexts file cannot be read, or names no such context.
+    pub fn new(args: &GlobalArgs) -> Result<Self, CliError> {
+        let path = contexts_path(args);
+        let contexts = Contexts::load(&path)?;
+        let name = args.context.clone().unwrap_or_else(|| contexts.current.clone());
+        let context = contexts.contexts.get(&name).cloned();
+        if args.context.is_some() && context.is_none() {
+            let known: Vec<&str> = contexts.contexts.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(CliError::Usage(format!("no context `{name}`; there are: {known}")));
+        }
+        let url = args.url.clone().or_else(|| context.as_ref().map(|c| c.url.clone()));
+        let url = url.unwrap_or_else(|| DEFAULT_URL.to_owned());
+        // A token belongs to its node: another --url does not get it.
+        let context = context.filter(|c| c.url == url);
+        let empty = || Context {
+            url: url.clone(),
+            user_name: String::new(),
+            access_token: String::new(),
+            refresh_token: String::new(),
+        };
+        let kept_in = context.as_ref().map(|_| (path, name));
+        let context = context.unwrap_or_else(empty);
+        let login = Login {
+            fixed: args.token.clone(),
+            access: context.access_token,
+            refresh: context.refresh_token,
+            kept_in,
+        };
+        Ok(Self { http: http()?, url, login: Arc::new(Mutex::new(login)) })
+    }
+
+    /// A node without a login.
+    ///
+    /// # Errors
+    /// If no HTTP client can be made.
+    pub fn anonymous(url: &str) -> Result<Self, CliError> {
+        let login =
+            Login { fixed: None, access: String::new(), refresh: String::new(), kept_in: None };
+        let url = url.trim_end_matches('/').to_owned();
+        Ok(Self { http: http()?, url, login: Arc::new(Mutex::new(login)) })
+    }
+
+    /// Where the node is.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A token that is good now, as far as is known.
+    pub async fn token(&self) -> String {
+        let login = self.login.lock().await;
+        login.fixed.clone().unwrap_or_else(|| login.access.clone())
+    }
+
+    /// The refresh token, for logout.
+    pub async fn refresh_token(&self) -> Option<String> {
+        Some(self.login.lock().await.refresh.clone()).filter(|t| !t.is_empty())
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// The node's problem, or that it was not reached.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        let answer = self.call(Method::GET, path, None).await?;
+        read(answer)
+    }
+
+    /// POST of JSON.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|e| CliError::local("the request cannot be encoded", e))?;
+        let answer = self.call(Method::POST, path, Some(("application/json", body))).await?;
+        read(answer)
+    }
+
+    /// POST of YAML or JSON text as it is.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post_text<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        text: Vec<u8>,
+    ) -> Result<T, CliError> {
+        let answer = self.call(Method::POST, path, Some(("application/yaml", text))).await?;
+        read(answer)
+    }
+
+    /// DELETE.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn delete(&self, path: &str) -> Result<(), CliError> {
+        self.call(Method::DELETE, path, None).await.map(|_| ())
+    }
+
+    /// A GET whose answer comes in lines over a long time.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn lines(&self, path: &str) -> Result<reqwest::Response, CliError> {
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(self.token().await);
+        let response = request.send().await.map_err(|e| self.unreachable(e))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = response.text().await.unwrap_or_default();
+        Err(CliError::Problem(Box::new(problem(status, &body))))
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<String, CliError> {
+        let mut renewed = false;
+        loop {
+            let token = self.token().await;
+            let mut request = self.http.request(method.clone(), format!("{}{path}", self.url));
+            if !token.is_empty() {
+                request = request.bearer_auth(&token);
+            }
+            if let Some((kind, body)) = &body {
+                request = request.header("content-type", *kind).body(body.clone());
+            }
+            let response =
+                request.timeout(TIMEOUT).send().await.map_err(|e| self.unreachable(e))?;
+            let status = response.status();
+            let text = response.text().await.map_err(|e| self.unreachable(e))?;
+            if status.is_success() {
+                return Ok(text);
+            }
+            if status == StatusCode::UNAUTHORIZED && !renewed && self.renew(&token).await? {
+                renewed = true;
+                continue;
+            }
+            return Err(CliError::Problem(Box::new(problem(status, &text))));
+        }
+    }
+
+    /// Gets a fresh access token; `false`: there is nothing to get one with.
+    ///
+    /// # Errors
+    /// If the node is not reached or the contexts file cannot be written.
+    pub async fn renew(&self, stale: &str) -> Result<bool, CliError> {
+        let mut login = self.login.lock().await;
+        if login.fixed.is_some() {
+            return Ok(false);
+        }
+        // Another invocation may have renewed it meanwhile: refresh tokens rotate.
+        if let Some((path, name)) = login.kept_in.clone()
+            && let Some(context) = Contexts::load(&path)?.contexts.get(&name)
+        {
+            login.refresh.clone_from(&context.refresh_token);
+            if context.access_token != stale {
+                login.access.clone_from(&context.access_token);
+                return Ok(true);
+            }
+        }
+        if login.refresh.is_empty() {
+            return Ok(false);
+        }
+        let body = RefreshRequest { refresh_token: Some(login.refresh.clone()) };
+        let response = self
+            .http
+            .post(format!("{}/api/v1/auth/refresh", self.url))
+            .json(&body)
+            .timeout(TIMEOUT)
+            .send()
+            .await
+            .map_err(|e| self.unreachable(e))?;
+        if !response.status().is_success() {
+            return Ok(false);
+        }
+        let answer: TokenAnswer = response.json().await.map_err(|e| self.unreachable(e))?;
+        login.access = answer.access_token;
+        login.refresh = answer.refresh_token.unwrap_or_default();
+        if let Some((path, name)) = &login.kept_in {
+            let mut contexts = Contexts::load(path)?;
+            if let Some(context) = contexts.contexts.get_mut(name) {
+                context.access_token.clone_from(&login.access);
+                context.refresh_token.clone_from(&login.refresh);
+                contexts.save(path)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> CliError {
+        CliError::Unreachable { url: self.url.clone(), source }
+    }
+}
+
+fn http() -> Result<reqwest::Client, CliError> {
+    reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(10))
+        .user_agent(concat!("troupe/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| CliError::local("no HTTP client can be made", e))
+}
+
+fn problem(status: StatusCode, body: &str) -> Problem {
+    serde_json::from_str(body).unwrap_or_else(|_| {
+        let text: String = body.chars().take(200).collect();
+        Problem::new(status.as_u16(), "http", format!("the node answered {status}: {text}"))
+    })
+}
+
+fn read<T: DeserializeOwned>(answer: String) -> Result<T, CliError> {
+    let text = if answer.is_empty() { Value::Null.to_string() } else { answer };
+    serde_json::from_str(&text).map_err(|e| CliError::local("the node's answer made no sense", e))
+}
+
+/// Encodes one segment of a path.
+#[must_use]
+pub fn segment(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}

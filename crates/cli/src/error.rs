@@ -1,0 +1,112 @@
+//! What a verb fails with, and the exit code that says so.
+
+use std::process::ExitCode;
+
+use thiserror::Error;
+use troupe_api::Problem;
+
+/// Why a verb failed.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// The node refused.
+    #[error("{}", describe(.0))]
+    Problem(Box<Problem>),
+    /// The node was not reached.
+    #[error("{url} cannot be reached")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// Something on this machine.
+    #[error("{what}")]
+    Local {
+        /// What.
+        what: String,
+        /// Why.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The arguments make no sense together.
+    #[error("{0}")]
+    Usage(String),
+    /// The Task that was followed ended like this.
+    #[error("{message}")]
+    TaskEnded {
+        /// In words.
+        message: String,
+        /// The exit code.
+        code: u8,
+    },
+}
+
+impl CliError {
+    /// Something on this machine, with its cause.
+    pub fn local(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Local { what: what.into(), source: Some(source.into()) }
+    }
+
+    /// 0 done; 1 refused; 2 wrong arguments; 3 not found; 4 not logged in or not allowed;
+    /// 5 conflict; 6 not reached or overloaded; 10 the Task failed, 11 was cancelled, 12 waits
+    /// for a person.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Problem(problem) => match problem.status {
+                404 | 410 => 3,
+                401 | 403 => 4,
+                409 => 5,
+                429 | 502..=504 => 6,
+                _ => 1,
+            },
+            Self::Unreachable { .. } => 6,
+            Self::Local { .. } => 1,
+            Self::Usage(_) => 2,
+            Self::TaskEnded { code, .. } => *code,
+        })
+    }
+}
+
+fn describe(problem: &Problem) -> String {
+    let mut text = problem.detail.clone();
+    for error in &problem.errors {
+        if problem.errors.len() == 1 && error.message == problem.detail && error.line.is_none() {
+            continue;
+        }
+        text.push_str("\n  ");
+        if let Some(file) = &error.file {
+            text.push_str(file);
+            text.push(':');
+        }
+        if let (Some(line), Some(column)) = (error.line, error.column) {
+            text.push_str(&format!("{line}:{column}: "));
+        }
+        if !error.path.is_empty() {
+            text.push_str(&format!("{}: ", error.path));
+        }
+        text.push_str(&error.message);
+        if let Some(found) = &error.found {
+            text.push_str(&format!(", found `{found}`"));
+        }
+        if !error.allowed.is_empty() {
+            text.push_str(&format!(", allowed: {}", error.allowed.join(", ")));
+        }
+        if let Some(suggestion) = &error.suggestion {
+            text.push_str(&format!("; did you mean `{suggestion}`?"));
+        }
+    }
+    if problem.status == 401 {
+        text.push_str("\nlog in with: troupe login");
+    }
+    if let Some(id) = &problem.request_id
+        && problem.status >= 500
+    {
+        text.push_str(&format!("\nrequest {id}"));
+    }
+    text
+}

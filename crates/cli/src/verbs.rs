@@ -1,0 +1,95 @@
+//! The verbs.
+
+mod login;
+mod model;
+mod people;
+mod resources;
+mod tasks;
+
+use std::io::Read as _;
+
+use crate::{
+    args::{GlobalArgs, Verb},
+    client::Client,
+    error::CliError,
+};
+
+/// Does what the command line says. `command` is the whole program, for completion scripts.
+///
+/// # Errors
+/// See [`CliError`]; its exit code says what sort it is.
+pub async fn run(verb: Verb, args: GlobalArgs, command: clap::Command) -> Result<(), CliError> {
+    let format = args.output;
+    match verb {
+        Verb::Login(login) => login::login(&args, login).await,
+        Verb::Logout => login::logout(&args).await,
+        Verb::Setup(setup) => login::setup(&args, setup).await,
+        Verb::Context { name } => login::context(&args, name),
+        Verb::Completion { shell } => {
+            let mut command = command;
+            clap_complete::generate(shell, &mut command, "troupe", &mut std::io::stdout());
+            Ok(())
+        }
+        verb => {
+            let client = Client::new(&args)?;
+            match verb {
+                Verb::Apply(apply) => resources::apply(&client, format, apply).await,
+                Verb::Get(get) => resources::get(&client, format, get).await,
+                Verb::Describe(what) => resources::describe(&client, format, what).await,
+                Verb::Delete(what) => resources::delete(&client, format, what).await,
+                Verb::Explain { what } => resources::explain(&client, format, &what).await,
+                Verb::Model(verb) => model::run(&client, format, verb).await,
+                Verb::Run(run) => tasks::run(&client, format, run).await,
+                Verb::Ls(ls) => tasks::list(&client, format, ls).await,
+                Verb::Attach(attach) => tasks::attach(&client, format, attach).await,
+                Verb::Send(send) => tasks::send(&client, format, send).await,
+                Verb::Confirm(confirm) => tasks::confirm(&client, format, confirm).await,
+                Verb::Cancel { task } => tasks::cancel(&client, &task).await,
+                Verb::Retry(retry) => tasks::retry(&client, format, retry).await,
+                Verb::Why { task } => tasks::why(&client, format, &task).await,
+                Verb::Key(verb) => people::keys(&client, format, verb).await,
+                Verb::User(verb) => people::users(&client, format, verb).await,
+                Verb::Login(_)
+                | Verb::Logout
+                | Verb::Setup(_)
+                | Verb::Context { .. }
+                | Verb::Completion { .. } => Ok(()),
+            }
+        }
+    }
+}
+
+/// A secret from standard input (one line), or asked for without echo.
+fn secret(from_stdin: bool, prompt: &str) -> Result<String, CliError> {
+    let text = if from_stdin {
+        stdin_text(64 * 1024)?
+    } else {
+        rpassword::prompt_password(prompt)
+            .map_err(|e| CliError::local("no terminal to ask on; pipe it in instead", e))?
+    };
+    let text = text.trim_end_matches(['\r', '\n']).to_owned();
+    if text.is_empty() {
+        Err(CliError::Usage(format!("{prompt}nothing was given")))
+    } else {
+        Ok(text)
+    }
+}
+
+/// Standard input as text, up to `bytes_max`.
+fn stdin_text(bytes_max: u64) -> Result<String, CliError> {
+    let mut text = String::new();
+    std::io::stdin()
+        .take(bytes_max + 1)
+        .read_to_string(&mut text)
+        .map_err(|e| CliError::local("standard input cannot be read", e))?;
+    if text.len() as u64 > bytes_max {
+        return Err(CliError::Usage(format!("standard input is larger than {bytes_max} bytes")));
+    }
+    Ok(text)
+}
+
+/// A fresh random id in UUID form, for keys that make a repeated send harmless.
+fn fresh_key() -> troupe_types::Uuid {
+    use troupe_types::Clock as _;
+    troupe_types::MessageId::new(troupe_types::SystemClock::new().now()).uuid()
+}

@@ -1,0 +1,132 @@
+//! `login`, `logout`, `setup`, `context`.
+#![expect(clippy::print_stdout, reason = "a client prints")]
+
+use serde_json::{Value, json};
+use troupe_api::auth::TokenAnswer;
+
+use super::secret;
+use crate::{
+    args::{GlobalArgs, LoginArgs, SetupArgs},
+    client::{Client, contexts_path},
+    context::{Context, Contexts, DEFAULT_URL},
+    error::CliError,
+    output::{self, Table},
+};
+
+pub(super) async fn login(args: &GlobalArgs, login: LoginArgs) -> Result<(), CliError> {
+    let path = contexts_path(args);
+    let contexts = Contexts::load(&path)?;
+    let known = contexts.contexts.get(&contexts.current);
+    let url = login
+        .node
+        .or_else(|| args.url.clone())
+        .or_else(|| known.map(|c| c.url.clone()))
+        .unwrap_or_else(|| DEFAULT_URL.to_owned());
+    let url = normal_url(&url);
+    let user = match login.user {
+        Some(user) => user,
+        None if login.password_stdin => {
+            return Err(CliError::Usage("--password-stdin needs --user".into()));
+        }
+        None => ask("User name: ")?,
+    };
+    let password = secret(login.password_stdin, "Password: ")?;
+    let client = Client::anonymous(&url)?;
+    let body = json!({"user_name": user, "password": password});
+    let answer: TokenAnswer = client.post("/api/v1/auth/login", &body).await?;
+    remember(args, &url, login.name.or_else(|| args.context.clone()), answer)
+}
+
+pub(super) async fn setup(args: &GlobalArgs, setup: SetupArgs) -> Result<(), CliError> {
+    let url = normal_url(args.url.as_deref().unwrap_or(DEFAULT_URL));
+    let password = secret(setup.password_stdin, "New password: ")?;
+    let client = Client::anonymous(&url)?;
+    let body = json!({
+        "token": setup.setup_token, "user_name": setup.user, "password": password,
+    });
+    let answer: TokenAnswer = client.post("/api/v1/setup", &body).await?;
+    remember(args, &url, args.context.clone(), answer)
+}
+
+fn remember(
+    args: &GlobalArgs,
+    url: &str,
+    name: Option<String>,
+    answer: TokenAnswer,
+) -> Result<(), CliError> {
+    let path = contexts_path(args);
+    let mut contexts = Contexts::load(&path)?;
+    let name = name.unwrap_or_else(|| {
+        url.trim_start_matches("https://").trim_start_matches("http://").replace(':', "-")
+    });
+    let user_name = answer.user.user_name;
+    println!("logged in to {url} as {user_name} (context {name})");
+    let context = Context {
+        url: url.to_owned(),
+        user_name,
+        access_token: answer.access_token,
+        refresh_token: answer.refresh_token.unwrap_or_default(),
+    };
+    contexts.contexts.insert(name.clone(), context);
+    contexts.current = name;
+    contexts.save(&path)
+}
+
+pub(super) async fn logout(args: &GlobalArgs) -> Result<(), CliError> {
+    let client = Client::new(args)?;
+    if let Some(refresh_token) = client.refresh_token().await {
+        let body = json!({"refresh_token": refresh_token});
+        client.post::<Value>("/api/v1/auth/logout", &body).await?;
+    }
+    let path = contexts_path(args);
+    let mut contexts = Contexts::load(&path)?;
+    let name = args.context.clone().unwrap_or_else(|| contexts.current.clone());
+    if let Some(context) = contexts.contexts.get_mut(&name) {
+        context.access_token.clear();
+        context.refresh_token.clear();
+        contexts.save(&path)?;
+    }
+    println!("logged out of {}", client.url());
+    Ok(())
+}
+
+pub(super) fn context(args: &GlobalArgs, name: Option<String>) -> Result<(), CliError> {
+    let path = contexts_path(args);
+    let mut contexts = Contexts::load(&path)?;
+    if let Some(name) = name {
+        if !contexts.contexts.contains_key(&name) {
+            return Err(CliError::Usage(format!("no context `{name}`; see: troupe context")));
+        }
+        contexts.current = name;
+        return contexts.save(&path);
+    }
+    let value = json!(contexts.contexts.iter().map(|(name, c)| json!({
+        "name": name, "url": c.url, "user_name": c.user_name, "current": *name == contexts.current,
+    })).collect::<Vec<_>>());
+    let table = || {
+        let mut table = Table::new(&["current", "name", "url", "user"]);
+        for (name, c) in &contexts.contexts {
+            let mark = if *name == contexts.current { "*" } else { "" };
+            table.row(vec![mark.into(), name.clone(), c.url.clone(), c.user_name.clone()]);
+        }
+        table.render()
+    };
+    output::print(args.output, &value, table, || contexts.contexts.keys().cloned().collect());
+    Ok(())
+}
+
+fn normal_url(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    if url.contains("://") { url.to_owned() } else { format!("http://{url}") }
+}
+
+fn ask(prompt: &str) -> Result<String, CliError> {
+    use std::io::Write as _;
+    print!("{prompt}");
+    let _ = std::io::stdout().flush();
+    let mut line = String::new();
+    match std::io::stdin().read_line(&mut line) {
+        Ok(n) if n > 0 => Ok(line.trim().to_owned()),
+        _ => Err(CliError::Usage("give --user: there is nobody to ask".into())),
+    }
+}

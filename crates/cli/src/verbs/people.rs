@@ -1,0 +1,72 @@
+//! `key ..`, `user ..`
+#![expect(clippy::print_stdout, reason = "a client prints")]
+
+use serde_json::{Value, json};
+
+use super::secret;
+use crate::{
+    args::{Format, KeyVerb, UserVerb},
+    client::{Client, segment},
+    error::CliError,
+    output::{self, Table},
+};
+
+pub(super) async fn keys(client: &Client, format: Format, verb: KeyVerb) -> Result<(), CliError> {
+    match verb {
+        KeyVerb::Add { name } => {
+            let made: Value = client.post("/api/v1/api-keys", &json!({"name": name})).await?;
+            let key = made["key"].as_str().unwrap_or_default().to_owned();
+            let table = || format!("{key}\nKeep it now: it is shown once.\n");
+            output::print(format, &made, table, || vec![key.clone()]);
+        }
+        KeyVerb::Ls => {
+            let list: Value = client.get("/api/v1/api-keys").await?;
+            print_list(format, &list, &["id", "name", "key_prefix", "expires_at", "last_used_at"]);
+        }
+        KeyVerb::Delete { id } => {
+            client.delete(&format!("/api/v1/api-keys/{}", segment(&id))).await?;
+            println!("key/{id} deleted");
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn users(client: &Client, format: Format, verb: UserVerb) -> Result<(), CliError> {
+    match verb {
+        UserVerb::Add { name, admin, password_stdin } => {
+            let password = secret(password_stdin, "Password of the new user: ")?;
+            let role = if admin { "admin" } else { "user" };
+            let body = json!({"user_name": name, "password": password, "role": role});
+            let made: Value = client.post("/api/v1/users", &body).await?;
+            output::print(
+                format,
+                &made,
+                || format!("user/{name} created\n"),
+                || vec![name.clone()],
+            );
+        }
+        UserVerb::Ls => {
+            let list: Value = client.get("/api/v1/users").await?;
+            print_list(format, &list, &["id", "user_name", "role", "is_active", "created_at"]);
+        }
+    }
+    Ok(())
+}
+
+fn print_list(format: Format, list: &Value, columns: &[&'static str]) {
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    let cell = |v: &Value| match v {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    };
+    let table = || {
+        let mut table = Table::new(columns);
+        for item in &items {
+            table.row(columns.iter().map(|c| cell(&item[*c])).collect());
+        }
+        table.render()
+    };
+    let names = || items.iter().map(|i| cell(&i["id"])).collect();
+    output::print(format, list, table, names);
+}

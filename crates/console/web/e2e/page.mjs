@@ -1,0 +1,122 @@
+// What the scenarios do with a page of the console.
+
+import assert from 'node:assert/strict'
+import { mkdirSync } from 'node:fs'
+import { PASSWORD, until } from './node.mjs'
+
+export const SHOTS = process.env.TROUPE_SHOTS ?? new URL('../e2e-shots/', import.meta.url).pathname
+
+export async function open(browser, { width = 1440, height = 900, theme = 'light', lang = 'en', touch = false } = {}) {
+  const context = await browser.newContext({
+    viewport: { width, height },
+    colorScheme: theme,
+    locale: lang === 'zh' ? 'zh-CN' : 'en-US',
+    hasTouch: touch,
+    reducedMotion: 'no-preference',
+  })
+  const page = await context.newPage()
+  page.faults = []
+  page.on('pageerror', (error) => page.faults.push(`error: ${error.message}`))
+  page.on('console', (message) => {
+    // The browser itself tells of refused connections and statuses; the tests cause some.
+    const own = /net::|Failed to load resource|WebSocket connection/.test(message.text())
+    if (message.type() === 'error' && !own) page.faults.push(`console: ${message.text()}`)
+  })
+  return page
+}
+
+export async function login(page, node, path = '/tasks') {
+  await page.goto(`${node.url}/login?next=${encodeURIComponent(path)}`)
+  await page.locator('input[name=username]').fill('admin')
+  await page.locator('input[name=password]').fill(PASSWORD)
+  await page.locator('button[type=submit]').click()
+  await page.waitForURL((url) => url.pathname === path)
+}
+
+export const composer = (page) => page.locator('main textarea').last()
+
+export async function newTask(page, node, prompt, team = /^Assistant/) {
+  await page.goto(`${node.url}/tasks/new`)
+  await page.getByRole('radio', { name: team }).check()
+  await page.locator('main textarea').first().fill(prompt)
+  // On touch Enter is a new line.
+  if (await page.evaluate(() => matchMedia('(pointer: coarse)').matches)) {
+    await page.locator('main button.btn-primary').click()
+  } else {
+    await page.locator('main textarea').first().press('Enter')
+  }
+  await page.waitForURL(/\/tasks\/tsk_/)
+  return new URL(page.url()).pathname.split('/')[2]
+}
+
+/** The Task's state in the header. */
+export const status = (page) => page.evaluate(() => window.troupe?.session?.store.task?.status)
+
+export const waitStatus = (page, wanted, ms = 60_000) =>
+  until(`the Task is ${wanted}`, async () => (await status(page).catch(() => null)) === wanted, ms)
+
+export const answer = (page) =>
+  page.evaluate(() => {
+    const rows = window.troupe?.session?.store.messages() ?? []
+    return rows.filter((r) => r.view.role === 'ASSISTANT').map((r) => r.view.content).join('\n')
+  })
+
+const essence = (turns) =>
+  turns.map((t) => ({
+    id: t.turn_id,
+    messages: t.messages.map((m) => ({
+      id: m.subtask_id,
+      kind: m.kind,
+      status: m.status,
+      content: m.content,
+      blocks: m.blocks.map((b) => [b.id, b.type, b.status, b.content ?? b.tool_output ?? b.handoff ?? '']),
+      attempts: m.attempts.map((a) => ({
+        attempt: a.attempt,
+        status: a.status,
+        interrupted: (a.interrupted ?? []).map((b) => [b.id, b.type, b.content ?? '']),
+      })),
+    })),
+  }))
+
+/** What the page holds is what the node holds, and nothing went wrong on the way. */
+export async function same(page, node, id) {
+  const answerOf = async () => (await node.call(`/tasks/${id}/join`)).turns
+  const here = await page.evaluate(() => JSON.parse(JSON.stringify(window.troupe.session.store.views())))
+  assert.deepEqual(essence(here), essence(await answerOf()))
+  const counts = await page.evaluate(() => window.troupe.session.counts)
+  assert.equal(counts.broken, 0, 'offsets fit')
+  assert.equal(counts.afterEnd, 0, 'nothing came after an end')
+  return counts
+}
+
+/** No page scrolls sideways. */
+export async function noOverflow(page, name) {
+  const wide = await page.evaluate(() => {
+    const width = document.documentElement.clientWidth
+    const boxed = (el) => {
+      for (let p = el.parentElement; p; p = p.parentElement) {
+        if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(p).overflowX)) return true
+      }
+      return false
+    }
+    const out = [...document.querySelectorAll('body *')]
+      .filter((el) => el.getBoundingClientRect().right > width + 1 && !boxed(el))
+      .map((el) => `${el.tagName}.${String(el.className).slice(0, 60)}`)
+    const scrolls = [...document.querySelectorAll('main, main > div, [role=region]')]
+      .filter((el) => el.scrollWidth > el.clientWidth + 1 && getComputedStyle(el).overflowX !== 'visible')
+      .map((el) => `scrolls: ${el.tagName}.${String(el.className).slice(0, 60)} ${el.scrollWidth}>${el.clientWidth}`)
+    return [...(document.documentElement.scrollWidth > width ? ['the page'] : []), ...out, ...scrolls]
+  })
+  assert.deepEqual(wide, [], `${name} fits its width`)
+}
+
+export async function shot(page, name) {
+  mkdirSync(SHOTS, { recursive: true })
+  await page.evaluate(() => document.fonts.ready)
+  await noOverflow(page, name)
+  const missing = await page.evaluate(() =>
+    (document.body.innerText.match(/\b(?:nav|app|auth|task|tasks|compose|block|gate|stages|status|note|link|resources|error)\.[a-zA-Z_.]+\b/g) ?? []),
+  )
+  assert.deepEqual(missing, [], `${name} has all its words`)
+  await page.screenshot({ path: `${SHOTS}/${name}.png` })
+}

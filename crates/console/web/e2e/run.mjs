@@ -1,0 +1,48 @@
+// Drives Chromium against a real node. `npm run e2e`, or `npm run e2e -- NAME` for some of it.
+
+import { chromium } from 'playwright-core'
+import { Node } from './node.mjs'
+import { scenarios } from './scenarios.mjs'
+import { shots } from './shots.mjs'
+
+const browser = await chromium.launch({
+  executablePath: process.env.TROUPE_CHROMIUM ?? '/usr/bin/chromium',
+  headless: true,
+  args: [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+  ],
+})
+const wanted = process.argv.slice(2)
+const all = [...scenarios, ...shots].filter((s) => wanted.length === 0 || wanted.some((w) => s.name.includes(w)))
+let failed = 0
+for (const { name, run } of all) {
+  const node = new Node()
+  const began = Date.now()
+  const pages = []
+  try {
+    await run({ browser, node, track: (page) => (pages.push(page), page) })
+    for (const page of pages) if (page.faults.length > 0) throw new Error(page.faults.join('\n'))
+    console.log(`ok    ${name} (${((Date.now() - began) / 1000).toFixed(1)} s)`)
+  } catch (error) {
+    failed++
+    console.log(`FAIL  ${name}\n${error.stack}`)
+    for (const page of pages) {
+      await page.screenshot({ path: `/tmp/e2e-fail-${name.replaceAll(' ', '-')}.png` }).catch(() => undefined)
+      if (page.faults.length > 0) console.log(page.faults.join('\n'))
+    }
+    console.log(node.log.split('\n').slice(-15).join('\n'))
+  } finally {
+    for (const page of pages) await page.context().close().catch(() => undefined)
+    await node.close()
+  }
+}
+await browser.close()
+if (all.length === 0) console.error('no scenario has such a name')
+console.log(`${all.length - failed} passed, ${failed} failed`)
+process.exit(failed > 0 || all.length === 0 ? 1 : 0)

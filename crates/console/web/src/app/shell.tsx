@@ -1,0 +1,127 @@
+import { Link, Outlet, useNavigate, useRouterState } from '@tanstack/react-router'
+import { Boxes, ListTodo, MoreHorizontal, Plus } from 'lucide-react'
+import { useEffect, useSyncExternalStore } from 'react'
+import type { ReactNode } from 'react'
+import { useTranslation } from 'react-i18next'
+import { currentUser, onAuth } from '../api/auth'
+import { link, linkState, onLink } from '../api/socket'
+import { Announcer } from '../parts/announce'
+import { useGoKeys } from './keys'
+import { UserMenu } from './user-menu'
+import { useLiveLists } from './live-lists'
+
+/** Rail, or bottom bar on phones, around every page of somebody who is logged in. */
+export function Shell() {
+  const { t } = useTranslation()
+  const navigate = useNavigate()
+  const user = useSyncExternalStore(onAuth, currentUser)
+  const path = useRouterState({ select: (s) => s.location.pathname })
+  const inTask = /^\/tasks\/(?!new$)[^/]+/.test(path)
+  useGoKeys()
+  useLiveLists()
+  useEffect(() => {
+    if (user) link()
+  }, [user])
+  useEffect(() => {
+    if (!user) void navigate({ to: '/login', search: { next: location.pathname + location.search } })
+  }, [user, navigate])
+  if (!user) return null
+  return (
+    <div className="flex h-dvh flex-col md:flex-row">
+      <a
+        href="#content"
+        className="sr-only rounded-control bg-accent text-on-accent focus:not-sr-only focus:fixed focus:top-2 focus:left-2 focus:z-50 focus:px-3 focus:py-2"
+      >
+        {t('nav.skip')}
+      </a>
+      <nav
+        aria-label={t('nav.label')}
+        className="hidden w-14 shrink-0 flex-col border-r border-line py-3 md:flex wide:w-52"
+      >
+        <div className="mb-4 hidden items-center gap-2 px-4 font-semibold wide:flex">
+          <img src="/icon.svg" alt="" width={20} height={20} />
+          <span translate="no">{PRODUCT}</span>
+        </div>
+        <Rail to="/tasks/new" icon={<Plus size={16} strokeWidth={1.5} />} label={t('nav.newTask')} />
+        <Rail to="/tasks" exact icon={<ListTodo size={16} strokeWidth={1.5} />} label={t('nav.tasks')} also={inTask} />
+        <Rail to="/resources/$kind" icon={<Boxes size={16} strokeWidth={1.5} />} label={t('nav.resources')} />
+        <div className="mt-auto flex flex-col gap-1">
+          <LinkDot />
+          <UserMenu wide />
+        </div>
+      </nav>
+      <div id="content" tabIndex={-1} className="flex min-h-0 min-w-0 flex-1 flex-col outline-none">
+        <Outlet />
+      </div>
+      {!inTask && (
+        <nav
+          aria-label={t('nav.label')}
+          className="flex h-14 shrink-0 items-stretch justify-around border-t border-line bg-surface pb-[env(safe-area-inset-bottom)] md:hidden"
+        >
+          <Tab to="/tasks" icon={<ListTodo size={20} strokeWidth={1.5} />} label={t('nav.tasks')} />
+          <Tab to="/tasks/new" icon={<Plus size={20} strokeWidth={1.5} />} label={t('nav.newTask')} />
+          <Tab to="/resources/$kind" icon={<Boxes size={20} strokeWidth={1.5} />} label={t('nav.resources')} />
+          <UserMenu icon={<MoreHorizontal size={20} strokeWidth={1.5} />} />
+        </nav>
+      )}
+      <Announcer />
+    </div>
+  )
+}
+
+const PRODUCT = 'Troupe'
+
+type Target = '/tasks' | '/tasks/new' | '/resources/$kind'
+
+interface NavProps {
+  to: Target
+  icon: ReactNode
+  label: string
+  exact?: boolean
+  also?: boolean
+}
+
+const params = (to: Target) => (to === '/resources/$kind' ? { kind: 'teams' } : {})
+
+function Rail({ to, icon, label, exact, also }: NavProps) {
+  return (
+    <Link
+      to={to}
+      params={params(to)}
+      title={label}
+      activeOptions={{ exact: exact ?? false, includeSearch: false }}
+      activeProps={{ className: 'bg-accent-weak text-accent' }}
+      className={`mx-2 flex h-9 items-center justify-center gap-3 rounded-control px-2 font-medium hover:bg-sunken wide:justify-start ${also ? 'bg-accent-weak text-accent' : ''}`}
+    >
+      {icon}
+      <span className="sr-only wide:not-sr-only">{label}</span>
+    </Link>
+  )
+}
+
+function Tab({ to, icon, label }: NavProps) {
+  return (
+    <Link
+      to={to}
+      params={params(to)}
+      activeOptions={{ exact: true, includeSearch: false }}
+      activeProps={{ className: 'text-accent' }}
+      className="flex min-w-16 flex-col items-center justify-center gap-0.5 text-meta text-text-2"
+    >
+      {icon}
+      {label}
+    </Link>
+  )
+}
+
+function LinkDot() {
+  const { t } = useTranslation()
+  const state = useSyncExternalStore(onLink, linkState)
+  if (state.up || !state.everUp) return null
+  return (
+    <div className="flex items-center justify-center gap-2 px-4 py-1 text-meta text-warn wide:justify-start" role="status">
+      <span className="size-2 rounded-full border border-current" aria-hidden />
+      <span className="sr-only wide:not-sr-only">{t('link.down')}</span>
+    </div>
+  )
+}

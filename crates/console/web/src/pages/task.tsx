@@ -1,0 +1,111 @@
+import { getRouteApi, Link } from '@tanstack/react-router'
+import { useEffect, useRef, useState } from 'react'
+import { useTranslation } from 'react-i18next'
+import { currentUser } from '../api/auth'
+import { isTyping } from '../app/keys'
+import { Skeleton, Trouble } from '../parts/page'
+import { complain } from '../parts/toast'
+import { Composer } from '../task/composer'
+import { SessionProvider, useSessionState } from '../task/hooks'
+import { LinkBanner } from '../task/link-banner'
+import { TaskSession } from '../task/session'
+import { StageStrip } from '../task/stage-strip'
+import { TaskHeader } from '../task/task-header'
+import { Transcript } from '../task/transcript'
+import type { WriteBoxHandle } from '../task/write-box'
+import { TaskColumn } from './tasks'
+
+const route = getRouteApi('/app/tasks/$id')
+
+export function TaskPage() {
+  const { id } = route.useParams()
+  return (
+    <div className="flex min-h-0 flex-1">
+      <TaskColumn current={id} />
+      <OneTask key={id} id={id} />
+    </div>
+  )
+}
+
+/** Opens a Task while it is shown. */
+function useOpened(id: string): TaskSession | null {
+  const [session, setSession] = useState<TaskSession | null>(null)
+  useEffect(() => {
+    const made = new TaskSession(id, currentUser()?.id ?? '')
+    setSession(made)
+    // For tests and support: what came, what was dropped, what was asked for again.
+    Object.assign(window, { troupe: { session: made } })
+    return () => made.close()
+  }, [id])
+  return session
+}
+
+function OneTask({ id }: { id: string }) {
+  const session = useOpened(id)
+  if (!session) return <main className="min-w-0 flex-1" />
+  return (
+    <SessionProvider value={session}>
+      <Opened session={session} />
+    </SessionProvider>
+  )
+}
+
+function Opened({ session }: { session: TaskSession }) {
+  const { t } = useTranslation()
+  useSessionState(session)
+  const [sent, setSent] = useState(0)
+  const [editing, setEditing] = useState<string | null>(null)
+  const box = useRef<WriteBoxHandle>(null)
+  useEffect(() => {
+    const handler = (e: KeyboardEvent): void => {
+      if (isTyping(e.target) || e.ctrlKey || e.metaKey || e.altKey) return
+      if (e.key.toLowerCase() === 'm') {
+        e.preventDefault()
+        box.current?.focus()
+      }
+    }
+    addEventListener('keydown', handler)
+    return () => removeEventListener('keydown', handler)
+  }, [])
+
+  if (session.phase === 'gone') {
+    return (
+      <main className="min-w-0 flex-1 p-6">
+        <p className="mb-4 text-read">{t('task.gone')}</p>
+        <Link to="/tasks" search={{}} className="btn">
+          {t('nav.back')}
+        </Link>
+      </main>
+    )
+  }
+  const { store } = session
+  const editLast = (): void => {
+    const status = store.task?.status ?? ''
+    if (['RUNNING', 'PENDING', 'CANCELLING'].includes(status)) return
+    const own = store.messages().findLast((r) => r.view.kind === 'user')
+    if (own) setEditing(own.view.subtask_id)
+  }
+  return (
+    <main className="flex min-h-0 min-w-0 flex-1 flex-col">
+      <TaskHeader />
+      <LinkBanner />
+      <StageStrip />
+      {store.log === '' ? (
+        <div className="min-h-0 flex-1">
+          {session.phase === 'failed' ? <Trouble error={session.error} retry={() => void session.join()} /> : <Skeleton rows={8} />}
+        </div>
+      ) : (
+        <Transcript
+          sent={sent}
+          actions={{
+            editing,
+            edit: setEditing,
+            retry: (subtask) => void session.retry(subtask).then(() => setSent((n) => n + 1), complain),
+            askForChanges: () => box.current?.focus(),
+          }}
+        />
+      )}
+      <Composer onSent={() => setSent((n) => n + 1)} onUpWhenEmpty={editLast} handle={box} />
+    </main>
+  )
+}

@@ -1,0 +1,162 @@
+import { Check, ChevronRight, CircleHelp, Loader, X } from 'lucide-react'
+import { useState } from 'react'
+import type { ReactNode } from 'react'
+import { useTranslation } from 'react-i18next'
+import type { Block } from '../api/types'
+import { Markdown } from '../parts/markdown'
+import { useActions } from './actions'
+import { useSession, useThrottled, useTopic } from './hooks'
+
+const LINES_MAX = 40
+const BYTES_MAX = 4_096
+
+/** A block that is no text of the answer. */
+export function BlockView({ block }: { block: Block }) {
+  const { store } = useSession()
+  useTopic(store, block.id)
+  return <StaticBlock block={block} />
+}
+
+export function StaticBlock({ block }: { block: Block }) {
+  switch (block.type) {
+    case 'text':
+      return (
+        <div className="prose pb-2">
+          <Markdown source={block.content ?? ''} />
+        </div>
+      )
+    case 'thinking':
+      return <Thinking block={block} />
+    case 'tool':
+      return <Tool block={block} />
+    case 'confirmation':
+      // The decision itself stands behind the answer.
+      return null
+    default:
+      return <Unknown block={block} />
+  }
+}
+
+interface FoldProps {
+  line: ReactNode
+  children: ReactNode
+  end?: ReactNode
+}
+
+function Fold({ line, end, children }: FoldProps) {
+  const actions = useActions()
+  const [open, setOpen] = useState(false)
+  return (
+    <div className="my-0.5">
+      <button
+        type="button"
+        aria-expanded={open}
+        className="flex min-h-7 w-full min-w-0 items-center gap-2 rounded-control text-left hover:bg-sunken max-md:min-h-11"
+        onClick={() => {
+          actions.opened()
+          setOpen(!open)
+        }}
+      >
+        <ChevronRight size={16} strokeWidth={1.5} aria-hidden className={`shrink-0 text-text-3 transition-transform duration-[120ms] ${open ? 'rotate-90' : ''}`} />
+        <span className="min-w-0 flex-1 truncate">{line}</span>
+        {end}
+      </button>
+      {open && <div className="pb-2 pl-6">{children}</div>}
+    </div>
+  )
+}
+
+/** The last whole sentence, to show while it thinks. */
+function lastSentence(text: string): string {
+  const whole = text.slice(-600).match(/[^.!?。！？\n]+[.!?。！？]/gu)
+  return (whole?.at(-1) ?? '').trim()
+}
+
+function Thinking({ block }: { block: Block }) {
+  const { t } = useTranslation()
+  const live = block.status === 'streaming'
+  const text = useThrottled(block.content ?? '', live)
+  const sentence = live ? lastSentence(text) : ''
+  return (
+    <Fold
+      line={
+        <span className="text-think">
+          {t(live ? 'block.thinkingLive' : 'block.thinking')}
+          {sentence && <span className="text-text-3">{` · ${sentence}`}</span>}
+        </span>
+      }
+    >
+      <p className="text-ui whitespace-pre-wrap text-text-2">{text}</p>
+    </Fold>
+  )
+}
+
+const STATE_COLOUR: Record<string, string> = {
+  done: 'text-success',
+  error: 'text-danger',
+  unknown: 'text-warn',
+}
+
+function Tool({ block }: { block: Block }) {
+  const { t } = useTranslation()
+  const name = block.display_name ?? block.tool_name ?? t('block.tool')
+  const input = block.tool_input
+  const short = input && typeof input === 'object' ? JSON.stringify(input) : ''
+  const icon =
+    block.status === 'done' ? <Check size={14} strokeWidth={1.5} aria-hidden /> : block.status === 'error' ? <X size={14} strokeWidth={1.5} aria-hidden /> : block.status === 'unknown' ? <CircleHelp size={14} strokeWidth={1.5} aria-hidden /> : <Loader size={14} strokeWidth={1.5} aria-hidden />
+  return (
+    <Fold
+      line={
+        <>
+          <span className="font-mono font-semibold">{name}</span>
+          {block.server_label && <span className="text-text-3">{` · ${block.server_label}`}</span>}
+          {short && short !== '{}' && <span className="font-mono text-text-3">{` ${short}`}</span>}
+        </>
+      }
+      end={
+        <span className={`flex shrink-0 items-center gap-1 pr-1 text-meta ${STATE_COLOUR[block.status] ?? 'text-text-2'}`}>
+          {icon}
+          {t(`block.states.${block.status}`)}
+        </span>
+      }
+    >
+      {block.status === 'unknown' && <p className="mb-2 text-warn">{t('block.unknownTool')}</p>}
+      <Clipped label={t('block.input')} text={typeof input === 'string' ? input : JSON.stringify(input ?? null, null, 2)} />
+      {block.tool_output !== null && block.tool_output !== undefined ? (
+        <Clipped label={t('block.output')} text={block.tool_output} />
+      ) : (
+        <p className="text-meta text-text-3">{t('block.noOutput')}</p>
+      )}
+    </Fold>
+  )
+}
+
+function Clipped({ label, text }: { label: string; text: string }) {
+  const { t } = useTranslation()
+  const [all, setAll] = useState(false)
+  const lines = text.split('\n')
+  const clip = !all && (lines.length > LINES_MAX || text.length > BYTES_MAX)
+  const shown = clip ? lines.slice(0, LINES_MAX).join('\n').slice(0, BYTES_MAX) : text
+  return (
+    <div className="mb-2">
+      <p className="mb-1 text-meta text-text-3">{label}</p>
+      <pre tabIndex={0} className="max-h-96 overflow-auto rounded-control bg-sunken px-3 py-2 font-mono text-[12px] leading-[18px] whitespace-pre-wrap">
+        {shown}
+      </pre>
+      {clip && (
+        <button type="button" className="mt-1 text-accent underline underline-offset-2" onClick={() => setAll(true)}>
+          {t('block.openAll', { lines: lines.length })}
+        </button>
+      )}
+    </div>
+  )
+}
+
+function Unknown({ block }: { block: Block }) {
+  const { t } = useTranslation()
+  return (
+    <Fold line={t('block.other', { type: block.type })}>
+      <Clipped label={block.type} text={JSON.stringify(block, null, 2)} />
+    </Fold>
+  )
+}
