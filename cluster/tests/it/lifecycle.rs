@@ -1,0 +1,168 @@
+//! From the first start to the last stop of a node.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use troupe_testkit::{FakeModel, wait_until};
+
+use crate::{
+    node::{Home, Node, NodeOptions, PASSWORD, PATIENCE, Person},
+    scene::{self, Pace, team},
+};
+
+#[tokio::test]
+async fn the_setup_link_works_once() -> Result<()> {
+    let home = Home::new()?;
+    let node = Node::start(&home).await?;
+    let meta = node.call("GET", "/api/v1/meta", None, None).await?;
+    assert_eq!(meta.body["setup_needed"], true, "{}", meta.text);
+    let token = node.setup_token.clone().context("a new node has a setup token")?;
+    let wrong = json!({"token": "nonsense", "password": PASSWORD});
+    node.call("POST", "/api/v1/setup", None, Some(&wrong)).await?.assert_problem(&[401, 403, 410]);
+    let short = json!({"token": token, "password": "short"});
+    node.call("POST", "/api/v1/setup", None, Some(&short)).await?.assert_problem(&[422]);
+    let who = node.setup().await?;
+    assert_eq!(who.name, "admin");
+    let again = json!({"token": token, "password": "another-password"});
+    node.call("POST", "/api/v1/setup", None, Some(&again)).await?.assert_problem(&[410]);
+    let needed = node.call("GET", "/api/v1/setup", None, None).await?;
+    assert_eq!(needed.body["needed"], false);
+    assert_eq!(node.terminate().await?, Some(0));
+    let node = Node::start(&home).await?;
+    assert_eq!(node.setup_token, None, "there is an administrator");
+    node.call("POST", "/api/v1/setup", None, Some(&again)).await?.assert_problem(&[410]);
+    node.login("admin").await?;
+    assert!(
+        !home.log().contains(&token) || home.log().matches(&token).count() == 1,
+        "the token is told where it belongs, and not in every line"
+    );
+    assert!(!home.log().contains(PASSWORD), "no password in the log");
+    Ok(())
+}
+
+#[tokio::test]
+async fn sessions_rotate_end_and_stay_ended() -> Result<()> {
+    let home = Home::new()?;
+    let node = Node::start(&home).await?;
+    let admin = node.setup().await?;
+    let wrong = |name: &str| json!({"user_name": name, "password": "not-the-password"});
+    let known = node.call("POST", "/api/v1/auth/login", None, Some(&wrong("admin"))).await?;
+    known.assert_problem(&[401]);
+    let unknown = node.call("POST", "/api/v1/auth/login", None, Some(&wrong("nobody"))).await?;
+    assert_eq!(unknown.body["detail"], known.body["detail"], "the same answer for an unknown user");
+
+    let refresh = |token: &str| json!({"refresh_token": token});
+    let path = "/api/v1/auth/refresh";
+    let next = Person::of(&node.post(path, None, &refresh(&admin.refresh)).await?)?;
+    assert_ne!(next.refresh, admin.refresh, "it rotates");
+    node.get("/api/v1/users/me", &next).await?;
+    let second = node.login("ADMIN").await.context("names know no case")?;
+    let logout = "/api/v1/auth/logout";
+    let answer = node.call("POST", logout, None, Some(&refresh(&next.refresh))).await?;
+    assert_eq!(answer.status, 204, "{}", answer.text);
+    node.call("POST", path, None, Some(&refresh(&next.refresh))).await?.assert_problem(&[401]);
+    // Revocations are read again every few seconds, and at once where they were made.
+    let me = "/api/v1/users/me";
+    wait_until(PATIENCE, async || {
+        node.call("GET", me, Some(&next), None).await.is_ok_and(|a| a.status == 401)
+    })
+    .await;
+    node.get(me, &second).await.context("another session of the same user goes on")?;
+    node.kill().await?;
+    let node = Node::start(&home).await?;
+    node.call("GET", me, Some(&next), None).await?.assert_problem(&[401]);
+    node.call("POST", path, None, Some(&refresh(&next.refresh))).await?.assert_problem(&[401]);
+    node.get(me, &second).await.context("tokens outlive a restart")?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_drains_and_a_running_answer_goes_on_after_the_restart() -> Result<()> {
+    let pace = Pace { words: 60, gap: Duration::from_millis(20) };
+    let fake = FakeModel::start(scene::load_script(pace)).await?;
+    let home = Home::new()?;
+    let options = NodeOptions::default().env("TROUPE__SHUTDOWN__DRAIN_SECONDS", 2);
+    let node = Node::start_with(&home, &options).await?;
+    let admin = node.setup().await?;
+    let who = node.with_key(&admin).await?;
+    let yaml = format!("{}{}", scene::cast(&fake, None), team("alone", "solo", &["ann"]));
+    node.apply(&who, &yaml).await?;
+    let task = node.run(&who, "alone", "A long answer, please.").await?;
+    let shown = async |node: &Node| {
+        let frames = node.frames(&who, &task, 0).await.unwrap_or_default();
+        frames.iter().filter(|e| e.name == "chat:chunk").count()
+    };
+    wait_until(PATIENCE, async || shown(&node).await > 5).await;
+    let before = node.frames(&who, &task, 0).await?;
+    node.ask_to_stop().await?;
+    // While it drains: no new work, but it says so.
+    wait_until(PATIENCE, async || {
+        node.call("GET", "/ready", None, None).await.map_or(true, |a| a.status == 503)
+    })
+    .await;
+    let body = json!({"team_id": "alone", "message": "One more."});
+    if let Ok(answer) = node.call("POST", "/api/v1/tasks", Some(&who), Some(&body)).await {
+        answer.assert_problem(&[503]);
+    }
+    assert_eq!(node.ended().await?, Some(0), "{}", home.log());
+    let node = Node::start_with(&home, &options).await?;
+    node.settled(&who, &task, "COMPLETED").await?;
+    let fold = node.assert_fold(&who, &task).await?;
+    let after = node.frames(&who, &task, 0).await?;
+    assert_eq!(after[..before.len()], before[..], "what was shown is still there");
+    let row = &fold.rows()[1];
+    assert_eq!(scene::whole_answers(&row.text()), Ok(1), "attempts are not mixed");
+    let attempts = row.attempts();
+    assert_eq!(attempts.len(), 2, "{attempts:?}");
+    assert_eq!(attempts[0].1, "FAILED");
+    let lost = after.iter().find(|e| e.name == "chat:error").context("nothing was lost")?;
+    assert_eq!((&lost.data["type"], &lost.data["continues"]), (&json!("lost"), &json!(true)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_lets_a_step_end() -> Result<()> {
+    let pace = Pace { words: 12, gap: Duration::from_millis(20) };
+    let fake = FakeModel::start(scene::load_script(pace)).await?;
+    let home = Home::new()?;
+    let node = Node::start(&home).await?;
+    let admin = node.setup().await?;
+    let who = node.with_key(&admin).await?;
+    let yaml = format!("{}{}", scene::cast(&fake, None), team("alone", "solo", &["ann"]));
+    node.apply(&who, &yaml).await?;
+    let task = node.run(&who, "alone", "A short answer, please.").await?;
+    wait_until(PATIENCE, async || fake.active() == 1).await;
+    assert_eq!(node.terminate().await?, Some(0), "{}", home.log());
+    let asked = fake.request_count();
+    let node = Node::start(&home).await?;
+    node.settled(&who, &task, "COMPLETED").await?;
+    let fold = node.assert_fold(&who, &task).await?;
+    assert_eq!(scene::whole_answers(&fold.rows()[1].text()), Ok(1));
+    assert_eq!(fake.request_count(), asked, "the step had ended: the model is not asked again");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_team_without_a_device_waits_and_says_how_to_go_on() -> Result<()> {
+    let home = Home::new()?;
+    let node = Node::start(&home).await?;
+    let who = node.setup().await?;
+    let task = node.run(&who, "dev-team", "Fix the build.").await?;
+    let waits = async |node: &Node| {
+        let view = node.task(&who, &task).await.unwrap_or_default();
+        view["wait"]["code"] == "no_device"
+    };
+    wait_until(PATIENCE, async || waits(&node).await).await;
+    let why = node.get(&format!("/api/v1/tasks/{task}/why"), &who).await?;
+    let text = why.to_string();
+    assert!(text.contains("device") && text.contains("claude"), "{text}");
+    assert!(why["next_steps"].as_array().is_some_and(|s| !s.is_empty()), "{text}");
+    node.kill().await?;
+    let node = Node::start(&home).await?;
+    wait_until(PATIENCE, async || waits(&node).await).await;
+    node.post(&format!("/api/v1/tasks/{task}/cancel"), Some(&who), &json!({})).await?;
+    node.settled(&who, &task, "CANCELLED").await?;
+    node.assert_fold(&who, &task).await?;
+    node.assert_well(&who).await
+}

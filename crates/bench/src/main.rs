@@ -1,0 +1,120 @@
+//! `troupe-bench`: loads a node from another process, and measures its parts by themselves.
+//!
+//! Invariants: rows (`what TAB figure`) go to standard output, everything else to standard
+//! error; a figure comes with the load under which it was taken. A run that lost a frame or
+//! got a refusal fails instead of printing.
+//!
+//! Absences: it starts no node; `cargo xtask bench` does, and makes the table.
+
+mod activation;
+mod appends;
+mod apply;
+mod bare;
+mod chunks;
+mod connections;
+mod engine_io;
+mod first;
+mod http;
+mod node;
+mod read;
+mod stats;
+mod stream;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::node::NodeArgs;
+
+/// Load generator and micro-benchmarks of Troupe.
+#[derive(Debug, Parser)]
+#[command(name = "troupe-bench")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// REST reads at a fixed rate
+    Read {
+        #[command(flatten)]
+        node: NodeArgs,
+        #[command(flatten)]
+        args: read::Args,
+    },
+    /// Applies of a few documents
+    Apply {
+        #[command(flatten)]
+        node: NodeArgs,
+        #[command(flatten)]
+        args: apply::Args,
+    },
+    /// From `chat:send` to the first chunk
+    FirstChunk {
+        #[command(flatten)]
+        node: NodeArgs,
+        #[command(flatten)]
+        args: first::Args,
+    },
+    /// Chunks per second to viewers, and Tasks that stream at once
+    Chunks {
+        #[command(flatten)]
+        node: NodeArgs,
+        #[command(flatten)]
+        args: chunks::Args,
+    },
+    /// Idle Socket.IO connections and emits, beside bare socketioxide
+    Sockets {
+        #[command(flatten)]
+        node: NodeArgs,
+        #[command(flatten)]
+        args: connections::Args,
+    },
+    /// Appends with fsync, beside bare SQLite
+    Appends(appends::Args),
+    /// Activations and passivations of Tasks
+    Activation(activation::Args),
+    /// A bare socketioxide server; prints its address
+    #[command(hide = true)]
+    Bare,
+    /// Makes the Tasks that `activation` then activates
+    #[command(hide = true)]
+    ActivationFill(activation::Args),
+}
+
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            stats::note(&format!("error: no runtime can be started: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(Cli::parse().verb)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            stats::note(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Read { node, args } => Box::pin(read::run(&node.connect().await?, &args)).await,
+        Verb::Apply { node, args } => Box::pin(apply::run(&node.connect().await?, &args)).await,
+        Verb::FirstChunk { node, args } => {
+            Box::pin(first::run(&node.connect().await?, &args)).await
+        }
+        Verb::Chunks { node, args } => Box::pin(chunks::run(&node.connect().await?, &args)).await,
+        Verb::Sockets { node, args } => {
+            Box::pin(connections::run(&node.connect().await?, &args)).await
+        }
+        Verb::Appends(args) => Box::pin(appends::run(&args)).await,
+        Verb::Activation(args) => Box::pin(activation::run(&args)).await,
+        Verb::ActivationFill(args) => Box::pin(activation::fill(&args)).await,
+        Verb::Bare => bare::serve().await,
+    }
+}

@@ -1,0 +1,122 @@
+//! Automation of this repository: one verb per thing that a contributor or CI does.
+//!
+//! Invariants: every verb runs without a question and without standard input; what a
+//! machine lacks is installed through its ordinary package clients and said in one line;
+//! nothing is written outside `target/`, `node_modules/` and the console's `dist/`.
+#![expect(clippy::print_stdout, reason = "a command line tool talks on standard output")]
+
+mod bench;
+mod ci;
+mod console;
+mod counts;
+mod deny;
+mod fresh;
+mod fuzz;
+mod lint;
+mod run;
+mod test;
+mod tidy;
+mod tools;
+mod up;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{test::Suite, workspace::Workspace};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask up                          build what is missing, start one node
+  cargo xtask up -- --http 127.0.0.1:0    the same on a free port
+  cargo xtask test                        every test that runs on this machine
+  cargo xtask test journal                Rust tests with `journal` in their name
+  cargo xtask test --suite browser        one suite only
+  cargo xtask tidy                        order of crates, sizes, links, banned words
+  cargo xtask bless                       accept changed snapshots
+  cargo xtask ci                          exactly what CI runs";
+
+/// Automation of the Troupe repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Builds what is missing and starts one node: console, API, built-in model
+    Up {
+        /// Passed on to `troupe up`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Runs the tests: Rust, console, real clients, browser
+    Test {
+        /// Only Rust tests whose name contains this
+        filter: Option<String>,
+        /// Only these suites (repeatable)
+        #[arg(long, value_enum)]
+        suite: Vec<Suite>,
+    },
+    /// Checks format, clippy and the console's types and lints
+    Lint,
+    /// Checks the rules that a compiler does not: order of crates, sizes, links
+    Tidy,
+    /// Checks bans, licences and sources of the dependencies
+    Deny,
+    /// Builds the API documentation, warnings are errors
+    Docs,
+    /// Runs the Rust tests and accepts what their snapshots changed to
+    Bless {
+        /// Only tests whose name contains this
+        filter: Option<String>,
+    },
+    /// Runs the benchmarks in release mode; without a name, lists them
+    Bench {
+        /// A name of the list, or `all`
+        name: Option<String>,
+    },
+    /// Runs the fuzz targets side by side; findings stay below `target/fuzz-runs`
+    Fuzz {
+        /// Only this target
+        target: Option<String>,
+        /// How long each target runs
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+    },
+    /// What CI runs, verbatim: tidy, deny, lint, fuzz, test
+    Ci,
+    /// Runs the README's two commands in an empty Debian 12 (root only, on demand)
+    FreshRoot(fresh::FreshArgs),
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(verb: Verb) -> Result<()> {
+    let ws = Workspace::find()?;
+    match verb {
+        Verb::Up { args } => up::up(&ws, &args),
+        Verb::Test { filter, suite } => test::verb(&ws, filter.as_deref(), &suite),
+        Verb::Lint => lint::lint(&ws),
+        Verb::Tidy => tidy::tidy(&ws),
+        Verb::Deny => deny::deny(&ws),
+        Verb::Docs => lint::docs(&ws),
+        Verb::Bless { filter } => test::bless(&ws, filter.as_deref()),
+        Verb::Bench { name } => bench::bench(&ws, name.as_deref()),
+        Verb::Fuzz { target, seconds } => fuzz::fuzz(&ws, target.as_deref(), seconds),
+        Verb::Ci => ci::ci(&ws),
+        Verb::FreshRoot(args) => fresh::fresh_root(&ws, &args),
+    }
+}
