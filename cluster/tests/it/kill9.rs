@@ -137,7 +137,7 @@ async fn check_task(load: &mut Load, rest: &Rest, task: &str) -> Result<()> {
     let viewers = load.viewers.remove(task).unwrap_or_default();
     let fold = load.ledger.check(rest, &who, task, &viewers).await?;
     let over = ["COMPLETED", "FAILED", "CANCELLED"].contains(&status.as_str());
-    let seen_all = viewers.iter().all(|v| v.count() as u64 == fold.head());
+    let seen_all = viewers.iter().all(|v| v.last() == fold.head());
     if over && seen_all {
         load.settled.insert(task.to_owned());
     } else {
@@ -179,7 +179,7 @@ async fn finish(load: &mut Load, rest: &Rest) -> Result<()> {
         let heads = rest.turns(&load.who, task).await?.0;
         let viewers = load.viewers.get(task).map(Vec::as_slice).unwrap_or_default();
         let caught_up = try_until(STUCK, async || {
-            viewers.iter().all(|v| v.count() as u64 >= heads || !v.faults().is_empty())
+            viewers.iter().all(|v| v.last() >= heads || !v.faults().is_empty())
         })
         .await;
         ensure!(caught_up, "the viewers of {task} do not catch up with {heads}");

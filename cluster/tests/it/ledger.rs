@@ -72,6 +72,11 @@ impl Ledger {
         Ok(Some(answer.body))
     }
 
+    /// How many commands a Task was sent.
+    pub(crate) fn commands(&self, task: &str) -> usize {
+        self.sent.iter().filter(|sent| sent.task.as_deref() == Some(task)).count()
+    }
+
     /// Every promise about one Task: the log, its fold, its messages, what viewers saw.
     pub(crate) async fn check(
         &mut self,

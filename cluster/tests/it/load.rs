@@ -20,6 +20,8 @@ use crate::{
 
 /// Tasks that run at once.
 pub(crate) const TASKS: usize = 20;
+/// Commands to one Task; beyond them it is left alone.
+const COMMANDS_MAX: usize = 8;
 /// Tasks that are listed by one request.
 const LISTED: usize = 100;
 
@@ -86,7 +88,8 @@ impl Load {
         };
         let active = with(&["PENDING", "RUNNING", "CANCELLING"]);
         for _ in active.len()..TASKS {
-            let over = with(&["COMPLETED", "FAILED", "CANCELLED"]);
+            let mut over = with(&["COMPLETED", "FAILED", "CANCELLED"]);
+            over.retain(|task| self.ledger.commands(task) < COMMANDS_MAX);
             match over.choose(&mut self.rng).filter(|_| self.rng.random_bool(0.4)).cloned() {
                 Some(task) => self.go_on(rest, &task).await?,
                 None => self.begin(rest).await?,

@@ -14,6 +14,8 @@ use crate::{fold::Event, stream::Socket};
 
 /// A live stream is not silent for longer.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
+/// Nobody who is less behind is told to join anew.
+const FAR_BEHIND: u64 = 1_000;
 /// Between two tries to connect.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -28,6 +30,7 @@ pub(crate) enum Habit {
 
 #[derive(Debug, Default)]
 struct Seen {
+    last: u64,
     frames: BTreeMap<u64, Event>,
     faults: Vec<String>,
     cuts: u32,
@@ -75,6 +78,11 @@ impl Viewer {
         lock(&self.seen).frames.len()
     }
 
+    /// The last seq that was shown, or that a join told.
+    pub(crate) fn last(&self) -> u64 {
+        lock(&self.seen).last
+    }
+
     /// What a node must not do to a viewer.
     pub(crate) fn faults(&self) -> Vec<String> {
         lock(&self.seen).faults.clone()
@@ -118,13 +126,7 @@ impl Follower {
                 bail!(Broken(format!("join is refused: {joined}")));
             }
         }
-        let after = lock(&self.seen).frames.last_key_value().map_or(0, |(seq, _)| *seq);
-        let ask = json!({"task_id": self.task, "after": after});
-        let ack = socket.call("chat:resume", ask).await?;
-        if ack["success"] != true || ack["head"].as_u64().is_none_or(|head| head < after) {
-            bail!(Broken(format!("resume after {after} is answered with {ack}")));
-        }
-        let mut last = after;
+        let mut last = self.take_up(&mut socket).await?;
         while let Some(event) = socket.next_frame(SILENCE_MAX).await? {
             if event.data["task_id"] != self.task.as_str() {
                 bail!(Broken(format!("a frame of another task: {event:?}")));
@@ -141,8 +143,30 @@ impl Follower {
         Ok(())
     }
 
+    /// Resumes; the seq after which frames follow.
+    async fn take_up(&self, socket: &mut Socket) -> Result<u64> {
+        let after = lock(&self.seen).last;
+        let ask = json!({"task_id": self.task, "after": after});
+        let ack = socket.call("chat:resume", ask).await?;
+        let head = ack["head"].as_u64().unwrap_or(0);
+        if ack["success"] == true && head >= after {
+            return Ok(after);
+        }
+        if ack["rejoin"] != true || head.saturating_sub(after) < FAR_BEHIND {
+            bail!(Broken(format!("resume after {after} is answered with {ack}")));
+        }
+        let joined = socket.call("task:join", json!({"task_id": self.task, "turns": 0})).await?;
+        let head = joined["head"].as_u64().unwrap_or(0);
+        if head <= after {
+            bail!(Broken(format!("a join far beyond {after} is answered with {joined}")));
+        }
+        lock(&self.seen).last = head;
+        Ok(head)
+    }
+
     fn keep(&self, event: Event) -> Result<()> {
         let mut seen = lock(&self.seen);
+        seen.last = seen.last.max(event.seq);
         if let Some(known) = seen.frames.get(&event.seq)
             && *known != event
         {
