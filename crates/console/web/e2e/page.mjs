@@ -2,9 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import axe from 'axe-core'
 import { PASSWORD, until } from './node.mjs'
 
-export const SHOTS = process.env.TROUPE_SHOTS ?? new URL('../e2e-shots/', import.meta.url).pathname
+export const OUT = process.env.TROUPE_SHOTS ?? new URL('../../../../target/console-e2e/', import.meta.url).pathname
 
 export async function open(browser, { width = 1440, height = 900, theme = 'light', lang = 'en', touch = false } = {}) {
   const context = await browser.newContext({
@@ -35,8 +37,9 @@ export async function login(page, node, path = '/tasks') {
 
 export const composer = (page) => page.locator('main textarea').last()
 
-export async function newTask(page, node, prompt, team = /^Assistant/) {
-  await page.goto(`${node.url}/tasks/new`)
+/** Through the page; `here`: it is open already, with a model chosen. */
+export async function newTask(page, node, prompt, team = /^Assistant/, here = false) {
+  if (!here) await page.goto(`${node.url}/tasks/new`)
   await page.getByRole('radio', { name: team }).check()
   await page.locator('main textarea').first().fill(prompt)
   // On touch Enter is a new line.
@@ -110,13 +113,42 @@ export async function noOverflow(page, name) {
   assert.deepEqual(wide, [], `${name} fits its width`)
 }
 
+/** Nothing that axe knows of stands in anybody's way. */
+export async function accessible(page, name) {
+  await page.evaluate(axe.source)
+  const { violations } = await page.evaluate(() =>
+    // The one thing it may not look into is the place for the mouse alone.
+    window.axe.run(document, { resultTypes: ['violations'] }),
+  )
+  const found = violations.map((v) => `${v.impact} ${v.id}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160)).join(' | ')}`)
+  assert.deepEqual(found, [], `${name} is accessible`)
+}
+
+/** Everything that can be pressed is large enough to be hit. */
+export async function targets(page, name) {
+  const small = await page.evaluate(() =>
+    [...document.querySelectorAll('button, a[href], input, select, textarea, summary')]
+      .filter((el) => el.checkVisibility({ opacityProperty: false, visibilityProperty: true }) && !el.closest('[aria-hidden=true], .sr-only, .prose, p') && !el.classList.contains('sr-only'))
+      // A label around a field is its target too.
+      .map((el) => [el, (el.closest('label') ?? el).getBoundingClientRect()])
+      .filter(([, box]) => box.width > 0 && (box.width < 24 || box.height < 20))
+      .map(([el, box]) => `${el.outerHTML.slice(0, 120)} ${Math.round(box.width)}x${Math.round(box.height)}`),
+  )
+  assert.deepEqual(small, [], `${name} can be hit`)
+}
+
 export async function shot(page, name) {
-  mkdirSync(SHOTS, { recursive: true })
+  const dir = join(OUT, 'shots')
+  mkdirSync(dir, { recursive: true })
   await page.evaluate(() => document.fonts.ready)
   await noOverflow(page, name)
   const missing = await page.evaluate(() =>
-    (document.body.innerText.match(/\b(?:nav|app|auth|task|tasks|compose|block|gate|stages|status|note|link|resources|error)\.[a-zA-Z_.]+\b/g) ?? []),
+    (document.body.innerText.match(/\b(?:nav|app|auth|task|tasks|compose|block|gate|stages|status|note|link|resources|error|keys|palette)\.[a-zA-Z_.]+\b/g) ?? []),
   )
   assert.deepEqual(missing, [], `${name} has all its words`)
-  await page.screenshot({ path: `${SHOTS}/${name}.png` })
+  // Colours on their way from one to another are nobody's.
+  await page.evaluate(() => Promise.all(document.getAnimations().filter((a) => a.effect?.getComputedTiming().iterations !== Infinity).map((a) => a.finished.catch(() => undefined))))
+  await page.screenshot({ path: join(dir, `${name}.png`) })
+  // All of a scenario's pictures are taken; it fails at its end.
+  for (const check of [targets, accessible]) await check(page, name).catch((error) => page.faults.push(error.message))
 }

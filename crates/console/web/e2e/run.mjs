@@ -1,9 +1,15 @@
 // Drives Chromium against a real node. `npm run e2e`, or `npm run e2e -- NAME` for some of it.
 
+import { join } from 'node:path'
 import { chromium } from 'playwright-core'
 import { Node } from './node.mjs'
 import { scenarios } from './scenarios.mjs'
 import { shots } from './shots.mjs'
+import { access } from './access.mjs'
+import { links } from './links.mjs'
+import { reading } from './reading.mjs'
+import { speed } from './speed.mjs'
+import { OUT } from './page.mjs'
 
 const browser = await chromium.launch({
   executablePath: process.env.TROUPE_CHROMIUM ?? '/usr/bin/chromium',
@@ -19,26 +25,29 @@ const browser = await chromium.launch({
   ],
 })
 const wanted = process.argv.slice(2)
-const all = [...scenarios, ...shots].filter((s) => wanted.length === 0 || wanted.some((w) => s.name.includes(w)))
+const all = [...scenarios, ...reading, ...links, ...access, ...speed, ...shots].filter((s) => wanted.length === 0 || wanted.some((w) => s.name.includes(w)))
 let failed = 0
 for (const { name, run } of all) {
   const node = new Node()
   const began = Date.now()
   const pages = []
+  const close = []
   try {
-    await run({ browser, node, track: (page) => (pages.push(page), page) })
+    await run({ browser, node, close, track: (page) => (pages.push(page), page) })
     for (const page of pages) if (page.faults.length > 0) throw new Error(page.faults.join('\n'))
     console.log(`ok    ${name} (${((Date.now() - began) / 1000).toFixed(1)} s)`)
   } catch (error) {
     failed++
     console.log(`FAIL  ${name}\n${error.stack}`)
     for (const page of pages) {
-      await page.screenshot({ path: `/tmp/e2e-fail-${name.replaceAll(' ', '-')}.png` }).catch(() => undefined)
+      const path = join(OUT, 'failures', `${name.replaceAll(/[^a-z0-9]+/gi, '-')}-${pages.indexOf(page) + 1}.png`)
+      await page.screenshot({ path }).then(() => console.log(`see ${path}`), () => undefined)
       if (page.faults.length > 0) console.log(page.faults.join('\n'))
     }
     console.log(node.log.split('\n').slice(-15).join('\n'))
   } finally {
     for (const page of pages) await page.context().close().catch(() => undefined)
+    for (const one of close) await one()
     await node.close()
   }
 }

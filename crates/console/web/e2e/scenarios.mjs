@@ -3,9 +3,9 @@ import { freePort, PASSWORD, until } from './node.mjs'
 import { answer, composer, login, newTask, open, same, shot, waitStatus } from './page.mjs'
 
 /** Prose, Chinese and code from the demo model; or so many pieces at a pace. */
-const slow = (chunks, pace = 40) => `[[demo chunks=${chunks} size=14 pace=${pace} think=4]] Count for me`
+export const slow = (chunks, pace = 40) => `[[demo chunks=${chunks} size=14 pace=${pace} think=4]] Count for me`
 
-async function ready({ browser, node, track }, options) {
+export async function ready({ browser, node, track }, options) {
   await node.start(options?.port ?? 0)
   await node.setup()
   const page = track(await open(browser, options))
@@ -13,7 +13,7 @@ async function ready({ browser, node, track }, options) {
   return page
 }
 
-const begun = (page) => until('text streams', async () => (await answer(page)).length > 60)
+export const begun = (page) => until('text streams', async () => (await answer(page)).length > 60)
 
 export const scenarios = [
   {
@@ -172,6 +172,12 @@ export const scenarios = [
       await page.getByRole('textbox', { name: 'Edit the queued message' }).fill('second, better')
       await page.getByRole('button', { name: 'Save' }).click()
       await page.getByText('second, better').waitFor()
+      await page.getByRole('button', { name: 'Move up' }).nth(1).click()
+      await until('the second is the first', () =>
+        page.evaluate(() => window.troupe.session.store.queue[0].content === 'second, better'))
+      await page.getByRole('button', { name: 'Move down' }).first().click()
+      await until('and the second again', () =>
+        page.evaluate(() => window.troupe.session.store.queue[1].content === 'second, better'))
       await page.getByRole('button', { name: 'Remove from the queue' }).nth(1).click()
       await page.getByText('second, better').waitFor({ state: 'detached' })
       await page.getByRole('button', { name: 'Remove from the queue' }).click()
@@ -271,6 +277,13 @@ spec:
       await field.fill(['route', 'coordinate', 'collaborate'].map(team).join('---\n'))
       await page.getByRole('button', { name: 'Apply', exact: true }).click()
       await page.locator('summary', { hasText: 'My collaborate' }).waitFor()
+      // The templates of all kinds apply as they stand.
+      for (const kind of ['shells', 'models', 'ghosts', 'bots', 'teams']) {
+        await page.goto(`${node.url}/resources/${kind}`)
+        await page.getByRole('button', { name: 'Begin with a template' }).click()
+        await page.getByRole('button', { name: 'Check' }).click()
+        await page.getByText('Would be done:').waitFor()
+      }
       const kinds = { route: 'routing', coordinate: 'merge', collaborate: 'conclusion' }
       for (const [model, kind] of Object.entries(kinds)) {
         const id = await newTask(page, node, `Work together on ${model}`, new RegExp(`^My ${model}`))
@@ -280,22 +293,6 @@ spec:
         await same(page, node, id)
         await shot(page, `team-${model}`)
       }
-    },
-  },
-  {
-    name: 'a fast stream',
-    async run(world) {
-      const page = await ready(world)
-      await page.addInitScript(() => {
-        window.longest = 0
-        new PerformanceObserver((list) => {
-          for (const entry of list.getEntries()) window.longest = Math.max(window.longest, entry.duration)
-        }).observe({ type: 'longtask', buffered: true })
-      })
-      const id = await newTask(page, world.node, '[[demo chunks=6000 size=24 pace=1500 think=0]] go')
-      await waitStatus(page, 'COMPLETED', 120_000)
-      const counts = await same(page, world.node, id)
-      console.log(`      ${counts.applied} frames, longest task ${Math.round(await page.evaluate(() => window.longest))} ms, ${JSON.stringify(counts)}`)
     },
   },
 ]

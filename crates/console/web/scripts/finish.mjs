@@ -7,7 +7,7 @@ import { brotliCompressSync, constants, gzipSync } from 'node:zlib'
 
 const dist = new URL('../dist/', import.meta.url).pathname
 const KB = 1024
-const LIMITS = { first: 190 * KB, task: 300 * KB, css: 25 * KB, words: 12 * KB }
+const LIMITS = { first: 190 * KB, task: 300 * KB, css: 25 * KB, words: 12 * KB, colours: 30 * KB, palette: 25 * KB }
 
 // Only for this script: it is not served.
 const manifest = JSON.parse(readFileSync(join(dist, '.vite/manifest.json'), 'utf8'))
@@ -65,6 +65,12 @@ for (const page of pages) {
   const size = js([entry, `src/pages/${page}.tsx`]) + gz(manifest[words[0]].file)
   check(`page ${page}`, size, page === 'task' ? LIMITS.task : undefined)
 }
+// Loaded when they are needed.
+const worker = files.find((file) => /colour-worker-[^/]*\.js$/.test(file))
+check('lazy colours', worker ? gzipSync(readFileSync(worker), { level: 9 }).length : Infinity, LIMITS.colours)
+const there = new Set(closure([entry, 'src/pages/tasks.tsx']))
+const palette = closure(['src/app/palette.tsx']).filter((key) => !there.has(key))
+check('lazy palette', palette.reduce((sum, key) => sum + gz(manifest[key].file), 0), LIMITS.palette)
 const total = files.reduce((sum, file) => sum + statSync(file).size, 0)
 console.log(rows.join('\n'))
 console.log(`     ${'all files'.padEnd(24)}${(total / KB).toFixed(0).padStart(7)} KB`)

@@ -76,7 +76,7 @@ describe('the flush', () => {
     const s = screen()
     const took: number[] = []
     let published = 0
-    const flush = new Flush<number>(s, (n) => took.push(n), () => published++)
+    const flush = new Flush<number>(s, (n) => took.push(n), () => ++published > 9)
     for (let i = 0; i < 10; i++) flush.push(i)
     expect(took).toEqual([])
     expect(s.frames.length).toBe(1)
@@ -90,7 +90,7 @@ describe('the flush', () => {
     const flush = new Flush<number>(s, (n) => {
       took.push(n)
       s.time += 1
-    }, () => undefined)
+    }, () => false)
     for (let i = 0; i < 40; i++) flush.push(i)
     s.frames.shift()!()
     expect(took.length).toBeLessThan(40)
@@ -101,10 +101,26 @@ describe('the flush', () => {
     const s = screen()
     s.isHidden = true
     const took: number[] = []
-    const flush = new Flush<number>(s, (n) => took.push(n), () => undefined)
+    let published = false
+    const flush = new Flush<number>(s, (n) => took.push(n), () => {
+      published = true
+      return false
+    })
     flush.push(1)
     expect(took).toEqual([1])
     expect(s.frames.length).toBe(0)
+    expect(published, 'nothing is shown to nobody').toBe(false)
+    s.isHidden = false
+    flush.all()
+    expect(published).toBe(true)
+  })
+  it('shows the rest in the frames that follow', () => {
+    const s = screen()
+    let left = 3
+    const flush = new Flush<number>(s, () => undefined, () => --left > 0)
+    flush.push(1)
+    while (s.frames.length > 0) s.frames.shift()!()
+    expect(left).toBe(0)
   })
 })
 

@@ -2,7 +2,7 @@ import { renderToStaticMarkup } from 'react-dom/server'
 import ReactMarkdown from 'react-markdown'
 import remarkGfm from 'remark-gfm'
 import { describe, expect, it } from 'vitest'
-import { LIST_MIN, SEGMENT_MIN, Segmenter, withDefinitions } from '../src/task/segments'
+import { fenceOf, LIST_MIN, SEGMENT_MIN, Segmenter, TABLE_ROWS, TAIL_MAX, withDefinitions } from '../src/task/segments'
 import { rng } from './world'
 
 const html = (source: string): string =>
@@ -100,5 +100,68 @@ describe('segments', () => {
     expect(s.definitions).toEqual(['[ref]: https://example.org'])
     expect(html(withDefinitions('See [this][ref].', s.definitions))).toContain('href="https://example.org"')
     expect(withDefinitions('No use of it.', s.definitions)).toBe('No use of it.')
+  })
+
+  it('cut what has no boundary, wherever the pieces end', () => {
+    const words = 'word '.repeat(6_000)
+    const signs = '👩‍👩‍👧‍👦汉字'.repeat(1_500)
+    const lines = 'a line without a blank one after it\n'.repeat(900)
+    const tight = Array.from({ length: 700 }, (_, i) => `${i + 1}. an item of a list`).join('\n')
+    for (const text of [words, signs, lines, tight, `${prose}\n${words}\nend`]) {
+      const s = cut(text, rng(3))
+      const whole = new Segmenter()
+      whole.update(text)
+      expect(s.settled).toEqual(whole.settled)
+      expect(s.settled.join('') + s.tail).toBe(text)
+      for (const piece of [...s.settled, s.tail]) {
+        expect(piece.length).toBeLessThanOrEqual(TAIL_MAX + 40)
+        expect(() => encodeURIComponent(piece), 'no half signs').not.toThrow()
+      }
+    }
+  })
+
+  it('cut a long table and show its head again', () => {
+    const rows = Array.from({ length: 130 }, (_, i) => `| ${i} | row |`)
+    const text = ['Before.', '', '| n | what |', '| --- | --- |', ...rows, '', 'After.'].join('\n')
+    const s = cut(text, rng(4))
+    expect(s.settled.join('') + s.tail).toBe(text)
+    const all = [...s.settled, s.tail].map((source, i) => html(s.head(i) + source))
+    expect(all.length).toBe(Math.ceil(130 / TABLE_ROWS))
+    expect(all.join('').match(/<td>row<\/td>/g)!.length).toBe(130)
+    expect(all.every((part) => part.includes('<th>what</th>'))).toBe(true)
+  })
+
+  it('give out as many as were asked for, and the same in the end', () => {
+    const text = Array.from({ length: 40 }, (_, i) => PARTS[i % PARTS.length]!).join('\n\n')
+    const whole = new Segmenter()
+    whole.update(text)
+    const s = new Segmenter()
+    for (let n = 0; n === 0 || s.pending; n++) {
+      s.update(text, 1)
+      expect(s.settled.length).toBeLessThanOrEqual(n + 1)
+      expect(text.startsWith(s.settled.join('') + s.tail)).toBe(true)
+    }
+    expect(s.settled).toEqual(whole.settled)
+    expect(s.tail).toBe(whole.tail)
+  })
+
+  it('tell of a tail that begins', () => {
+    const s = new Segmenter()
+    expect(s.update('```\nx\n```\n')).toBe(true)
+    expect(s.tail).toBe('')
+    expect(s.update('```\nx\n```\nafter')).toBe(true)
+    expect(s.update('```\nx\n```\nafter it')).toBe(false)
+  })
+
+  it('of a fence alone are code', () => {
+    expect(fenceOf('```py title\nprint(1)\n\n```\n')).toEqual({ info: 'py title', code: 'print(1)\n' })
+    expect(fenceOf('~~~\n~~~\n')).toEqual({ info: '', code: '' })
+    expect(fenceOf('````md\n```js\nx\n```\n````\n')).toEqual({ info: 'md', code: '```js\nx\n```' })
+    expect(fenceOf('text\n```\nx\n```\n')).toBeNull()
+    expect(fenceOf('```\nopen\n')).toBeNull()
+    for (const part of PARTS) {
+      const code = fenceOf(`${part}\n`)?.code
+      if (code !== undefined) expect(html(part)).toContain(renderToStaticMarkup(<code>{`${code}\n`}</code>).slice(6, -7))
+    }
   })
 })

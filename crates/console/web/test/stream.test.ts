@@ -17,7 +17,7 @@ function plain(frames: Frame[]): TaskStore {
   const store = new TaskStore()
   store.load(joinOf([], 0))
   for (const frame of frames) expect(store.apply(frame)).toBe(true)
-  store.publish()
+  store.publish(Infinity)
   return store
 }
 
@@ -108,6 +108,8 @@ class Wire {
       if (i % 400 === 399) this.resumeAt ??= { at: this.now + 1, after: this.intake.head }
       this.step()
     }
+    // The frames of the screen that show the rest.
+    while (this.store.publish()) continue
   }
 }
 

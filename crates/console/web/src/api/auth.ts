@@ -95,9 +95,20 @@ export const login = (user_name: string, password: string): Promise<void> =>
 export const setup = (token: string, user_name: string, password: string): Promise<void> =>
   enter('/setup', { token, user_name, password })
 
+let leaving = false
+/** The end of the session is a person's wish, not the node's. */
+export const isLeaving = (): boolean => leaving
+
+/** By a person: what they typed and did not send goes too. */
 export async function logout(): Promise<void> {
+  const id = session?.user.id
   await ask('/auth/logout', {}).catch(() => undefined)
+  leaving = true
   forget()
+  leaving = false
+  for (const key of Object.keys(localStorage)) {
+    if (key === `troupe.drafts.${id}` || key.startsWith(`troupe.outbox.${id}.`)) localStorage.removeItem(key)
+  }
 }
 
 /** A fresh session. False: log in again. Throws `OfflineError` without an answer. */

@@ -1,12 +1,14 @@
 import { Link, Outlet, useNavigate, useRouterState } from '@tanstack/react-router'
-import { Boxes, ListTodo, MoreHorizontal, Plus } from 'lucide-react'
+import { Boxes, ListTodo, MoreHorizontal, Plus, Search } from 'lucide-react'
 import { useEffect, useSyncExternalStore } from 'react'
 import type { ReactNode } from 'react'
 import { useTranslation } from 'react-i18next'
 import { currentUser, onAuth } from '../api/auth'
 import { link, linkState, onLink } from '../api/socket'
 import { Announcer } from '../parts/announce'
-import { useGoKeys } from './keys'
+import { KeyBoard, openPalette } from './keys'
+import { Keys } from './keycap'
+import { useFocusOnRoute } from './route-focus'
 import { UserMenu } from './user-menu'
 import { useLiveLists } from './live-lists'
 
@@ -17,7 +19,8 @@ export function Shell() {
   const user = useSyncExternalStore(onAuth, currentUser)
   const path = useRouterState({ select: (s) => s.location.pathname })
   const inTask = /^\/tasks\/(?!new$)[^/]+/.test(path)
-  useGoKeys()
+  // The page that is shown, not the one that is still being loaded.
+  useFocusOnRoute(useRouterState({ select: (s) => s.resolvedLocation?.pathname ?? '' }))
   useLiveLists()
   useEffect(() => {
     if (user) link()
@@ -45,6 +48,19 @@ export function Shell() {
         <Rail to="/tasks/new" icon={<Plus size={16} strokeWidth={1.5} />} label={t('nav.newTask')} />
         <Rail to="/tasks" exact icon={<ListTodo size={16} strokeWidth={1.5} />} label={t('nav.tasks')} also={inTask} />
         <Rail to="/resources/$kind" icon={<Boxes size={16} strokeWidth={1.5} />} label={t('nav.resources')} />
+        <button
+          type="button"
+          title={t('palette.title')}
+          aria-keyshortcuts="Control+K"
+          className="mx-2 mt-2 flex h-9 items-center justify-center gap-3 rounded-control px-2 text-text-2 hover:bg-sunken wide:justify-start"
+          onClick={openPalette}
+        >
+          <Search size={16} strokeWidth={1.5} />
+          <span className="sr-only flex-1 text-left wide:not-sr-only">{t('palette.open')}</span>
+          <span aria-hidden className="hidden wide:inline-flex">
+            <Keys keys="mod+k" />
+          </span>
+        </button>
         <div className="mt-auto flex flex-col gap-1">
           <LinkDot />
           <UserMenu wide />
@@ -65,6 +81,7 @@ export function Shell() {
         </nav>
       )}
       <Announcer />
+      <KeyBoard />
     </div>
   )
 }
@@ -105,8 +122,9 @@ function Tab({ to, icon, label }: NavProps) {
       to={to}
       params={params(to)}
       activeOptions={{ exact: true, includeSearch: false }}
-      activeProps={{ className: 'text-accent' }}
-      className="flex min-w-16 flex-col items-center justify-center gap-0.5 text-meta text-text-2"
+      activeProps={{ className: 'font-semibold text-accent' }}
+      inactiveProps={{ className: 'text-text-2' }}
+      className="flex min-w-16 flex-col items-center justify-center gap-0.5 text-meta"
     >
       {icon}
       {label}

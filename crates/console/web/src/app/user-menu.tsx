@@ -6,6 +6,7 @@ import { useTranslation } from 'react-i18next'
 import { currentUser, logout } from '../api/auth'
 import { currentLang, setLang } from '../i18n'
 import type { Lang } from '../i18n'
+import { openHelp, openPalette } from './keys'
 import { setTheme, useTheme } from './theme'
 import type { Theme } from './theme'
 
@@ -22,7 +23,8 @@ export function UserMenu({ wide, icon }: { wide?: boolean; icon?: ReactNode }) {
   return (
     <DropdownMenu.Root>
       <DropdownMenu.Trigger
-        aria-label={t('user.menu')}
+        // What is read begins with what is seen.
+        aria-label={`${wide ? user?.user_name : t('nav.menu')}: ${t('user.menu')}`}
         className={
           wide
             ? 'mx-2 flex h-9 items-center justify-center gap-3 rounded-control px-2 text-text-2 hover:bg-sunken wide:justify-start'
@@ -59,6 +61,12 @@ export function UserMenu({ wide, icon }: { wide?: boolean; icon?: ReactNode }) {
             choose={(v) => void setLang(v as Lang)}
           />
           <DropdownMenu.Separator className="my-1 h-px bg-line" />
+          <DropdownMenu.Item className={`${ITEM} md:hidden`} onSelect={() => setTimeout(openPalette)}>
+            {t('palette.open')}
+          </DropdownMenu.Item>
+          <DropdownMenu.Item className={ITEM} onSelect={() => setTimeout(openHelp)}>
+            {t('keys.title')}
+          </DropdownMenu.Item>
           <DropdownMenu.Item className={ITEM} onSelect={() => void leave()}>
             {t('user.logout')}
           </DropdownMenu.Item>

@@ -11,7 +11,7 @@ import { Mark } from '../parts/mark'
 import { Heading, Skeleton, Trouble } from '../parts/page'
 import { complain } from '../parts/toast'
 import { draft, dropDraft, setDraft, useDraft } from '../task/drafts'
-import { isTouch, WriteBox } from '../task/write-box'
+import { useEnterHint, WriteBox } from '../task/write-box'
 import { bytesOf, MESSAGE_BYTES_MAX } from '../task/limits'
 
 const route = getRouteApi('/app/tasks/new')
@@ -47,6 +47,7 @@ export function NewTaskPage() {
   const [busy, setBusy] = useState(false)
   const sending = useRef<{ id: string; text: string; team: string } | null>(null)
   const text = useDraft(key)
+  const hint = useEnterHint()
   const modelField = useId()
 
   useEffect(() => {
@@ -85,9 +86,9 @@ export function NewTaskPage() {
   const tooLong = bytesOf(text) > MESSAGE_BYTES_MAX
   return (
     <main className="min-h-0 flex-1 overflow-y-auto">
-      <div className="mx-auto max-w-[720px] px-4 py-4 md:px-6 md:py-8">
+      <div className="mx-auto max-w-[720px] px-4 py-4 md:px-6 md:py-6">
         <Heading>{t('compose.title')}</Heading>
-        <div className="mt-4 rounded-panel border border-edge bg-surface focus-within:border-accent">
+        <div className="well mt-4">
           <WriteBox
             value={text}
             change={(v) => setDraft(key, v)}
@@ -99,7 +100,7 @@ export function NewTaskPage() {
           />
           <div className="flex flex-wrap items-center justify-between gap-2 px-3 pb-3">
             <span className={`text-meta ${tooLong ? 'text-danger' : 'text-text-3'}`}>
-              {tooLong ? t('compose.tooLong', { bytes: bytesOf(text) }) : t(isTouch() ? 'compose.hintTouch' : 'compose.hintEnter')}
+              {tooLong ? t('compose.tooLong', { bytes: bytesOf(text) }) : hint}
             </span>
             <button type="button" className="btn btn-primary" disabled={busy || !team || text.trim() === '' || tooLong} onClick={() => void start()}>
               {t(busy ? 'compose.starting' : 'compose.start')}

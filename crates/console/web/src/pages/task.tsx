@@ -2,16 +2,17 @@ import { getRouteApi, Link } from '@tanstack/react-router'
 import { useEffect, useRef, useState } from 'react'
 import { useTranslation } from 'react-i18next'
 import { currentUser } from '../api/auth'
-import { isTyping } from '../app/keys'
-import { Skeleton, Trouble } from '../parts/page'
+import { Heading, Skeleton, Trouble } from '../parts/page'
 import { complain } from '../parts/toast'
 import { Composer } from '../task/composer'
-import { SessionProvider, useSessionState } from '../task/hooks'
+import { useTaskCommands } from '../task/commands'
+import { SessionProvider, useSessionState, useTopic } from '../task/hooks'
 import { LinkBanner } from '../task/link-banner'
 import { TaskSession } from '../task/session'
 import { StageStrip } from '../task/stage-strip'
 import { TaskHeader } from '../task/task-header'
 import { Transcript } from '../task/transcript'
+import type { TranscriptHandle } from '../task/transcript'
 import type { WriteBoxHandle } from '../task/write-box'
 import { TaskColumn } from './tasks'
 
@@ -56,22 +57,17 @@ function Opened({ session }: { session: TaskSession }) {
   const [sent, setSent] = useState(0)
   const [editing, setEditing] = useState<string | null>(null)
   const box = useRef<WriteBoxHandle>(null)
-  useEffect(() => {
-    const handler = (e: KeyboardEvent): void => {
-      if (isTyping(e.target) || e.ctrlKey || e.metaKey || e.altKey) return
-      if (e.key.toLowerCase() === 'm') {
-        e.preventDefault()
-        box.current?.focus()
-      }
-    }
-    addEventListener('keydown', handler)
-    return () => removeEventListener('keydown', handler)
-  }, [])
+  const list = useRef<TranscriptHandle>(null)
+  useTopic(session.store, 'task')
+
+  const retry = (subtask: string): void => void session.retry(subtask).then(() => setSent((n) => n + 1), complain)
+  useTaskCommands({ session, box, list, edit: setEditing, retry })
 
   if (session.phase === 'gone') {
     return (
       <main className="min-w-0 flex-1 p-6">
-        <p className="mb-4 text-read">{t('task.gone')}</p>
+        <Heading>{t('task.goneTitle')}</Heading>
+        <p className="mt-2 mb-4 text-read text-text-2">{t('task.gone')}</p>
         <Link to="/tasks" search={{}} className="btn">
           {t('nav.back')}
         </Link>
@@ -87,7 +83,7 @@ function Opened({ session }: { session: TaskSession }) {
   }
   return (
     <main className="flex min-h-0 min-w-0 flex-1 flex-col">
-      <TaskHeader />
+      <TaskHeader jump={(turn) => void list.current?.jump(turn).catch(complain)} />
       <LinkBanner />
       <StageStrip />
       {store.log === '' ? (
@@ -97,10 +93,11 @@ function Opened({ session }: { session: TaskSession }) {
       ) : (
         <Transcript
           sent={sent}
+          handle={list}
           actions={{
             editing,
             edit: setEditing,
-            retry: (subtask) => void session.retry(subtask).then(() => setSent((n) => n + 1), complain),
+            retry,
             askForChanges: () => box.current?.focus(),
           }}
         />

@@ -5,6 +5,7 @@ import { useState } from 'react'
 import { useTranslation } from 'react-i18next'
 import { api } from '../api/http'
 import type { Status, TaskLite } from '../api/types'
+import { useCommands } from '../app/commands'
 import type { TaskFilter } from '../app/router'
 import { age, fullTime } from '../i18n/format'
 import { Empty, Heading, Skeleton, Trouble } from '../parts/page'
@@ -40,13 +41,14 @@ export function TasksPage() {
   const [typed, setTyped] = useState(filter.text ?? '')
   const items = list.data?.pages.flatMap((p) => p.items) ?? []
   const filtered = !!filter.show || !!filter.text
+  useRowKeys()
   const search = (text: string): void => {
     setTyped(text)
     void navigate({ to: '/tasks', search: { ...filter, text: text || undefined }, replace: true })
   }
   return (
     <main className="min-h-0 flex-1 overflow-y-auto">
-      <div className="mx-auto max-w-[960px] px-4 py-4 md:px-6">
+      <div className="mx-auto max-w-[960px] px-4 py-4 md:px-6 md:py-6">
         <div className="mb-4 flex items-center justify-between gap-4">
           <Heading>{t('tasks.title')}</Heading>
           <Link to="/tasks/new" search={{}} className="btn btn-primary">
@@ -111,7 +113,7 @@ function NoTasks({ filtered }: { filtered: boolean }) {
       <ul className="flex flex-col gap-2">
         {samples.map((prompt) => (
           <li key={prompt}>
-            <Link to="/tasks/new" search={{ prompt }} className="text-accent underline underline-offset-2">
+            <Link to="/tasks/new" search={{ prompt }} className="btn h-auto min-h-8 py-1 text-left whitespace-normal">
               {prompt}
             </Link>
           </li>
@@ -130,15 +132,18 @@ function TaskRows({ items }: { items: TaskLite[] }) {
           <Link
             to="/tasks/$id"
             params={{ id: task.id }}
-            className="grid grid-cols-[1fr_auto] gap-x-4 gap-y-0.5 rounded-control px-2 py-2 hover:bg-sunken max-md:py-3 md:grid-cols-[minmax(0,1fr)_140px_190px_48px] md:items-center"
+            data-row
+            className="grid grid-cols-[minmax(0,1fr)_auto] gap-x-4 gap-y-0.5 rounded-control px-2 py-2 hover:bg-sunken max-md:py-3 md:grid-cols-[minmax(0,1fr)_140px_190px_48px] md:items-center"
           >
             <span className="min-w-0">
               <span className="block truncate font-medium">{task.title}</span>
               {task.last_line && <span className="block truncate text-text-3">{task.last_line}</span>}
             </span>
-            <span className="truncate text-text-2 max-md:order-3 max-md:text-meta">{task.team_name}</span>
-            <span className="min-w-0 max-md:order-4 max-md:justify-self-end max-md:text-meta">
-              <State status={task.status} />
+            <span className="contents max-md:order-last max-md:col-span-2 max-md:flex max-md:justify-between max-md:gap-4 max-md:text-meta">
+              <span className="truncate text-text-2">{task.team_name}</span>
+              <span className="flex min-w-0">
+                <State status={task.status} />
+              </span>
             </span>
             <time className="text-right font-mono text-meta text-text-3 tabular-nums" dateTime={task.updated_at} title={fullTime(task.updated_at)}>
               {age(task.updated_at)}
@@ -148,6 +153,20 @@ function TaskRows({ items }: { items: TaskLite[] }) {
       ))}
     </ul>
   )
+}
+
+/** J and K go through the rows; Enter opens the one with the focus. */
+function useRowKeys(): void {
+  const { t } = useTranslation()
+  const step = (by: 1 | -1): void => {
+    const rows = [...document.querySelectorAll<HTMLElement>('main li > a[data-row]')]
+    const at = rows.indexOf(document.activeElement as HTMLElement)
+    rows[at < 0 ? (by > 0 ? 0 : rows.length - 1) : at + by]?.focus()
+  }
+  useCommands([
+    { id: 'next', group: 'page', keys: 'j', label: t('keys.next'), quiet: true, run: () => step(1) },
+    { id: 'previous', group: 'page', keys: 'k', label: t('keys.previous'), quiet: true, run: () => step(-1) },
+  ])
 }
 
 /** The narrow list beside an open Task. */

@@ -1,15 +1,15 @@
 // Markdown of agents: no HTML, links with their host in sight, images on a click.
 
-import { Check, Copy, WrapText } from 'lucide-react'
-import { memo, useState } from 'react'
-import type { ComponentProps, ReactNode } from 'react'
+import { Square, SquareCheck } from 'lucide-react'
+import { memo, useEffect, useReducer, useState } from 'react'
+import type { ComponentProps, ReactElement, ReactNode } from 'react'
 import { useTranslation } from 'react-i18next'
 import ReactMarkdown from 'react-markdown'
 import type { Components, ExtraProps } from 'react-markdown'
 import remarkCjk from 'remark-cjk-friendly'
 import remarkGfm from 'remark-gfm'
-import { copyText } from './ids'
-import { toast } from './toast'
+import { CodeBlock } from './code'
+import { nextTask, Parser } from './parsed'
 
 function safe(url: string): string {
   return /^(https?:|mailto:|#|\/(?!\/))/i.test(url) ? url : ''
@@ -67,7 +67,15 @@ function Image({ src, alt }: ComponentProps<'img'> & ExtraProps) {
   )
 }
 
+/** The box of a list of tasks: a picture, as nobody can tick it. */
+function Tick({ checked }: ComponentProps<'input'> & ExtraProps) {
+  const { t } = useTranslation()
+  const Icon = checked ? SquareCheck : Square
+  return <Icon size={16} strokeWidth={1.5} role="img" aria-hidden={false} aria-label={t(checked ? 'block.ticked' : 'block.unticked')} className={`mr-1.5 inline align-[-3px] ${checked ? 'text-success' : 'text-text-3'}`} />
+}
+
 const COMPONENTS: Components = {
+  input: Tick,
   a: Anchor,
   img: Image,
   pre: ({ children }) => {
@@ -84,54 +92,22 @@ const COMPONENTS: Components = {
 
 const PLUGINS = [remarkGfm, remarkCjk]
 
-/** One segment, parsed once for each source. */
+const parse = (source: string): ReactElement =>
+  ReactMarkdown({ children: source, remarkPlugins: PLUGINS, components: COMPONENTS, urlTransform: safe, skipHtml: false })
+
+const parser = new Parser(parse, nextTask())
+
+/** One segment, parsed once for each source; plain text until there is time for it. */
 export const Markdown = memo(function Markdown({ source }: { source: string }) {
-  return (
-    <ReactMarkdown remarkPlugins={PLUGINS} components={COMPONENTS} urlTransform={safe} skipHtml={false}>
-      {source}
-    </ReactMarkdown>
-  )
+  const [, again] = useReducer((n: number) => n + 1, 0)
+  const made = parser.take(source)
+  useEffect(() => {
+    if (!made) return parser.soon(source, again)
+  }, [made, source])
+  return made ?? <div className="whitespace-pre-wrap">{source}</div>
 })
 
-/** Code with its language, copy and wrap. A growing one grows line by line as plain text. */
-export const CodeBlock = memo(function CodeBlock({ info, code }: { info: string; code: string }) {
-  const { t } = useTranslation()
-  const [wrap, setWrap] = useState(false)
-  const language = info.split(/\s/)[0] ?? ''
-  return (
-    <figure className="mb-3 overflow-hidden rounded-panel border border-line bg-sunken">
-      <figcaption className="flex h-8 items-center justify-between border-b border-line pr-1 pl-3 font-mono text-meta text-text-2">
-        <span>{language || t('block.code')}</span>
-        <span className="flex">
-          <button type="button" className="rounded-control p-1.5 hover:text-text" aria-label={t('block.wrap')} title={t('block.wrap')} aria-pressed={wrap} onClick={() => setWrap(!wrap)}>
-            <WrapText size={14} strokeWidth={1.5} />
-          </button>
-          <CopyButton text={code} small />
-        </span>
-      </figcaption>
-      <pre tabIndex={0} className={`overflow-x-auto px-3 py-2 font-mono text-[13px] leading-5 ${wrap ? 'whitespace-pre-wrap' : ''}`} style={{ margin: 0 }}>
-        <code>{code}</code>
-      </pre>
-    </figure>
-  )
+/** A text that still grows: parsed each time, and not kept. */
+export const LiveMarkdown = memo(function LiveMarkdown({ source }: { source: string }) {
+  return parse(source)
 })
-
-export function CopyButton({ text, small, label }: { text: string; small?: boolean; label?: string }) {
-  const { t } = useTranslation()
-  const [done, setDone] = useState(false)
-  const name = label ?? t('app.copy')
-  const copy = async (): Promise<void> => {
-    if (await copyText(text)) {
-      setDone(true)
-      setTimeout(() => setDone(false), 1_500)
-    } else {
-      toast(t('app.copyFailed'), true)
-    }
-  }
-  const size = small ? 14 : 16
-  return (
-    <button type="button" className="rounded-control p-1.5 hover:text-text" aria-label={done ? t('app.copied') : name} title={name} onClick={() => void copy()}>
-      {done ? <Check size={size} strokeWidth={1.5} /> : <Copy size={size} strokeWidth={1.5} />}
-    </button>
-  )
-}

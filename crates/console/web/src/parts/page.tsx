@@ -49,7 +49,7 @@ export function Trouble({ error, retry }: { error: unknown; retry?: () => void }
 
 export function Empty({ text, children }: { text: string; children?: ReactNode }) {
   return (
-    <div className="mx-auto flex max-w-[480px] flex-col items-start gap-4 px-4 py-10">
+    <div className="flex max-w-[560px] flex-col items-start gap-4 py-6">
       <p className="text-read text-text-2">{text}</p>
       {children}
     </div>
@@ -61,7 +61,7 @@ export function Heading({ children }: { children: ReactNode }) {
   return (
     <>
       <title>{typeof children === 'string' ? `${children} · Troupe` : 'Troupe'}</title>
-      <h1 className="text-page font-semibold">{children}</h1>
+      <h1 tabIndex={-1} className="text-page font-semibold">{children}</h1>
     </>
   )
 }

@@ -24,7 +24,7 @@ const GLYPH: Record<string, React.ReactNode> = {
   RUNNING: (
     <g>
       <circle cx="8" cy="8" r="2.6" fill="currentColor" />
-      <path className="arc" d="M8 2a6 6 0 0 1 6 6" fill="none" stroke="currentColor" strokeWidth="1.6" strokeLinecap="round" style={{ transformOrigin: '8px 8px', transformBox: 'view-box' }} />
+      <path className="arc" d="M8 2a6 6 0 1 1-6 6" fill="none" stroke="currentColor" strokeWidth="1.6" strokeLinecap="round" style={{ transformOrigin: '8px 8px', transformBox: 'view-box' }} />
     </g>
   ),
   resuming: (

@@ -3,21 +3,31 @@ import { useState } from 'react'
 import type { ReactNode } from 'react'
 import { useTranslation } from 'react-i18next'
 import type { Block } from '../api/types'
+import { duration } from '../i18n/format'
 import { Markdown } from '../parts/markdown'
 import { useActions } from './actions'
 import { useSession, useThrottled, useTopic } from './hooks'
+import type { Row } from './row'
 
 const LINES_MAX = 40
 const BYTES_MAX = 4_096
 
 /** A block that is no text of the answer. */
-export function BlockView({ block }: { block: Block }) {
+export function BlockView({ row, block }: { row: Row; block: Block }) {
   const { store } = useSession()
   useTopic(store, block.id)
-  return <StaticBlock block={block} />
+  return <StaticBlock block={block} ends={endOf(row, block)} />
 }
 
-export function StaticBlock({ block }: { block: Block }) {
+/** When the next block began, or the attempt ended; ms of the clock. */
+function endOf({ view }: Row, block: Block): number | null {
+  const next = view.blocks[view.blocks.indexOf(block) + 1]
+  if (next && next !== view.blocks[0]) return next.timestamp
+  const ended = view.attempts.at(-1)?.ended_at
+  return ended ? Date.parse(ended) : null
+}
+
+export function StaticBlock({ block, ends = null }: { block: Block; ends?: number | null }) {
   switch (block.type) {
     case 'text':
       return (
@@ -26,7 +36,7 @@ export function StaticBlock({ block }: { block: Block }) {
         </div>
       )
     case 'thinking':
-      return <Thinking block={block} />
+      return <Thinking block={block} ends={ends} />
     case 'tool':
       return <Tool block={block} />
     case 'confirmation':
@@ -72,16 +82,17 @@ function lastSentence(text: string): string {
   return (whole?.at(-1) ?? '').trim()
 }
 
-function Thinking({ block }: { block: Block }) {
+function Thinking({ block, ends }: { block: Block; ends: number | null }) {
   const { t } = useTranslation()
   const live = block.status === 'streaming'
   const text = useThrottled(block.content ?? '', live)
   const sentence = live ? lastSentence(text) : ''
+  const took = ends !== null && block.timestamp > 0 ? ends - block.timestamp : 0
   return (
     <Fold
       line={
         <span className="text-think">
-          {t(live ? 'block.thinkingLive' : 'block.thinking')}
+          {live ? t('block.thinkingLive') : took >= 1_000 ? t('block.thoughtFor', { time: duration(took) }) : t('block.thinking')}
           {sentence && <span className="text-text-3">{` · ${sentence}`}</span>}
         </span>
       }
@@ -144,7 +155,7 @@ function Clipped({ label, text }: { label: string; text: string }) {
         {shown}
       </pre>
       {clip && (
-        <button type="button" className="mt-1 text-accent underline underline-offset-2" onClick={() => setAll(true)}>
+        <button type="button" className="btn-link mt-1" onClick={() => setAll(true)}>
           {t('block.openAll', { lines: lines.length })}
         </button>
       )}

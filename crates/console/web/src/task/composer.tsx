@@ -1,4 +1,4 @@
-import { Pencil, X } from 'lucide-react'
+import { ArrowDown, ArrowUp, Pencil, X } from 'lucide-react'
 import { useEffect, useState } from 'react'
 import type { Ref } from 'react'
 import { useTranslation } from 'react-i18next'
@@ -7,7 +7,7 @@ import { complain } from '../parts/toast'
 import { dropDraft, setDraft, useDraft } from './drafts'
 import { useSession, useSessionState, useTopic } from './hooks'
 import { bytesOf, MESSAGE_BYTES_MAX } from './limits'
-import { isTouch, WriteBox } from './write-box'
+import { useEnterHint, WriteBox } from './write-box'
 import type { WriteBoxHandle } from './write-box'
 
 interface ComposerProps {
@@ -24,6 +24,7 @@ export function Composer({ onSent, onUpWhenEmpty, handle }: ComposerProps) {
   useTopic(store, 'task')
   useSessionState(session)
   const text = useDraft(session.id)
+  const hint = useEnterHint()
   const status = store.task?.status
   const active = status === 'RUNNING' || status === 'PENDING' || status === 'CANCELLING'
   const tooLong = bytesOf(text) > MESSAGE_BYTES_MAX
@@ -41,7 +42,7 @@ export function Composer({ onSent, onUpWhenEmpty, handle }: ComposerProps) {
       <div className="mx-auto max-w-[752px]">
         <Queue />
         <Outgoing />
-        <div className="flex items-end gap-2 rounded-panel border border-edge bg-surface focus-within:border-accent">
+        <div className="well flex items-end gap-2">
           <div className="min-w-0 flex-1">
             <WriteBox
               value={text}
@@ -58,7 +59,7 @@ export function Composer({ onSent, onUpWhenEmpty, handle }: ComposerProps) {
           </button>
         </div>
         <p className={`mt-1 text-meta max-md:hidden ${tooLong ? 'text-danger' : 'text-text-3'}`}>
-          {tooLong ? t('compose.tooLong', { bytes: bytesOf(text) }) : t(isTouch() ? 'compose.hintTouch' : 'compose.hintEnter')}
+          {tooLong ? t('compose.tooLong', { bytes: bytesOf(text) }) : hint}
         </p>
       </div>
     </div>
@@ -91,7 +92,7 @@ function Outgoing() {
           {e.state !== 'sending' && (
             <button
               type="button"
-              className="text-text-3 hover:text-text"
+              className="btn-glyph"
               aria-label={t('app.edit')}
               title={t('app.edit')}
               onClick={() => {
@@ -116,17 +117,22 @@ function Queue() {
   const status = store.task?.status
   const held = status === 'FAILED' || status === 'CANCELLED' || status === 'PENDING_CONFIRMATION' || status === 'COMPLETED'
   if (store.queue.length === 0) return null
+  const move = (from: number, to: number): void => {
+    const order = store.queue.map((m) => m.subtask_id)
+    order.splice(to, 0, ...order.splice(from, 1))
+    session.queue({ op: 'reorder', order }).catch(complain)
+  }
   return (
     <section aria-label={t('task.queueTitle')} className="mb-2">
       <ol className="flex flex-col gap-1">
         {store.queue.map((message, i) => (
-          <Queued key={message.subtask_id} message={message} place={i + 1} />
+          <Queued key={message.subtask_id} message={message} place={i} count={store.queue.length} move={move} />
         ))}
       </ol>
       {held && (
         <div className="mt-1 flex flex-wrap items-center gap-3 text-meta text-text-2">
           {status !== 'PENDING_CONFIRMATION' && <span>{t('task.queueHeld')}</span>}
-          <button type="button" className="text-accent underline underline-offset-2" onClick={() => session.queue({ op: 'resume' }).catch(complain)}>
+          <button type="button" className="btn-link" onClick={() => session.queue({ op: 'resume' }).catch(complain)}>
             {t('task.queueResume')}
           </button>
         </div>
@@ -135,7 +141,15 @@ function Queue() {
   )
 }
 
-function Queued({ message, place }: { message: QueuedMessage; place: number }) {
+interface QueuedProps {
+  message: QueuedMessage
+  /** From 0. */
+  place: number
+  count: number
+  move: (from: number, to: number) => void
+}
+
+function Queued({ message, place, count, move }: QueuedProps) {
   const { t } = useTranslation()
   const session = useSession()
   const [text, setText] = useState<string | null>(null)
@@ -150,7 +164,7 @@ function Queued({ message, place }: { message: QueuedMessage; place: number }) {
   }
   if (text !== null) {
     return (
-      <li className="rounded-panel border border-accent bg-surface">
+      <li className="well">
         <WriteBox value={text} change={setText} submit={() => void replace()} label={t('task.queueEdit')} placeholder="" autoFocus onEscape={() => setText(null)} />
         <div className="flex justify-end gap-2 px-2 pb-2">
           <button type="button" className="btn btn-quiet" onClick={() => setText(null)}>
@@ -164,15 +178,27 @@ function Queued({ message, place }: { message: QueuedMessage; place: number }) {
     )
   }
   return (
-    <li className="flex items-center gap-2 rounded-panel border border-line bg-sunken px-3 py-1">
-      <span className="font-mono text-meta text-text-3 tabular-nums">{place}</span>
-      <span className="min-w-0 flex-1 truncate">{message.content}</span>
-      <button type="button" className="rounded-control p-1.5 text-text-3 hover:text-text" aria-label={t('task.queueEdit')} title={t('task.queueEdit')} onClick={() => setText(message.content)}>
+    <li className="flex items-center gap-2 rounded-panel border border-line bg-sunken py-1 pr-1 pl-3 max-md:flex-wrap max-md:justify-end max-md:gap-y-0">
+      <span className="font-mono text-meta text-text-3 tabular-nums">{place + 1}</span>
+      <span className="min-w-0 flex-1 truncate max-md:line-clamp-2 max-md:min-w-[calc(100%-32px)] max-md:whitespace-normal" title={message.content}>
+        {message.content}
+      </span>
+      {count > 1 && (
+        <>
+          <button type="button" className="btn-glyph" disabled={place === 0} aria-label={t('task.queueUp')} title={t('task.queueUp')} onClick={() => move(place, place - 1)}>
+            <ArrowUp size={14} strokeWidth={1.5} />
+          </button>
+          <button type="button" className="btn-glyph" disabled={place === count - 1} aria-label={t('task.queueDown')} title={t('task.queueDown')} onClick={() => move(place, place + 1)}>
+            <ArrowDown size={14} strokeWidth={1.5} />
+          </button>
+        </>
+      )}
+      <button type="button" className="btn-glyph" aria-label={t('task.queueEdit')} title={t('task.queueEdit')} onClick={() => setText(message.content)}>
         <Pencil size={14} strokeWidth={1.5} />
       </button>
       <button
         type="button"
-        className="rounded-control p-1.5 text-text-3 hover:text-text"
+        className="btn-glyph"
         aria-label={t('task.queueRemove')}
         title={t('task.queueRemove')}
         onClick={() => session.queue({ op: 'remove', subtask_id: message.subtask_id }).catch(complain)}

@@ -1,7 +1,7 @@
 // What was typed and not sent. It lives outside of the DOM, and in localStorage soon after.
 
 import { useSyncExternalStore } from 'react'
-import { currentUser } from '../api/auth'
+import { currentUser, isLeaving, onAuth } from '../api/auth'
 
 const SAVE_MS = 300
 const DRAFTS_MAX = 50
@@ -11,7 +11,23 @@ const listeners = new Set<() => void>()
 const unsaved = new Set<string>()
 let timer: ReturnType<typeof setTimeout> | null = null
 
-const storageKey = (): string => `troupe.drafts.${currentUser()?.id ?? 'nobody'}`
+/** Whose texts these are; kept when a session ends by itself, so that nothing typed is lost. */
+let owner = currentUser()?.id ?? 'nobody'
+
+const storageKey = (): string => `troupe.drafts.${owner}`
+
+onAuth(() => {
+  if (isLeaving()) {
+    unsaved.clear()
+    texts.clear()
+  }
+  const id = currentUser()?.id
+  if (id === undefined || id === owner) return
+  save()
+  owner = id
+  texts.clear()
+  listeners.forEach((listener) => listener())
+})
 
 type Stored = Record<string, { text: string; at: number }>
 

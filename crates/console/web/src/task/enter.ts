@@ -13,13 +13,13 @@ export interface EnterPress {
   timeStamp: number
 }
 
-/** `compositionEnd`: when the last composition ended, same clock as `timeStamp`; null: never. */
-export function sends(e: EnterPress, compositionEnd: number | null, touch: boolean): boolean {
+/** `newLine`: Enter alone makes one (on touch, or by choice). `compositionEnd`: when the last composition ended, same clock as `timeStamp`; null: never. */
+export function sends(e: EnterPress, compositionEnd: number | null, newLine: boolean): boolean {
   if (e.key !== 'Enter') return false
   if (e.isComposing || e.keyCode === 229) return false
   // Safari ends the composition before the key press that ended it.
   if (compositionEnd !== null && e.timeStamp - compositionEnd < COMPOSITION_MS) return false
   if (e.ctrlKey || e.metaKey) return true
   if (e.shiftKey || e.altKey) return false
-  return !touch
+  return !newLine
 }

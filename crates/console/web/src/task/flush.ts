@@ -1,5 +1,5 @@
 // From the queue of handlers to the store: once per frame of the screen, 4 ms at most. In a
-// hidden tab no frame comes, so there it happens at once.
+// hidden tab no frame comes, so there it is applied at once and shown when somebody looks.
 
 export const SLICE_MS = 4
 
@@ -24,12 +24,13 @@ export class Flush<T> {
   constructor(
     private readonly screen: Screen,
     private readonly take: (item: T) => void,
-    private readonly publish: () => void,
+    /** Shows what was taken. True: there is more to show in the next frame. */
+    private readonly publish: () => boolean,
   ) {}
 
   push(item: T): void {
     this.queue.push(item)
-    if (this.screen.hidden()) this.all()
+    if (this.screen.hidden()) this.run(Infinity, false)
     else this.ask()
   }
 
@@ -47,7 +48,7 @@ export class Flush<T> {
     })
   }
 
-  private run(ms: number): void {
+  private run(ms: number, show = true): void {
     const end = this.screen.now() + ms
     while (this.at < this.queue.length) {
       this.take(this.queue[this.at++]!)
@@ -59,6 +60,6 @@ export class Flush<T> {
     } else {
       this.ask()
     }
-    this.publish()
+    if (show && this.publish()) this.ask()
   }
 }

@@ -73,7 +73,7 @@ export function Gate({ row, stage }: { row: Row; stage: number }) {
 
   return (
     <section aria-label={t('gate.title', { n: stage + 1, name })} className="my-2 rounded-panel border border-warn bg-surface p-3">
-      <h4 className="font-semibold">{t('gate.title', { n: stage + 1, name })}</h4>
+      <h3 className="font-semibold">{t('gate.title', { n: stage + 1, name })}</h3>
       <p className="mt-0.5 mb-3 text-text-2">{t(last ? 'gate.leadLast' : 'gate.lead')}</p>
       {!last && (
         <>
@@ -89,14 +89,14 @@ export function Gate({ row, stage }: { row: Row; stage: number }) {
             onChange={(e) => setDraft(draftKey, e.target.value)}
           />
           {handoff !== null && text !== handoff && (
-            <button type="button" className="mb-2 text-accent underline underline-offset-2" onClick={() => setDraft(draftKey, '')}>
+            <button type="button" className="btn-link mb-2" onClick={() => setDraft(draftKey, '')}>
               {t('gate.reset')}
             </button>
           )}
         </>
       )}
       <div className="mt-2 flex flex-wrap gap-6">
-        <button type="button" className="btn btn-primary" disabled={busy || calm} onClick={() => void confirm()}>
+        <button type="button" className="btn btn-primary" disabled={busy} aria-disabled={calm} onClick={() => void confirm()}>
           {t(last ? 'gate.finish' : 'gate.confirm')}
         </button>
         <button type="button" className="btn" disabled={busy} onClick={actions.askForChanges}>

@@ -44,12 +44,18 @@ export function Head({ row }: { row: Row }) {
   const attempt = view.attempts.at(-1)
   const special = view.kind === 'answer' ? null : t(`task.${view.kind}`)
   const resuming = attempt?.error?.continues === true
-  const parts = [special, step(view.step), attempt?.model, place(attempt?.where, t('task.onCluster'))].filter(Boolean)
+  const parts = [special, step(view.step), attempt?.model].filter(Boolean)
+  const where = place(attempt?.where, t('task.onCluster'))
   return (
     <div className="flex min-w-0 flex-wrap items-center gap-x-2 pt-4 pb-2">
       <Mark index={memberOf(view.sender)} />
-      <h3 className="ml-1 font-semibold">{sender(view)}</h3>
-      {parts.length > 0 && <span className="min-w-0 truncate text-meta text-text-3">{parts.join(' · ')}</span>}
+      <h2 className="ml-1 font-semibold">{sender(view)}</h2>
+      {(parts.length > 0 || where) && (
+        <span className="min-w-0 truncate text-meta text-text-3">
+          {parts.join(' · ')}
+          {where && <span className="max-md:hidden">{parts.length > 0 ? ` · ${where}` : where}</span>}
+        </span>
+      )}
       {view.attempts.length > 1 && (
         <span className="text-meta text-text-3">{t('task.attempt', { n: attempt?.attempt })}</span>
       )}

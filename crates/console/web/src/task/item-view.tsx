@@ -33,7 +33,7 @@ export const ItemView = memo(function ItemView({ item }: { item: Item }) {
     case 'block':
       return (
         <Growing block={item.block}>
-          <BlockView block={item.block} />
+          <BlockView row={item.row} block={item.block} />
         </Growing>
       )
     case 'note':

@@ -36,7 +36,7 @@ export function LinkBanner() {
     return (
       <div role="alert" className="flex flex-wrap items-center gap-x-3 gap-y-1 border-b border-line bg-sunken px-4 py-2 md:px-6">
         <span className="text-warn">{t('link.lost', { ago: duration(gone) })}</span>
-        <button type="button" className="text-accent underline underline-offset-2" onClick={retryNow}>
+        <button type="button" className="btn-link" onClick={retryNow}>
           {t('app.retry')}
         </button>
       </div>

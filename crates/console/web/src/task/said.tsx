@@ -4,7 +4,8 @@ import { useTranslation } from 'react-i18next'
 import { currentUser } from '../api/auth'
 import { clock, fullTime } from '../i18n/format'
 import { randomId } from '../parts/ids'
-import { CopyButton, Markdown } from '../parts/markdown'
+import { CopyButton } from '../parts/copy'
+import { Markdown } from '../parts/markdown'
 import { complain } from '../parts/toast'
 import { useActions } from './actions'
 import { useSender } from './head'
@@ -38,11 +39,11 @@ function ByPerson({ row }: { row: Row }) {
     <div className="group pt-5 pb-2">
       <div className="rounded-panel border border-line bg-surface px-3 py-2">
         <div className="flex items-center gap-2">
-          <h3 className="font-semibold">{mine ? t('task.you') : sender(view)}</h3>
+          <h2 className="font-semibold">{mine ? t('task.you') : sender(view)}</h2>
           <span className="ml-auto flex items-center text-text-3 opacity-0 transition-opacity group-focus-within:opacity-100 group-hover:opacity-100 [@media(hover:none)]:opacity-100">
             <CopyButton text={view.content} small />
             {mine && !active && (
-              <button type="button" className="rounded-control p-1.5 hover:text-text" aria-label={t('task.editOwn')} title={t('task.editOwn')} onClick={() => actions.edit(view.subtask_id)}>
+              <button type="button" className="btn-glyph" aria-label={t('task.editOwn')} title={t('task.editOwn')} onClick={() => actions.edit(view.subtask_id)}>
                 <Pencil size={14} strokeWidth={1.5} />
               </button>
             )}
@@ -55,7 +56,7 @@ function ByPerson({ row }: { row: Row }) {
         {long && (
           <button
             type="button"
-            className="mt-1 text-accent underline underline-offset-2"
+            className="btn-link mt-1"
             onClick={() => {
               actions.opened()
               setOpen(true)
@@ -90,7 +91,7 @@ function EditBox({ row }: { row: Row }) {
   }
   return (
     <div className="pt-5 pb-2">
-      <div className="rounded-panel border border-accent bg-surface">
+      <div className="well">
         <WriteBox value={text} change={setText} submit={() => void run()} label={t('task.editOwn')} placeholder="" autoFocus onEscape={() => actions.edit(null)} />
         <div className="flex flex-wrap items-center gap-2 px-3 pb-2">
           <span className="mr-auto text-meta text-warn">{t('task.editWarn', { count: after })}</span>

@@ -36,6 +36,7 @@ export class TaskSession {
   private ticker: ReturnType<typeof setInterval> | null = null
   private joinTimer: ReturnType<typeof setTimeout> | null = null
   private generation = 0
+  private joins = 0
   private closed = false
 
   constructor(
@@ -50,11 +51,11 @@ export class TaskSession {
     })
     this.flush = new Flush<Frame>(
       browserScreen,
-      (frame) => this.intake.push(frame, performance.now()),
-      () => {
-        this.store.publish()
+      (frame) => {
+        this.intake.push(frame, performance.now())
         this.watch()
       },
+      () => this.store.publish(),
     )
     this.listen()
     if (linkState().up) void this.join()
@@ -79,7 +80,9 @@ export class TaskSession {
       if (data.task_id === this.id) void this.join()
     })
     on('task:presence', (data: { task_id: string; viewers?: Viewer[] }) => {
-      if (data.task_id === this.id && data.viewers) this.store.setViewers(data.viewers)
+      if (data.task_id !== this.id || !data.viewers) return
+      this.store.setViewers(data.viewers)
+      this.flush.all()
     })
     on('task:deleted', (data: { task_id: string }) => {
       if (data.task_id === this.id) this.set('gone')
@@ -90,9 +93,8 @@ export class TaskSession {
       this.generation++
       this.intake.cut()
     })
-    const shown = (): void => {
-      if (document.visibilityState === 'hidden') this.flush.all()
-    }
+    // Both ways: what waits for a frame that does not come, and what was not shown meanwhile.
+    const shown = (): void => this.flush.all()
     document.addEventListener('visibilitychange', shown)
     this.undo.push(() => document.removeEventListener('visibilitychange', shown))
   }
@@ -150,6 +152,7 @@ export class TaskSession {
   async join(): Promise<void> {
     if (this.closed) return
     const generation = ++this.generation
+    this.joins++
     this.intake.join()
     try {
       const join = await request<JoinAnswer>('task:join', { task_id: this.id, turns: 20 })
@@ -158,7 +161,7 @@ export class TaskSession {
       const log = this.store.log
       this.store.load(join)
       this.intake.joined(join.head, performance.now())
-      this.store.publish()
+      this.store.publish(Infinity)
       for (const row of this.store.messages()) this.outbox.done(row.view.client_message_id)
       for (const queued of join.task.queue) this.outbox.done(queued.client_message_id)
       if (log !== '' && log !== join.log) {
@@ -263,6 +266,6 @@ export class TaskSession {
 
   /** For tests and support: what was dropped, missed, asked for. */
   get counts() {
-    return { ...this.intake.counts, ...this.store.report, head: this.intake.head }
+    return { ...this.intake.counts, ...this.store.report, joins: this.joins, head: this.intake.head }
   }
 }

@@ -61,12 +61,13 @@ export class TaskStore {
     this.rows.clear()
     this.rowItems.clear()
     this.segmenters.clear()
+    this.growing.clear()
     for (const turn of join.turns) this.turns.push(this.adopt(turn, join.head))
     const first = join.turns[0]?.turn_id
     this.before = first && join.outline[0] && join.outline[0].turn_id !== first ? first : null
     for (const topic of this.listeners.keys()) this.dirty.add(topic)
     this.dirty.add('items')
-    this.publish()
+    this.publish(Infinity)
   }
 
   /** Puts older turns before the others. */
@@ -76,7 +77,7 @@ export class TaskStore {
     this.turns.unshift(...older.map((t) => this.adopt(t, page.head)))
     this.before = page.before ?? null
     this.dirty.add('items')
-    this.publish()
+    this.publish(Infinity)
   }
 
   private adopt(turn: TurnView, head: number): Turn {
@@ -192,21 +193,27 @@ export class TaskStore {
   setViewers(viewers: Viewer[]): void {
     this.viewers = viewers
     this.dirty.add('task')
-    this.publish()
   }
 
-  /** Tells subscribers what changed since the last time. */
-  publish(): void {
-    for (const [block, row] of this.growing) {
-      if (this.segmenter(block).update(block.content ?? '')) this.dirtyRows.add(row)
-    }
+  /**
+   * Tells subscribers what changed since the last time, with so many new segments per text at
+   * most: each is parsed when it is shown. True: there are more.
+   */
+  publish(most = 1): boolean {
+    const growing = [...this.growing]
     this.growing.clear()
+    for (const [block, row] of growing) {
+      this.dirty.add(block.id)
+      const segmenter = this.segmenter(block)
+      if (segmenter.update(block.content ?? '', most)) this.dirtyRows.add(row)
+      if (segmenter.pending) this.growing.set(block, row)
+    }
     let list = this.dirty.has('items')
     for (const row of this.dirtyRows) {
       const id = row.view.subtask_id
       this.dirty.add(id)
       if (!this.rows.has(id)) continue
-      const items = itemsOf(row, (block) => this.cut(block))
+      const items = itemsOf(row, (block) => this.cut(block, row, most))
       const before = this.rowItems.get(id)
       if (before?.length !== items.length || before.some((item, i) => !same(item, items[i]!))) {
         this.rowItems.set(id, items)
@@ -233,6 +240,7 @@ export class TaskStore {
     this.dirty.clear()
     for (const topic of dirty) this.revs.set(topic, (this.revs.get(topic) ?? 0) + 1)
     for (const topic of dirty) this.listeners.get(topic)?.forEach((listener) => listener())
+    return this.growing.size > 0
   }
 
   /** The one decision that is awaited, behind the answer that it is about. */
@@ -247,9 +255,12 @@ export class TaskStore {
 
   private statuses = new Map<string, string>()
 
-  private cut(block: Block): Segmenter {
+  private cut(block: Block, row: Row, most: number): Segmenter {
     const segmenter = this.segmenter(block)
-    segmenter.update(block.content ?? '')
+    // What this frame may show of it was cut above.
+    if (this.growing.has(block)) return segmenter
+    segmenter.update(block.content ?? '', most)
+    if (segmenter.pending) this.growing.set(block, row)
     return segmenter
   }
 
@@ -286,9 +297,32 @@ export class TaskStore {
     return this.task?.queue ?? []
   }
 
+  /** All turns in short: what the join told about older ones, and what is here. */
+  outlineRows(): OutlineRow[] {
+    const first = this.turns[0]?.id
+    const at = this.outline.findIndex((row) => row.turn_id === first)
+    return [...(at > 0 ? this.outline.slice(0, at) : []), ...this.turns.map(inShort)]
+  }
+
   /** The turns as the node would answer them. */
   views(): TurnView[] {
     return this.turns.map((t) => ({ turn_id: t.id, messages: t.rows.map((row) => row.view) }))
+  }
+}
+
+const EXCERPT = 80
+
+function inShort(turn: Turn): OutlineRow {
+  const asked = turn.rows[0]!.view
+  const { sender } = asked
+  const author = sender.type === 'USER' ? sender.user_name : sender.type === 'MEMBER' ? sender.name : ''
+  return {
+    turn_id: turn.id,
+    first_seq: 0,
+    message_id: asked.message_id,
+    author,
+    excerpt: asked.content.slice(0, 2 * EXCERPT).replace(/\s+/g, ' ').trim().slice(0, EXCERPT),
+    status: turn.rows.at(-1)!.view.status,
   }
 }
 

@@ -2,7 +2,7 @@ import { useQueryClient } from '@tanstack/react-query'
 import { Link, useNavigate } from '@tanstack/react-router'
 import { ArrowLeft, MoreHorizontal, Square, Users } from 'lucide-react'
 import { AlertDialog, DropdownMenu } from 'radix-ui'
-import { useEffect, useState } from 'react'
+import { useRef, useState } from 'react'
 import { useTranslation } from 'react-i18next'
 import { currentUser } from '../api/auth'
 import { api } from '../api/http'
@@ -11,11 +11,12 @@ import { State } from '../parts/state'
 import { complain, toast } from '../parts/toast'
 import { useSession, useTopic } from './hooks'
 import { LinkWord } from './link-banner'
+import { Outline } from './outline'
 
 const ITEM =
   'flex h-9 cursor-pointer items-center rounded-control px-3 outline-none data-highlighted:bg-sunken max-md:h-11'
 
-export function TaskHeader() {
+export function TaskHeader({ jump }: { jump: (turn: string) => void }) {
   const { t } = useTranslation()
   const session = useSession()
   const { store } = session
@@ -25,16 +26,6 @@ export function TaskHeader() {
   const active = task && ['RUNNING', 'PENDING', 'CANCELLING'].includes(task.status)
   const others = store.viewers.filter((v) => v.user_id !== currentUser()?.id).length
   const last = store.messages().at(-1)?.view.attempts.at(-1)
-  useEffect(() => {
-    const handler = (e: KeyboardEvent): void => {
-      if (e.key === '.' && (e.metaKey || e.ctrlKey) && active) {
-        e.preventDefault()
-        session.stop().catch(complain)
-      }
-    }
-    addEventListener('keydown', handler)
-    return () => removeEventListener('keydown', handler)
-  }, [active, session])
   return (
     <header className="flex h-12 shrink-0 items-center gap-3 border-b border-line px-2 md:px-6">
       <title>{`${task?.title ?? ''} · Troupe`}</title>
@@ -45,10 +36,10 @@ export function TaskHeader() {
         {renaming && task ? (
           <Rename title={task.title} done={() => setRenaming(false)} />
         ) : (
-          <h1 className="min-w-0 truncate font-semibold md:text-[15px]">{task?.title}</h1>
+          <h1 tabIndex={-1} title={task?.title} className="min-w-0 truncate font-semibold md:text-[15px]">{task?.title}</h1>
         )}
         {task && (
-          <span className="flex min-w-0 items-center gap-3 text-meta md:text-ui">
+          <span className="flex min-w-0 items-center gap-3 text-meta md:max-w-[60%] md:shrink-0 md:text-ui">
             <span className="truncate text-text-3 max-md:hidden">{task.team_name}</span>
             <State status={task.status} wait={task.wait} resuming={last?.error?.continues} />
           </span>
@@ -63,11 +54,12 @@ export function TaskHeader() {
         </span>
       )}
       {active && (
-        <button type="button" className="btn max-md:h-9" disabled={task.status === 'CANCELLING'} onClick={() => session.stop().catch(complain)}>
+        <button type="button" className="btn max-md:h-9" aria-keyshortcuts="Control+." disabled={task.status === 'CANCELLING'} onClick={() => session.stop().catch(complain)}>
           <Square size={14} strokeWidth={1.5} aria-hidden />
           {t(task.status === 'CANCELLING' ? 'task.stopping' : 'task.stop')}
         </button>
       )}
+      <Outline jump={jump} />
       <Menu rename={() => setRenaming(true)} />
     </header>
   )
@@ -113,6 +105,8 @@ function Menu({ rename }: { rename: () => void }) {
   const navigate = useNavigate()
   const queries = useQueryClient()
   const [asking, setAsking] = useState(false)
+  /** The field of the title takes the focus, not the button of the menu. */
+  const renames = useRef(false)
   const copyId = async (): Promise<void> => {
     const done = await copyText(session.id)
     toast(t(done ? 'app.copied' : 'app.copyFailed'), !done)
@@ -133,8 +127,17 @@ function Menu({ rename }: { rename: () => void }) {
           <MoreHorizontal size={16} strokeWidth={1.5} />
         </DropdownMenu.Trigger>
         <DropdownMenu.Portal>
-          <DropdownMenu.Content align="end" sideOffset={4} collisionPadding={8} className="z-40 min-w-44 rounded-panel border border-line bg-surface p-1 shadow-pop" onCloseAutoFocus={(e) => e.preventDefault()}>
-            <DropdownMenu.Item className={ITEM} onSelect={() => setTimeout(rename)}>
+          <DropdownMenu.Content align="end" sideOffset={4} collisionPadding={8} className="z-40 min-w-44 rounded-panel border border-line bg-surface p-1 shadow-pop" onCloseAutoFocus={(e) => {
+              if (renames.current) e.preventDefault()
+              renames.current = false
+            }}>
+            <DropdownMenu.Item
+              className={ITEM}
+              onSelect={() => {
+                renames.current = true
+                setTimeout(rename)
+              }}
+            >
               {t('task.rename')}
             </DropdownMenu.Item>
             <DropdownMenu.Item className={ITEM} onSelect={() => void navigate({ to: '/tasks/$id/plain', params: { id: session.id } })}>

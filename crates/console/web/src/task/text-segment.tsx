@@ -1,10 +1,11 @@
 import { memo } from 'react'
 import remend from 'remend'
 import type { Block } from '../api/types'
-import { CodeBlock, Markdown } from '../parts/markdown'
+import { CodeBlock, Lines } from '../parts/code'
+import { LiveMarkdown, Markdown } from '../parts/markdown'
 import { useSession, useThrottled, useTopic } from './hooks'
 import type { Row } from './row'
-import { PARSE_MAX, TAIL_MAX, withDefinitions } from './segments'
+import { fenceOf, PARSE_MAX, TAIL_MAX, withDefinitions } from './segments'
 
 interface SegmentProps {
   row: Row
@@ -17,38 +18,38 @@ export function TextSegment({ block, segment }: SegmentProps) {
   const { store } = useSession()
   useTopic(store, block.id)
   const segmenter = store.segmenter(block)
+  const head = segmenter.head(segment)
   const settled = segmenter.settled[segment]
   if (settled !== undefined) {
-    return <Settled source={withDefinitions(settled, segmenter.definitions)} />
+    return <Settled source={head + withDefinitions(settled, segmenter.definitions)} />
+  }
+  const { tail } = segmenter
+  if (block.status !== 'streaming' && !segmenter.pending) {
+    return <Settled source={head + withDefinitions(tail, segmenter.definitions)} />
   }
   const fence = segmenter.openFence
-  if (fence && block.status === 'streaming') return <LiveCode info={fence.info} code={fence.code} />
-  const { tail } = segmenter
-  if (block.status !== 'streaming') {
-    return <Settled source={withDefinitions(tail, segmenter.definitions)} />
-  }
-  return <LiveTail source={tail} />
+  if (fence) return <LiveCode info={fence.info} code={fence.code} />
+  return <LiveTail source={head + tail} />
 }
 
 const Settled = memo(function Settled({ source }: { source: string }) {
-  if (source.length > PARSE_MAX) {
-    return <div className="prose pb-2 whitespace-pre-wrap">{source}</div>
-  }
+  const fence = fenceOf(source)
   return (
-    <div className="prose pb-2">
-      <Markdown source={source} />
+    <div className="prose pb-3">
+      {fence ? <CodeBlock info={fence.info} code={fence.code} /> : source.length > PARSE_MAX ? <Plain text={source} /> : <Markdown source={source} />}
     </div>
   )
 })
 
 function LiveTail({ source }: { source: string }) {
   const shown = useThrottled(source, true)
-  if (shown.length > TAIL_MAX) {
-    return <div className="prose pb-2 whitespace-pre-wrap">{shown}</div>
-  }
+  return <div className="prose pb-3">{shown.length > TAIL_MAX + 1 ? <Plain text={shown} /> : <LiveMarkdown source={closed(shown)} />}</div>
+}
+
+function Plain({ text }: { text: string }) {
   return (
-    <div className="prose pb-2">
-      <Markdown source={closed(shown)} />
+    <div className="whitespace-pre-wrap">
+      <Lines text={text} />
     </div>
   )
 }
@@ -68,8 +69,8 @@ function closed(source: string): string {
 function LiveCode({ info, code }: { info: string; code: string }) {
   const shown = useThrottled(code, true)
   return (
-    <div className="prose pb-2">
-      <CodeBlock info={info} code={shown} />
+    <div className="prose pb-3">
+      <CodeBlock info={info} code={shown} live />
     </div>
   )
 }

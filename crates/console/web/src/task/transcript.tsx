@@ -2,43 +2,65 @@
 
 import { useVirtualizer } from '@tanstack/react-virtual'
 import { ArrowDown } from 'lucide-react'
-import { useCallback, useEffect, useLayoutEffect, useReducer, useRef, useState } from 'react'
+import { useCallback, useEffect, useImperativeHandle, useLayoutEffect, useMemo, useReducer, useRef, useState } from 'react'
+import type { Ref, RefObject } from 'react'
 import { useTranslation } from 'react-i18next'
-import { isTyping } from '../app/keys'
+import { isTyping } from '../app/commands'
+import { pref } from '../app/prefs'
 import { complain } from '../parts/toast'
 import { FOLLOW_AT_OPEN, follow } from './follow'
 import type { FollowEvent } from './follow'
 import { useSession, useTopic } from './hooks'
 import { ItemView } from './item-view'
+import type { TaskStore } from './store'
 import type { Item } from './items'
 import { ActionsProvider } from './actions'
 import type { Actions } from './actions'
+import { Minimap } from './outline'
 
 const PERSON_MS = 900
-const ALWAYS = 'troupe.follow.always'
 
 /** First guess of a height, until the row was seen. */
-function guess(item: Item, width: number): number {
+function guess(item: Item, width: number, store: TaskStore): number {
   const perLine = Math.max(20, Math.min(width, 720) / 8)
   switch (item.kind) {
     case 'said':
       return 60 + 24 * Math.ceil(item.row.view.content.length / perLine)
     case 'head':
       return 40
-    case 'text':
-      return 24 * Math.max(1, Math.ceil((item.block.content?.length ?? 0) / perLine))
+    case 'text': {
+      const segmenter = store.segmenter(item.block)
+      const length = segmenter.settled[item.segment]?.length ?? segmenter.tail.length
+      return 12 + 24 * Math.max(1, Math.ceil(length / perLine))
+    }
     default:
       return 36
   }
 }
 
+export interface TranscriptHandle {
+  follow(): void
+  /** To a turn, also one that is not loaded yet. */
+  jump(turn: string): Promise<void>
+  /** The focus to the next or the previous entry. */
+  step(by: 1 | -1): void
+  /** Opens or folds the entry that has the focus. */
+  toggle(): void
+  /** The entry that has the focus. */
+  focused(): Item | null
+}
+
+/** Entries that the keys stop at. */
+const STOPS = new Set<Item['kind']>(['said', 'head', 'block', 'interrupted', 'gate'])
+
 export interface TranscriptProps {
+  handle: Ref<TranscriptHandle>
   /** Changes when this person sent something: follow again. */
   sent: number
   actions: Omit<Actions, 'opened'>
 }
 
-export function Transcript({ sent, actions }: TranscriptProps) {
+export function Transcript({ sent, actions, handle }: TranscriptProps) {
   const { t } = useTranslation()
   const session = useSession()
   const { store } = session
@@ -54,7 +76,7 @@ export function Transcript({ sent, actions }: TranscriptProps) {
   const virtual = useVirtualizer({
     count: items.length,
     getScrollElement: () => scroller.current,
-    estimateSize: (i) => guess(items[i]!, scroller.current?.clientWidth ?? 720),
+    estimateSize: (i) => guess(items[i]!, scroller.current?.clientWidth ?? 720, store),
     getItemKey: (i) => items[i]!.key,
     overscan: 8,
     anchorTo: 'end',
@@ -129,20 +151,13 @@ export function Transcript({ sent, actions }: TranscriptProps) {
     if (stopped.current.has(first.block.id)) return
     const start = virtual.measurementsCache[items.indexOf(first)]?.start
     if (start !== undefined && el.scrollTop > start) {
-      const always = localStorage.getItem(ALWAYS) === '1'
       stopped.current.add(first.block.id)
-      act({ type: 'reached-top', always })
+      act({ type: 'reached-top', always: pref('follow') })
     }
   })
 
-  useEffect(() => {
-    const handler = (e: KeyboardEvent): void => {
-      if (isTyping(e.target) || e.ctrlKey || e.metaKey || e.altKey) return
-      if (e.key.toLowerCase() === 'f') act({ type: 'jump' })
-    }
-    addEventListener('keydown', handler)
-    return () => removeEventListener('keydown', handler)
-  }, [act])
+  const go = useGoing(virtual, scroller, act)
+  useImperativeHandle(handle, () => ({ ...go, follow: () => act({ type: 'jump' }) }), [go, act])
 
   const all: Actions = { ...actions, opened: () => act({ type: 'opened' }) }
   const fresh = Math.max(0, items.length - seen)
@@ -168,6 +183,7 @@ export function Transcript({ sent, actions }: TranscriptProps) {
                   data-key={item.key}
                   ref={virtual.measureElement}
                   role="article"
+                  tabIndex={-1}
                   aria-posinset={v.index + 1}
                   aria-setsize={items.length}
                   aria-busy={item.kind === 'text' && item.block.status === 'streaming' ? true : undefined}
@@ -183,6 +199,7 @@ export function Transcript({ sent, actions }: TranscriptProps) {
           </div>
         </ActionsProvider>
       </div>
+      <Minimap jump={(turn) => void go.jump(turn).catch(complain)} seen={new Set(shown(virtual.range, items))} />
       {!state.following && (
         <button
           type="button"
@@ -195,4 +212,49 @@ export function Transcript({ sent, actions }: TranscriptProps) {
       )}
     </div>
   )
+}
+
+/** Turns that are in view. */
+function shown(range: { startIndex: number; endIndex: number } | null, items: readonly Item[]): string[] {
+  return range ? items.slice(range.startIndex, range.endIndex + 1).map((item) => item.row.view.turn_id) : []
+}
+
+type Virtual = ReturnType<typeof useVirtualizer<HTMLDivElement, Element>>
+
+/** Ways through the transcript for keys and the outline. */
+function useGoing(virtual: Virtual, scroller: RefObject<HTMLDivElement | null>, act: (event: FollowEvent) => void): Omit<TranscriptHandle, 'follow'> {
+  const session = useSession()
+  return useMemo(() => {
+    const { store } = session
+    const at = (): number => Number(document.activeElement?.closest<HTMLElement>('[data-index]')?.dataset.index ?? -1)
+    const focus = (index: number, align: 'auto' | 'start'): void => {
+      act({ type: 'opened' })
+      virtual.scrollToIndex(index, { align })
+      // The row is there after the next frame, and its height is known after one more.
+      requestAnimationFrame(() =>
+        requestAnimationFrame(() => scroller.current?.querySelector<HTMLElement>(`[data-index="${index}"]`)?.focus({ preventScroll: true })),
+      )
+    }
+    return {
+      async jump(turn) {
+        act({ type: 'opened' })
+        while (store.before && !store.items.some((i) => i.row.view.turn_id === turn)) await session.older()
+        const index = store.items.findIndex((i) => i.row.view.turn_id === turn)
+        // Older turns came in with the last of these: the list has them after its next render.
+        if (index >= 0) requestAnimationFrame(() => focus(index, 'start'))
+      },
+      step(by) {
+        const { items } = store
+        let index = at()
+        if (index < 0) index = by > 0 ? (virtual.range?.startIndex ?? 0) - 1 : (virtual.range?.endIndex ?? items.length - 1) + 1
+        do index += by
+        while (items[index] && !STOPS.has(items[index]!.kind))
+        if (items[index]) focus(index, 'auto')
+      },
+      toggle() {
+        document.activeElement?.closest('[data-index]')?.querySelector<HTMLElement>('button[aria-expanded]')?.click()
+      },
+      focused: () => store.items[at()] ?? null,
+    }
+  }, [session, virtual, scroller, act])
 }

@@ -1,5 +1,7 @@
 import { useCallback, useImperativeHandle, useLayoutEffect, useRef } from 'react'
 import type { KeyboardEvent, Ref } from 'react'
+import { useTranslation } from 'react-i18next'
+import { pref, usePref } from '../app/prefs'
 import { sends } from './enter'
 
 const LINE_PX = 24
@@ -24,6 +26,13 @@ interface WriteBoxProps {
 
 export const isTouch = (): boolean => matchMedia('(pointer: coarse)').matches
 
+/** What Enter does here, in words. */
+export function useEnterHint(): string {
+  const { t } = useTranslation()
+  const byChoice = usePref('ctrlEnter')
+  return t(isTouch() ? 'compose.hintTouch' : byChoice ? 'compose.hintCtrl' : 'compose.hintEnter')
+}
+
 /** A text field that grows with its text and knows when Enter means "send". */
 export function WriteBox(p: WriteBoxProps) {
   const area = useRef<HTMLTextAreaElement>(null)
@@ -37,7 +46,7 @@ export function WriteBox(p: WriteBoxProps) {
   }, [])
   useLayoutEffect(fit, [p.value, fit])
   const onKeyDown = (e: KeyboardEvent<HTMLTextAreaElement>): void => {
-    if (sends({ ...pick(e), isComposing: e.nativeEvent.isComposing }, compositionEnd.current, isTouch())) {
+    if (sends({ ...pick(e), isComposing: e.nativeEvent.isComposing }, compositionEnd.current, isTouch() || pref('ctrlEnter'))) {
       e.preventDefault()
       p.submit()
     } else if (e.key === 'Escape' && !e.nativeEvent.isComposing) {
