@@ -2,6 +2,7 @@
 //! from the environment, then the command line. All faults are told in one go.
 
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -36,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) tasks: Tasks,
     /// Logging.
     pub(crate) log: Log,
+    /// What nodes share and may forget.
+    pub(crate) redis: Redis,
     /// Stopping.
     pub(crate) shutdown: Shutdown,
 }
@@ -77,6 +80,37 @@ pub(crate) struct Log {
     pub(crate) json: bool,
 }
 
+/// Presence, rate limits, notices and news between nodes; none of it is durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Redis {
+    /// `redis://[user[:password]@]host[:port][/db]`, or `rediss://` for TLS; without one this
+    /// node keeps all of it for itself. Since v0.1.
+    pub(crate) url: Option<RedisUrl>,
+    /// A file whose content is the password. Since v0.1.
+    pub(crate) password_file: Option<PathBuf>,
+    /// PEM of the authority that signed the server's certificate, if it is not one of the
+    /// machine's. Since v0.1.
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// It may hold a password, so it is not shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct RedisUrl(String);
+
+impl RedisUrl {
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RedisUrl")
+    }
+}
+
 /// Stopping.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -95,7 +129,8 @@ impl Default for Config {
             egress: Egress::default(),
             models: Models { demo_pace: 30 },
             tasks: Tasks { snapshot_entries: 1_000, idle_seconds: 120 },
-            log: Log { filter: "info".into(), json: false },
+            redis: Redis::default(),
+            log: Log { filter: troupe_telemetry::DEFAULT_FILTER.into(), json: false },
             shutdown: Shutdown { drain_seconds: 45 },
         }
     }
@@ -127,6 +162,11 @@ impl Config {
         }
         if self.tasks.snapshot_entries == 0 {
             faults.push("tasks.snapshot-entries: must be at least 1".to_owned());
+        }
+        if self.redis.url.is_none()
+            && (self.redis.password_file.is_some() || self.redis.ca_file.is_some())
+        {
+            faults.push("redis.url: no address; a password or an authority needs one".to_owned());
         }
         if self.shutdown.drain_seconds > 600 {
             faults.push("shutdown.drain-seconds: must be at most 600".to_owned());
@@ -162,5 +202,19 @@ mod tests {
         assert_eq!(config.models.demo_pace, 0);
         assert_eq!(config.http, Config::default().http);
         assert!(config.validate().is_err(), "no data directory was given");
+    }
+    #[test]
+    fn the_address_of_redis_is_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("troupe.toml");
+        std::fs::write(&file, "[redis]\nurl = \"redis://:secret@127.0.0.1/\"\n").unwrap();
+        let mut config = Config::load(Some(&file)).unwrap();
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("secret"), "{shown}");
+        assert_eq!(config.redis.url.as_ref().unwrap().reveal(), "redis://:secret@127.0.0.1/");
+        config.data_dir = dir.path().into();
+        config.validate().unwrap();
+        config.redis = Redis { ca_file: Some(file), ..Redis::default() };
+        assert!(config.validate().is_err(), "an authority for no address");
     }
 }

@@ -2,8 +2,8 @@
 
 mod assets;
 mod config;
-mod notices;
 mod parts;
+mod soft_state;
 mod up;
 
 use std::process::ExitCode;

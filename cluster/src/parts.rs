@@ -11,14 +11,18 @@ use troupe_entities::{
 use troupe_gateway::{Gateway, GatewayOptions, GatewayState};
 use troupe_llm::{Egress, EgressPolicy, Llm, LlmOptions, Sealer};
 use troupe_services::{
-    Auth, AuthOptions, NoticeBoard, auth::Keys, resources::LiveResources, tasks::LiveTasks,
+    Auth, AuthOptions,
+    auth::{self, Keys},
+    resources::LiveResources,
+    tasks::LiveTasks,
 };
 use troupe_sharding::{HostOptions, HostParts, OneNode, RegisteredKind, Router, ShardHost};
+use troupe_soft_state::SoftState;
 use troupe_store::Stores;
 use troupe_telemetry::MetricsHandle;
 use troupe_types::{Clock, SystemClock};
 
-use crate::{config::Config, notices::ToBoard};
+use crate::{config::Config, soft_state};
 
 /// A node, wired and running, but not yet listening.
 #[derive(Debug)]
@@ -41,27 +45,27 @@ pub(crate) async fn assemble(
     let keys = Keys::load_or_create(&keys_dir).context("access-token keys")?;
     let options = AuthOptions::default();
     let directory = Arc::clone(&stores.directory);
-    let auth = Auth::open(directory, Arc::clone(&clock), keys, options).await.context("users")?;
+    let cluster = auth::cluster_of(Arc::clone(&directory), options.store_timeout);
+    let soft = soft_state::start(&config.redis, cluster.await.context("cluster")?, &clock)?;
+    let auth = Auth::open(directory, Arc::clone(&soft), Arc::clone(&clock), keys, options);
+    let auth = auth.await.context("users")?;
     spawn_task("auth-poll", Arc::clone(&auth).run());
 
-    let notices = NoticeBoard::new();
     let router = Router::new();
     let chat = chat_services(config, listen, &sealer, &clock)?;
-    let host = start_host(config, &stores, &clock, &router, chat, &notices).await?;
+    let host = start_host(config, &stores, &clock, &router, chat, &soft).await?;
 
     let resources = Arc::new(LiveResources::new(router.clone(), sealer));
     let projections = Arc::clone(&stores.projections);
-    let tasks = Arc::new(LiveTasks::new(
-        router,
-        projections,
-        Arc::clone(&resources) as _,
-        Arc::clone(&clock),
-    ));
+    let tasks = Arc::new(
+        LiveTasks::new(router, projections, Arc::clone(&resources) as _, Arc::clone(&clock))
+            .with_statuses(Arc::clone(&soft) as _),
+    );
     let gateway = Gateway::new(GatewayState {
         tasks,
         resources,
         auth: Arc::clone(&auth),
-        notices,
+        soft,
         assets: Arc::new(crate::assets::Embedded),
         clock,
         metrics,
@@ -103,7 +107,7 @@ async fn start_host(
     clock: &Arc<dyn Clock>,
     router: &Router,
     chat: Arc<ChatServices>,
-    notices: &NoticeBoard,
+    soft: &Arc<dyn SoftState>,
 ) -> Result<ShardHost> {
     let task_options = TaskOptions {
         snapshot_entries: config.tasks.snapshot_entries,
@@ -113,7 +117,7 @@ async fn start_host(
     let kinds = vec![
         RegisteredKind::new(TaskFactory::new(
             chat,
-            Arc::new(ToBoard(notices.clone())),
+            Arc::new(soft_state::ToOthers::start(Arc::clone(soft))),
             task_options,
         )),
         RegisteredKind::new(TeamFactory),

@@ -31,6 +31,8 @@ mod node;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]
+mod soft_state;
+#[cfg(test)]
 mod stages;
 #[cfg(test)]
 mod stream;

@@ -69,14 +69,15 @@ pub struct ChatSendAck {
     pub pipeline_completed: Option<bool>,
 }
 
-/// `chat:cancel`: one of the two.
+/// `chat:cancel`: one of the two, or both.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatCancel {
     /// The Task.
     #[serde(default)]
     pub task_id: Option<TaskId>,
-    /// The contract's way to name it: a row of the running turn.
+    /// The contract's way to name it: a row of the running turn. Beside `task_id` it stops that
+    /// turn only, not the one that may have begun since.
     #[serde(default)]
     pub subtask_id: Option<MessageId>,
 }

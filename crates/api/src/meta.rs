@@ -35,7 +35,7 @@ pub struct Health {
     /// It drains: no new work.
     #[serde(default)]
     pub shutting_down: bool,
-    /// Why it is not ready.
+    /// Why it is not ready, or what works in part only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

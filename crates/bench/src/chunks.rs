@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -73,18 +73,23 @@ pub(crate) async fn run(node: &Node, args: &Args) -> Result<()> {
     let window = Arc::new(Window::default());
     let (stop, stopped) = watch::channel(false);
     let mut viewers = JoinSet::new();
+    // Those who ask late take a while: the first must not be done before.
+    let count = args.pace.max(1) * (args.warm_up + args.seconds + 30);
+    let message = format!("[[demo chunks={count} size={PIECE} pace={} think=0]]", args.pace);
+    let asking = Arc::new(Semaphore::new(OPENED_AT_ONCE));
     for (n, (task, mut stream)) in streams.into_iter().enumerate() {
         let is_first = n.is_multiple_of(args.viewers);
-        if is_first {
-            let count = args.pace.max(1) * (args.warm_up + args.seconds + 10);
-            let pace = args.pace;
-            let message = format!("[[demo chunks={count} size={PIECE} pace={pace} think=0]]");
-            let id = Uuid::new_v4();
-            let send = json!({"task_id": task, "message": message, "client_message_id": id});
-            stream.send("chat:send", send).await?;
-        }
         let (window, stopped) = (Arc::clone(&window), stopped.clone());
-        viewers.spawn(async move { view(stream, task, is_first, &window, stopped).await });
+        let (asking, message) = (Arc::clone(&asking), message.clone());
+        viewers.spawn(async move {
+            if is_first {
+                let _permit = asking.acquire().await?;
+                let id = Uuid::new_v4();
+                let send = json!({"task_id": task, "message": message, "client_message_id": id});
+                stream.call_patiently("chat:send", &send).await?;
+            }
+            view(stream, task, is_first, &window, stopped).await
+        });
     }
     note("streaming");
     let all_stream = async {

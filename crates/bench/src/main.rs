@@ -85,14 +85,26 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let verb = Cli::parse().verb;
+    // A load generator shares the machine with its node: one thread switches less. What is
+    // measured by itself runs as it does in a node.
+    let is_alone = matches!(
+        verb,
+        Verb::Appends(_) | Verb::Activation(_) | Verb::ActivationFill(_) | Verb::Bare
+    );
+    let mut runtime = if is_alone {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             stats::note(&format!("error: no runtime can be started: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(Cli::parse().verb)) {
+    match runtime.block_on(run(verb)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             stats::note(&format!("error: {error:#}"));

@@ -5,7 +5,10 @@ use std::{collections::VecDeque, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{Message, Utf8Bytes, protocol::WebSocketConfig},
@@ -38,6 +41,20 @@ impl Stream {
         let mut stream = Self { ws, early: VecDeque::new(), next_id: 0 };
         stream.call("auth", json!({"token": node.token})).await?;
         Ok(stream)
+    }
+
+    /// The same, again while the node says that too much waits already.
+    pub(crate) async fn call_patiently(&mut self, op: &str, payload: &Value) -> Result<Value> {
+        let start = Instant::now();
+        loop {
+            match self.call(op, payload.clone()).await {
+                Err(error) if error.to_string().contains("overloaded") => {
+                    ensure!(start.elapsed() < PATIENCE, "the node stays overloaded: {error}");
+                    sleep(Duration::from_millis(50)).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// The ack; events that came before it are kept.

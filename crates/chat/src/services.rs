@@ -68,12 +68,36 @@ pub struct ChatServices {
     pub secrets: Arc<dyn SecretOpener>,
     /// Time for blocks and the clock tool.
     pub clock: Arc<dyn Clock>,
-    egress: Egress,
+    public: Reached,
+    /// For servers that an administrator named.
+    loopback: Reached,
+}
+
+/// A rule for outgoing connections, and its client, made when first needed; connections are
+/// shared.
+#[derive(Debug)]
+pub(crate) struct Reached {
+    pub(crate) egress: Egress,
     client: OnceLock<Client>,
 }
 
+impl Reached {
+    const fn new(egress: Egress) -> Self {
+        Self { egress, client: OnceLock::new() }
+    }
+
+    pub(crate) fn client(&self) -> Result<Client, EgressError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        let client = self.egress.client(&ClientOptions::default())?;
+        Ok(self.client.get_or_init(|| client).clone())
+    }
+}
+
 impl ChatServices {
-    /// Services; MCP servers are reached under the rule of `egress`.
+    /// Services; MCP servers are reached under the rule of `egress`, and those of trusted
+    /// entries on loopback too.
     #[must_use]
     pub fn new(
         models: Arc<dyn ModelFactory>,
@@ -82,20 +106,12 @@ impl ChatServices {
         egress: Egress,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { models, tools, secrets, clock, egress, client: OnceLock::new() }
+        let loopback = Reached::new(egress.with_loopback());
+        Self { models, tools, secrets, clock, public: Reached::new(egress), loopback }
     }
 
-    /// The rule for outgoing connections.
-    pub(crate) const fn egress(&self) -> &Egress {
-        &self.egress
-    }
-
-    /// The client for MCP servers, made when first needed; connections are shared.
-    pub(crate) fn client(&self) -> Result<Client, EgressError> {
-        if let Some(client) = self.client.get() {
-            return Ok(client.clone());
-        }
-        let client = self.egress.client(&ClientOptions::default())?;
-        Ok(self.client.get_or_init(|| client).clone())
+    /// How a server is reached.
+    pub(crate) const fn reach(&self, trusted: bool) -> &Reached {
+        if trusted { &self.loopback } else { &self.public }
     }
 }

@@ -185,6 +185,9 @@ pub struct GetArgs {
     /// Stay and print what changes
     #[arg(short, long)]
     pub watch: bool,
+    /// Only at this version of the namespace or a later one, as `apply -o json` tells it
+    #[arg(long, value_name = "VERSION")]
+    pub min_version: Option<u64>,
 }
 
 /// Of `describe`.

@@ -18,8 +18,8 @@ mod text;
 pub mod transcript;
 
 pub use command::{
-    Ack, Command, Context, CreateTask, Decision, Output, QueueEdit, Refusal, RunEvent, SendAck,
-    SendMessage,
+    Ack, Command, Context, CreateTask, Decision, Output, QueueEdit, Refusal, Repeated, RunEvent,
+    SendAck, SendMessage,
 };
 pub use decide::decide;
 pub use entry::{AttemptEnd, StepRecord, TaskEntry, TaskEvent};

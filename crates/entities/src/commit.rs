@@ -39,6 +39,8 @@ struct Staged<F> {
 struct Flight<F> {
     number: u64,
     last: Seq,
+    /// It changes the wake index alone, so it takes no number of the journal.
+    unnumbered: bool,
     effects: Vec<F>,
     done: bool,
 }
@@ -150,11 +152,17 @@ impl<F> Committer<F> {
     }
 
     /// The next append to spawn, if there is something staged and room for one more.
+    ///
+    /// Appends are put in order by the numbers of their entries. One without entries has the
+    /// number of the next one, which would be free to overtake it: nothing overlaps it.
     pub fn pump(&mut self) -> Option<AppendJob>
     where
         F: Send + 'static,
     {
-        if self.staged.is_empty() || self.flights.len() >= limits::APPENDS_IN_FLIGHT_MAX {
+        if self.staged.is_empty()
+            || self.flights.len() >= limits::APPENDS_IN_FLIGHT_MAX
+            || self.flights.back().is_some_and(|flight| flight.unnumbered)
+        {
             return None;
         }
         let (mut entries, mut wake, mut effects) = (Vec::new(), Vec::new(), Vec::new());
@@ -178,7 +186,8 @@ impl<F> Committer<F> {
         let last = entries.last().map_or(last_flown, |e| e.seq);
         self.flight_number += 1;
         let number = self.flight_number;
-        self.flights.push_back(Flight { number, last, effects, done: false });
+        let unnumbered = entries.is_empty();
+        self.flights.push_back(Flight { number, last, unnumbered, effects, done: false });
         let (journal, opened) = (Arc::clone(&self.journal), Arc::clone(&self.opened));
         let (mine, result_is_there) = oneshot::channel();
         let before = self.last_result.replace(result_is_there);

@@ -12,6 +12,13 @@ pub fn sealed_at(sealed: &str, path: &str) -> String {
     format!("{sealed}@{path}")
 }
 
+/// Whether a text in a plan is opened before it is sent. No document may hold such a text: it
+/// would have somebody else's secret opened.
+#[must_use]
+pub fn looks_sealed(text: &str) -> bool {
+    text.starts_with("sealed:")
+}
+
 /// Makes models of plans.
 pub struct ProviderFactory {
     llm: Llm,
@@ -51,7 +58,7 @@ impl ModelFactory for ProviderFactory {
         config.context_window = u32::try_from(plan.context_window).ok();
         config.max_output_tokens = plan.max_output_tokens.and_then(|n| u32::try_from(n).ok());
         for (name, value) in &plan.headers {
-            let value = if value.starts_with("sealed:") {
+            let value = if looks_sealed(value) {
                 self.open(value)?
             } else {
                 SecretText::new(value.clone())
@@ -79,7 +86,7 @@ impl SealedSecrets {
 
 impl SecretOpener for SealedSecrets {
     fn is_sealed(&self, value: &str) -> bool {
-        value.starts_with("sealed:")
+        looks_sealed(value)
     }
 
     fn open(&self, secret: SecretRef<'_>) -> Option<SecretText> {

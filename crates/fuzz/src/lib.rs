@@ -8,6 +8,7 @@
 //! Absences: nothing here is linked into a node.
 
 pub mod documents;
+pub mod frames;
 pub mod payloads;
 pub mod records;
 pub mod seeds;

@@ -11,7 +11,7 @@ use troupe_types::{Seq, Timestamp, Uuid};
 use crate::records::VERSION;
 
 /// The targets by name.
-pub const TARGETS: [&str; 3] = ["documents", "payloads", "records"];
+pub const TARGETS: [&str; 4] = ["documents", "frames", "payloads", "records"];
 /// Longest word of a dictionary, in bytes.
 const WORD_BYTES_MAX: usize = 60;
 
@@ -22,6 +22,7 @@ const WORD_BYTES_MAX: usize = 60;
 pub fn of(target: &str) -> Result<Vec<Vec<u8>>> {
     match target {
         "documents" => documents(),
+        "frames" => frames(),
         "payloads" => payloads(),
         "records" => records(),
         other => anyhow::bail!("no such fuzz target: {other}"),
@@ -62,6 +63,30 @@ fn documents() -> Result<Vec<Vec<u8>>> {
         }
     }
     seeds.push(read("resources/tests/it/examples.yaml")?);
+    Ok(seeds)
+}
+
+/// The released bytes of the node link, alone and several in one batch.
+fn frames() -> Result<Vec<Vec<u8>>> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wire/tests/golden");
+    let mut files = Vec::new();
+    for file in fs::read_dir(dir).context("list the golden frames")? {
+        files.push(file.context("list the golden frames")?.path());
+    }
+    files.sort();
+    let mut seeds = Vec::new();
+    for file in files {
+        seeds.push(fs::read(&file).with_context(|| format!("read {}", file.display()))?);
+    }
+    // Batches differ in their items only: head, then items.
+    let batches: Vec<Vec<u8>> =
+        seeds.iter().filter(|seed| seed.get(9..11) == Some(&[0, 1])).cloned().collect();
+    for several in batches.chunks(4) {
+        let mut whole = several[0].clone();
+        whole[10] = u8::try_from(several.len()).unwrap_or(1);
+        several[1..].iter().for_each(|batch| whole.extend_from_slice(&batch[11..]));
+        seeds.push(whole);
+    }
     Ok(seeds)
 }
 

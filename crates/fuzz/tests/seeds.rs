@@ -1,10 +1,11 @@
 //! The targets hold on their seeds and on simple damage to them: cut, doubled, one bit turned.
 
-use troupe_fuzz::{documents, payloads, records, seeds};
+use troupe_fuzz::{documents, frames, payloads, records, seeds};
 
 fn run(target: &str, bytes: &[u8]) {
     match target {
         "documents" => documents::run(bytes),
+        "frames" => frames::run(bytes),
         "payloads" => payloads::run(bytes),
         "records" => records::run(bytes),
         other => panic!("{other} is not run by this test"),
@@ -53,4 +54,14 @@ fn records_of_the_seeds_are_read() {
         lines.iter().filter(|l| decode::<NamespaceEntry>(1, l, never_upgrades).is_ok()).count();
     assert!(tasks >= 60, "{tasks} entries of Tasks");
     assert!(namespaces >= 2, "{namespaces} entries of Namespaces");
+}
+
+#[test]
+fn frames_of_the_seeds_are_read() {
+    use troupe_wire::{Batch, Welcome};
+    let seeds = seeds::of("frames").unwrap();
+    let batches = seeds.iter().filter(|seed| Batch::decode(seed.to_vec().into()).is_ok()).count();
+    let hellos = seeds.iter().filter(|seed| Welcome::decode(seed.to_vec().into()).is_ok()).count();
+    assert!(batches >= 28, "{batches} batches");
+    assert!(hellos >= 2, "{hellos} hellos");
 }

@@ -46,8 +46,9 @@ pub(crate) const NO_CONSOLE_PAGE: &str = "<!doctype html>
 <meta charset=\"utf-8\">
 <title>Troupe</title>
 <h1>Troupe runs, without its console</h1>
-<p>This build holds no console. Build it with <code>cargo xtask console</code> (needs Node), then
-build and start the node again; <code>cargo xtask up</code> does both.</p>
+<p>This build holds no console. With Node on the machine, <code>cargo xtask up</code> builds it and
+starts the node anew; without the automation: <code>npm ci</code> and <code>npm run build</code> in
+<code>crates/console/web</code>, then build and start the node again.</p>
 <p>The API works: its description is at <a href=\"/api/v1/openapi.json\">/api/v1/openapi.json</a>,
 and the command <code>troupe</code> talks to it.</p>
 </html>

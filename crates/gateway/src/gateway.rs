@@ -10,7 +10,8 @@ use std::{
 
 use axum::Router;
 use troupe_actor::{TaskHandle, spawn_task};
-use troupe_services::{Auth, NoticeBoard, Resources, Tasks};
+use troupe_services::{Auth, Resources, Tasks};
+use troupe_soft_state::SoftState;
 use troupe_telemetry::MetricsHandle;
 use troupe_types::Clock;
 
@@ -33,8 +34,8 @@ pub struct GatewayState {
     pub resources: Arc<dyn Resources>,
     /// Who is who.
     pub auth: Arc<Auth>,
-    /// Notices to users.
-    pub notices: NoticeBoard,
+    /// Presence, and notices to users.
+    pub soft: Arc<dyn SoftState>,
     /// The console.
     pub assets: Arc<dyn Assets>,
     /// Time.
@@ -94,7 +95,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts what runs beside requests: the sweeper of sockets, notices, revocations. It is
+    /// Starts what runs beside requests: the sweeper of sockets, notices, presence, revocations. It
+    /// is
     /// not ready until [`set_ready`](Self::set_ready).
     #[must_use]
     pub fn new(state: GatewayState) -> Self {
@@ -110,6 +112,8 @@ impl Gateway {
         let tasks = vec![
             spawn_task("gateway-sweep", live::sweep::run(Arc::downgrade(&inner))).abort_on_drop(),
             spawn_task("gateway-notices", live::sweep::notices(Arc::downgrade(&inner)))
+                .abort_on_drop(),
+            spawn_task("gateway-presence", live::presence::run(Arc::downgrade(&inner)))
                 .abort_on_drop(),
             spawn_task("gateway-revocations", live::sweep::revocations(Arc::downgrade(&inner)))
                 .abort_on_drop(),
@@ -136,6 +140,10 @@ impl Gateway {
     pub async fn close(&self) {
         self.drain();
         self.inner.hub.close_all();
+        let withdrawing = live::presence::withdraw(&self.inner);
+        if tokio::time::timeout(CLOSE_MAX, withdrawing).await.is_err() {
+            tracing::debug!("who looked is forgotten by the others in time");
+        }
         if tokio::time::timeout(CLOSE_MAX, self.io.close()).await.is_err() {
             tracing::warn!("sockets did not close in time");
         }

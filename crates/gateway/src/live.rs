@@ -6,6 +6,7 @@ mod encoded;
 mod lanes;
 pub mod ops;
 mod peer;
+pub(crate) mod presence;
 pub(crate) mod room;
 pub(crate) mod socketio;
 pub(crate) mod stream;

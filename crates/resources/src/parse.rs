@@ -10,7 +10,7 @@ use crate::{
     problem::{Code, Position, Problem, Problems},
     resource::{Metadata, Resource, ResourceKey},
     schema,
-    syntax::{self, Data, Format, Node, Tree},
+    syntax::{self, Data, Entry, Format, Node, Tree},
     validate::Checker,
 };
 
@@ -32,11 +32,17 @@ pub struct ParseOptions {
     pub ignore_unknown: bool,
     /// The namespace of documents that name none.
     pub namespace: String,
+    /// Kind and metadata are enough, as for a delete: whatever else is there is left out.
+    pub names_only: bool,
 }
 
 impl Default for ParseOptions {
     fn default() -> Self {
-        Self { ignore_unknown: false, namespace: crate::resource::DEFAULT_NAMESPACE.to_owned() }
+        Self {
+            ignore_unknown: false,
+            namespace: crate::resource::DEFAULT_NAMESPACE.to_owned(),
+            names_only: false,
+        }
     }
 }
 
@@ -175,6 +181,7 @@ impl Reader<'_> {
 
     /// One resource; nothing if it is wrong, which is then told, or was told before.
     fn document(&mut self, node: Node, path: &str, broken: bool) -> Option<Located> {
+        let node = if self.options.names_only { without_spec(node) } else { node };
         let errors_before = self.problems.errors();
         let mut checker = Checker {
             problems: self.problems,
@@ -184,7 +191,7 @@ impl Reader<'_> {
         let mut document = checker.object(&node, schema::document())?;
         let kind = document.get("kind").and_then(Value::as_str).and_then(Kind::from_name);
         let metadata = part(&mut checker, &node, "metadata", &schema::METADATA);
-        if let Some(kind) = kind {
+        if let Some(kind) = kind.filter(|_| !self.options.names_only) {
             let spec = part(&mut checker, &node, "spec", schema::spec_of(kind));
             document.insert("spec".to_owned(), spec.map_or(Value::Null, Value::Object));
             let status = part(&mut checker, &node, "status", schema::status_of(kind));
@@ -268,6 +275,16 @@ fn part(
         _ => return None,
     };
     checker.inside(name, |checker| checker.object(inner, object))
+}
+
+/// The document with an empty spec and no status.
+fn without_spec(mut node: Node) -> Node {
+    if let Data::Map(entries) = &mut node.data {
+        entries.retain(|entry| !matches!(entry.key.as_str(), "spec" | "status"));
+        let value = Node { at: node.at, data: Data::Map(Vec::new()) };
+        entries.push(Entry { key: "spec".to_owned(), at: node.at, value });
+    }
+    node
 }
 
 fn key(kind: Kind, metadata: &Map<String, Value>) -> Option<ResourceKey> {

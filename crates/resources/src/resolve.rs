@@ -24,6 +24,9 @@ use crate::{
     spec::{GhostSpec, McpServer, Member, NameRef, SkillRef},
 };
 
+/// The `path` of what no document names: the Task's own choice of a Model.
+pub const CHOICE: &str = "force_override_bot_model";
+
 /// What a Task says about the models of its Team.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResolveOptions {
@@ -43,12 +46,16 @@ pub enum ResolveError {
         by: Box<ResourceKey>,
         /// What is named.
         missing: Box<ResourceKey>,
-        /// Where.
+        /// Where, as `spec.members[1].botRef.name`, or [`CHOICE`].
         path: String,
     },
     /// The Shell does not accept Models of this provider.
-    #[error("{shell} does not accept {model} of the provider {provider}")]
+    #[error("{shell} of {by} does not accept {model} of the provider {provider}")]
     ModelNotSupported {
+        /// Whose Model and Shell they are.
+        by: Box<ResourceKey>,
+        /// Where the Model is named, as in `Missing`.
+        path: String,
         /// The Shell.
         shell: Box<ResourceKey>,
         /// The Model.
@@ -59,8 +66,12 @@ pub enum ResolveError {
         allowed: Vec<String>,
     },
     /// The Model does something else than writing text.
-    #[error("{model} does not write text, it is for {model_type}")]
+    #[error("{model} of {by} does not write text, it is for {model_type}")]
     ModelType {
+        /// Whose Model it is.
+        by: Box<ResourceKey>,
+        /// Where it is named, as in `Missing`.
+        path: String,
         /// The Model.
         model: Box<ResourceKey>,
         /// What it is for.
@@ -178,11 +189,11 @@ impl Resolver<'_> {
         index: u32,
         member: &Member,
     ) -> Result<ResolvedMember, ResolveError> {
-        let path = format!("spec.members[{index}].botRef");
+        let path = format!("spec.members[{index}].botRef.name");
         let bot = self.named(team, Kind::Bot, &member.bot_ref, &path)?;
         let spec = bot.resource.bot()?;
-        let ghost = self.named(&bot, Kind::Ghost, &spec.ghost_ref, "spec.ghostRef")?;
-        let shell_found = self.named(&bot, Kind::Shell, &spec.shell_ref, "spec.shellRef")?;
+        let ghost = self.named(&bot, Kind::Ghost, &spec.ghost_ref, "spec.ghostRef.name")?;
+        let shell_found = self.named(&bot, Kind::Shell, &spec.shell_ref, "spec.shellRef.name")?;
         let shell = self.shell(&shell_found)?;
         let model = self.model(&bot, spec.model_ref.as_ref(), &shell_found)?;
         let persona = ghost.resource.ghost()?;
@@ -321,7 +332,8 @@ fn mcp_servers(
             split_secrets(found, &masks, &join(&path, "headers"), &server.headers);
         let (env, secret_env) = split_secrets(found, &masks, &join(&path, "env"), &server.env);
         let server = McpServer { headers, env, ..server.clone() };
-        (name.clone(), ResolvedMcpServer { server, secret_headers, secret_env })
+        let owner = found.owner.clone();
+        (name.clone(), ResolvedMcpServer { owner, server, secret_headers, secret_env })
     };
     servers.iter().map(resolve).collect()
 }

@@ -104,7 +104,7 @@ fn is_template(text: &str) -> bool {
 /// A place that holds a secret.
 struct Slot<'a> {
     path: &'a str,
-    /// Where the secret is sent, as JSON: addresses and commands beside it.
+    /// Where the secret is sent, as JSON: addresses, provider and commands beside it.
     destination: &'a str,
 }
 
@@ -137,7 +137,7 @@ fn each_of_object(
 
 fn is_destination(field: &Field) -> bool {
     matches!(field.ty, Type::Text(text) if text.form == Form::Url)
-        || matches!(field.name, "command" | "args")
+        || matches!(field.name, "model" | "command" | "args")
 }
 
 fn each_of_type(

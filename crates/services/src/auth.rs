@@ -4,7 +4,8 @@
 //! - No default secret: keys are made at first start, the first administrator by a one-time
 //!   token of which only the hash is stored.
 //! - What is revoked stays revoked: the rows are durable, and every process that shares the
-//!   store drops what it cached about them within [`AuthOptions::poll_every`].
+//!   store drops what it cached about them within [`AuthOptions::poll_every`]; news from other
+//!   nodes only make that faster.
 //! - Passwords, tokens and keys appear in no log, error or `Debug`.
 //!
 //! Absences: nothing here knows HTTP; cookies are named here and written by the gateway.
@@ -31,8 +32,9 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::MissedTickBehavior};
 use troupe_api::auth::TokenAnswer;
+use troupe_soft_state::SoftState;
 use troupe_store::{Directory, DirectoryTable};
 use troupe_types::{Clock, UserId, Uuid};
 
@@ -55,6 +57,8 @@ pub const PREFERENCES_BYTES_MAX: usize = 16 * 1024;
 pub const API_KEYS_MAX: usize = 100;
 /// Most live sessions of one user; the oldest one goes when there is one more.
 pub const SESSIONS_MAX: usize = 100;
+/// Between two reads of revocations that other nodes told of.
+const NEWS_PAUSE: Duration = Duration::from_millis(50);
 
 /// Durations and limits of [`Auth`].
 #[derive(Clone, Debug)]
@@ -71,9 +75,9 @@ pub struct AuthOptions {
     pub store_timeout: Duration,
     /// Passwords hashed at once; 2. Each takes about 19 MiB.
     pub hashes_at_once: usize,
-    /// Failed logins per name within [`Self::attempts_window`]; 10.
+    /// Failed logins per name at once, and within [`Self::attempts_window`] from then on; 10.
     pub attempts_per_name: u32,
-    /// Failed logins per peer address within [`Self::attempts_window`]; 100.
+    /// The same per peer address; 100.
     pub attempts_per_peer: u32,
     /// 1 minute.
     pub attempts_window: Duration,
@@ -145,6 +149,7 @@ pub struct Auth {
     keys: Keys,
     hasher: Hasher,
     limiter: LoginLimiter,
+    soft: Arc<dyn SoftState>,
     view: View,
     cluster: Uuid,
     options: AuthOptions,
@@ -159,6 +164,7 @@ impl Auth {
     /// [`AuthError::Store`].
     pub async fn open(
         directory: Arc<dyn Directory>,
+        soft: Arc<dyn SoftState>,
         clock: Arc<dyn Clock>,
         keys: Keys,
         options: AuthOptions,
@@ -169,7 +175,8 @@ impl Auth {
         Ok(Arc::new(Self {
             view: View::new(cursor, clock.mono()),
             hasher: Hasher::new(options.hashes_at_once),
-            limiter: LoginLimiter::new(&options),
+            limiter: LoginLimiter::new(Arc::clone(&soft), &options),
+            soft,
             setup_done: AtomicBool::new(false),
             rows,
             clock,
@@ -205,24 +212,48 @@ impl Auth {
         self.view.changes()
     }
 
-    /// Reads revocations and writes what was put off, for ever. To be spawned once.
+    /// Reads revocations, at once when another node tells of some, and writes what was put
+    /// off, for ever. To be spawned once.
     pub async fn run(self: Arc<Self>) {
+        let mut news = self.soft.revocations();
+        let mut polls = tokio::time::interval(self.options.poll_every);
+        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::time::sleep(self.options.poll_every).await;
-            self.tick().await;
+            tokio::select! {
+                _ = polls.tick() => self.tick().await,
+                Ok(()) = news.changed() => {
+                    self.poll().await;
+                    // Many at once are read together.
+                    tokio::time::sleep(NEWS_PAUSE).await;
+                }
+            }
         }
     }
 
     /// One round of [`run`](Self::run).
     pub async fn tick(&self) {
-        if let Err(error) = self.read_revocations().await {
-            tracing::warn!(error = %error, "revocations could not be read");
-        }
+        self.poll().await;
         if let Err(error) = self.write_last_used().await {
             tracing::debug!(error = %error, "times of use of api keys could not be written");
         }
-        self.limiter.sweep(self.clock.mono());
     }
+
+    async fn poll(&self) {
+        if let Err(error) = self.read_revocations().await {
+            tracing::warn!(error = %error, "revocations could not be read");
+        }
+    }
+}
+
+/// The id of the cluster that shares this store; made if there is none yet.
+///
+/// # Errors
+/// [`AuthError::Store`].
+pub async fn cluster_of(
+    directory: Arc<dyn Directory>,
+    store_timeout: Duration,
+) -> Result<Uuid, AuthError> {
+    cluster_id(&Rows::new(directory, store_timeout)).await
 }
 
 async fn cluster_id(rows: &Rows) -> Result<Uuid, AuthError> {

@@ -5,13 +5,11 @@
 
 pub mod auth;
 pub mod caller;
-pub mod notices;
 pub mod resources;
 pub mod tasks;
 
 pub use auth::{Auth, AuthError, AuthOptions};
 pub use caller::{Caller, Credential};
-pub use notices::{Notice, NoticeBoard, Notices};
 pub use resources::{ApplyOptions, LiveResources, Resources};
 pub use tasks::{LiveTasks, TaskFilter, TaskStream, Tasks};
 pub use troupe_api::Problem;

@@ -1,10 +1,13 @@
 //! The declarative API: apply, get, list, delete, watch, explain.
 
+mod documents;
 mod labels;
 mod live;
 mod problems;
+mod read;
 mod teams;
 mod visible;
+mod write;
 
 use std::fmt;
 
@@ -14,6 +17,7 @@ use troupe_api::{
     Problem,
     resource::{ApplyAnswer, WatchItem},
 };
+use troupe_types::Seq;
 
 use crate::caller::Caller;
 
@@ -67,26 +71,32 @@ pub trait Resources: fmt::Debug + Send + Sync + 'static {
         body: &[u8],
     ) -> Result<Value, Problem>;
 
-    /// One resource. In `default`, public resources are found too.
+    /// One resource. In `default`, public resources are found too. With `min_version` the
+    /// Namespace is at that version or a later one; 503 `version_not_reached` if it does not get
+    /// there within 3 s.
     async fn get(
         &self,
         caller: &Caller,
         namespace: &str,
         kind: &str,
         name: &str,
+        min_version: Option<Seq>,
     ) -> Result<Value, Problem>;
 
     /// A `<Kind>List` of one Namespace, or (`None`) of all that the caller sees, public ones
-    /// included. `selector`: `label=value,other!=value`.
+    /// included. `selector`: `label=value,other!=value`. `min_version` as for
+    /// [`get`](Self::get), of one Namespace only.
     async fn list(
         &self,
         caller: &Caller,
         namespace: Option<&str>,
         kind: &str,
         selector: Option<&str>,
+        min_version: Option<Seq>,
     ) -> Result<Value, Problem>;
 
-    /// Deletes one resource; 409 with the list of users if others refer to it.
+    /// Deletes one resource and answers the Namespace's version; 409 with the list of users if
+    /// others refer to it.
     async fn delete(
         &self,
         caller: &Caller,
@@ -94,9 +104,10 @@ pub trait Resources: fmt::Debug + Send + Sync + 'static {
         kind: &str,
         name: &str,
         if_version: Option<&str>,
-    ) -> Result<(), Problem>;
+    ) -> Result<Seq, Problem>;
 
-    /// Deletes the resources that the documents name, all or nothing.
+    /// Deletes the resources that the documents name (kind and metadata are enough), all or
+    /// nothing per Namespace.
     async fn delete_many(
         &self,
         caller: &Caller,

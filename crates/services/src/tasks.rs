@@ -1,7 +1,11 @@
 //! Tasks: send, follow, steer.
 
+mod cancel;
+mod follow;
 mod live;
 mod problems;
+mod rows;
+mod send;
 
 use std::fmt;
 
@@ -51,7 +55,8 @@ pub trait Tasks: fmt::Debug + Send + Sync + 'static {
     /// Sends a message, or passes a gate (`action: pipeline:confirm`). Durable before the ack;
     /// a repeated `client_message_id` gets the same ack.
     async fn send(&self, caller: &Caller, send: ChatSend) -> Result<ChatSendAck, Problem>;
-    /// Stops what runs.
+    /// Stops what runs. By a row of the running turn alone, the caller's Task is looked for; 409
+    /// if the row given beside a Task is of an earlier turn.
     async fn cancel(&self, caller: &Caller, cancel: ChatCancel) -> Result<(), Problem>;
     /// Tries a failed, cancelled or lost message again.
     async fn retry(&self, caller: &Caller, retry: ChatRetry) -> Result<(), Problem>;

@@ -104,6 +104,11 @@ impl FrameSink {
         (Self { to }, stream)
     }
 
+    /// Undelivered batches that it holds at most.
+    pub(crate) fn capacity(&self) -> usize {
+        self.to.max_capacity() - 1
+    }
+
     /// Offers a batch. `false`: the subscriber is gone or too slow (it is told so); forget it.
     #[must_use]
     pub fn offer(&self, batch: FrameBatch) -> bool {
@@ -113,6 +118,11 @@ impl FrameSink {
             let _ = self.to.try_send(StreamItem::Lagged);
             false
         }
+    }
+
+    /// Says that the subscriber was too slow.
+    pub(crate) fn lag(&self) {
+        let _ = self.to.try_send(StreamItem::Lagged);
     }
 
     /// Says that the activation ends.

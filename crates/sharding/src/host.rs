@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use troupe_actor::{ActorTree, TaskHandle, settle, spawn_task, stop_within};
 use troupe_store::Stores;
-use troupe_types::{Clock, EntityId, EntityKind, Timestamp};
+use troupe_types::{Clock, EntityId, EntityKind, ShardId, Timestamp};
 
 use self::{
     actor::{HostActor, HostMsg},
@@ -141,6 +141,39 @@ impl ShardHost {
     /// See [`Router::note_wake`].
     pub fn note_wake(&self, entity: EntityId, due: Timestamp) {
         self.shared.note_wake(entity, due);
+    }
+
+    /// Lets go of a Shard, for a planned move or because its claim is lost: everything of it that
+    /// is active is told to drain and closed, at the deadline as it is. Meanwhile and afterwards
+    /// messages to it go to its next owner, or wait until placement names one. It is taken up
+    /// again as soon as placement names this node under a newer epoch.
+    ///
+    /// Takes at most `deadline`, and a few seconds for what has to be forced.
+    pub async fn release(&self, shard: ShardId, deadline: Duration) -> DrainOutcome {
+        let mut outcome = DrainOutcome { forced: 0, dropped: 0 };
+        let Some(shard) = self.shared.known(shard) else { return outcome };
+        shard.lock().release();
+        if settle(deadline, || shard.lock().drain_step() == 0).await {
+            return outcome;
+        }
+        let left = || shard.lock().slots().count();
+        outcome.forced = left();
+        shard.lock().close_all();
+        let grace = self.shared.options.close_deadline + Duration::from_secs(1);
+        if !settle(grace, || left() == 0).await {
+            outcome.dropped = left();
+            outcome.forced -= outcome.dropped.min(outcome.forced);
+            tracing::warn!(shard = %shard.id, left = outcome.dropped, "entities did not close");
+        }
+        outcome
+    }
+
+    /// Takes a Shard back that was let go of and not moved. `false`: something of it is still
+    /// active. Never after the move was sent to the store.
+    #[must_use]
+    pub fn resume(&self, shard: ShardId) -> bool {
+        let draining = self.shared.is_draining();
+        self.shared.known(shard).is_none_or(|shard| shard.lock().resume(draining))
     }
 
     /// Ends the host in order: new asks get `NotDelivered`, every activation is told to drain,

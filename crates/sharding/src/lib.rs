@@ -1,4 +1,5 @@
-//! Router -> Shard -> entity: addresses, bounded queues, activation, passivation, drain.
+//! Router -> Shard -> entity: addresses, bounded queues, activation, passivation, drain; and the
+//! link between the Routers of a cluster.
 //!
 //! ```text
 //! Router ── admits into ──> Shard (queue per entity) <── pulls one at a time ── entity actor
@@ -43,6 +44,7 @@ mod host;
 mod kind;
 mod letter;
 mod metrics;
+pub mod node;
 pub mod options;
 pub mod placement;
 mod router;
@@ -60,6 +62,11 @@ pub use host::{
 };
 pub use kind::RegisteredKind;
 pub use letter::PendingAnswer;
+pub use node::{
+    NodeIdentity, NodeLink, NodeParts, NodeStartError, PeerInfo,
+    observer::{NoObserver, NodeObserver},
+    options::NodeOptions,
+};
 pub use options::{HostOptions, InvalidOption};
 pub use placement::{NodeName, NotOwner, OneNode, Owner, Placement};
 pub use router::Router;

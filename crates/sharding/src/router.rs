@@ -1,18 +1,38 @@
 //! The one way to reach an entity.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use tokio::sync::mpsc;
-use troupe_types::{EntityId, Timestamp, limits::ENTRY_BYTES_MAX};
+use tokio::{sync::mpsc, time::Instant};
+use troupe_actor::spawn_task;
+use troupe_types::{EntityId, ShardId, Timestamp, limits::ENTRY_BYTES_MAX};
 
 use crate::{
     ask::{AskError, FailedAsk},
     entity::{FrameSink, StreamItem},
     host::shared::HostShared,
     letter::{Content, PendingAnswer},
+    node::{
+        asks::{RemoteAsk, What},
+        shared::NodeShared,
+    },
+    placement::Owner,
 };
+
+/// Tells under way, of a Router without a node link.
+const TELLS_MAX: usize = 4_096;
+/// First pause before a repeatable ask is tried again; it doubles.
+const REPEAT_MIN: Duration = Duration::from_millis(50);
+/// Longest pause.
+const REPEAT_MAX: Duration = Duration::from_secs(2);
 
 /// Reaches entities by their addresses. Cheap to clone.
 ///
@@ -27,6 +47,28 @@ pub struct Router {
 #[derive(Default)]
 struct Link {
     host: ArcSwapOption<HostShared>,
+    node: ArcSwapOption<NodeShared>,
+    tells: AtomicUsize,
+}
+
+/// How a message may be given to entities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// To one owner.
+    Once,
+    /// Again and again, as the entity knows it.
+    Repeatable,
+    /// The same, and nobody waits for the answer.
+    Tell,
+}
+
+/// What became of a message that was posted.
+pub(crate) enum Posted {
+    /// An entity of this node has it in its queue.
+    Here(PendingAnswer),
+    /// Its Shard is not owned by this node.
+    Elsewhere(Content),
+    Refused(AskError),
 }
 
 impl fmt::Debug for Router {
@@ -54,31 +96,116 @@ impl Router {
         self.link.host.load().is_some()
     }
 
+    pub(crate) fn attach_node(&self, node: Arc<NodeShared>) {
+        self.link.node.store(Some(node));
+    }
+
+    pub(crate) fn detach_node(&self) {
+        self.link.node.store(None);
+    }
+
+    pub(crate) fn has_node(&self) -> bool {
+        self.link.node.load().is_some()
+    }
+
+    /// Whether this node is letting go of a Shard.
+    pub(crate) fn is_released(&self, shard: ShardId) -> bool {
+        let host = self.link.host.load();
+        let shard = host.as_ref().and_then(|host| host.shard(shard).ok());
+        shard.is_none_or(|shard| shard.lock().is_released())
+    }
+
+    /// Who owns a Shard, as far as placement knows.
+    pub(crate) fn owner(&self, shard: ShardId) -> Owner {
+        self.link.host.load().as_ref().map_or(Owner::Nobody, |host| host.owner(shard))
+    }
+
     /// The same for entities, whose asks still reach live entities during a drain.
     pub(crate) fn inside(&self) -> Self {
         Self { link: Arc::clone(&self.link), inside: true }
     }
 
     /// Asks an entity, which need not be active, and waits at most `timeout`. `body` has at most
-    /// `ENTRY_BYTES_MAX` bytes.
+    /// `ENTRY_BYTES_MAX` bytes. The entity may live on any node.
     ///
-    /// Dropping the future withdraws the ask if no handler has seen it yet.
+    /// Dropping the future withdraws the ask if no handler has seen it yet and it has not left
+    /// this node.
     ///
     /// # Errors
     /// The four fates. `Failed` with the code `too_large`: the body is; `poisoned`: the message
-    /// crashed the entity three times.
+    /// crashed the entity three times. `OutcomeUnknown` too if the owner went away while it had
+    /// the message.
     pub async fn ask(
         &self,
         to: EntityId,
         body: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, AskError> {
-        let pending = self.post(to, Content::Ask(body));
-        self.answer(to, pending, timeout).await
+        self.send(to, Content::Ask(body), Mode::Once, timeout).await
+    }
+
+    /// Asks an entity that knows a repeated message by a key of its own: the message is given
+    /// to it again, and to whoever owns it by then, until it answers or the time is up.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask); those that may pass are told only when the time is up.
+    pub async fn ask_repeatable(
+        &self,
+        to: EntityId,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, AskError> {
+        self.repeat(to, body, Mode::Repeatable, timeout).await
+    }
+
+    async fn repeat(
+        &self,
+        to: EntityId,
+        body: Bytes,
+        mode: Mode,
+        timeout: Duration,
+    ) -> Result<Bytes, AskError> {
+        let until = Instant::now() + timeout;
+        let mut pause = REPEAT_MIN;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let answer = self.send(to, Content::Ask(body.clone()), mode, left).await;
+            let again = matches!(&answer, Err(fate) if fate.is_transient());
+            if !again || Instant::now() + pause >= until {
+                return answer;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(REPEAT_MAX);
+        }
+    }
+
+    /// Tells an entity something, without waiting for its answer: as
+    /// [`ask_repeatable`](Self::ask_repeatable), for at most `ttl`. If that does not help, the
+    /// log says so and nobody else does.
+    ///
+    /// # Errors
+    /// `Overloaded`: too much is being told.
+    pub fn tell(&self, to: EntityId, body: Bytes, ttl: Duration) -> Result<(), AskError> {
+        let node = self.link.node.load();
+        let max = node.as_ref().map_or(TELLS_MAX, |node| node.options.tells_max);
+        if self.link.tells.fetch_add(1, Ordering::Relaxed) >= max {
+            self.link.tells.fetch_sub(1, Ordering::Relaxed);
+            return Err(AskError::Overloaded);
+        }
+        let told = Telling(Arc::clone(&self.link));
+        let router = self.clone();
+        drop(spawn_task("tell", async move {
+            if let Err(fate) = router.repeat(to, body, Mode::Tell, ttl).await {
+                tracing::warn!(entity = %to, %fate, "nobody was told");
+            }
+            drop(told);
+        }));
+        Ok(())
     }
 
     /// Asks an entity for its frames: answers its reply and the stream, which holds at most
-    /// `capacity` undelivered batches. A closed stream means the same as `Ended`.
+    /// `capacity` undelivered batches. A closed stream means the same as `Ended`; it also closes
+    /// when the link to the entity's node ends.
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
@@ -90,8 +217,7 @@ impl Router {
         timeout: Duration,
     ) -> Result<(Bytes, mpsc::Receiver<StreamItem>), AskError> {
         let (sink, stream) = FrameSink::new(capacity);
-        let pending = self.post(to, Content::Subscribe(body, sink));
-        let reply = self.answer(to, pending, timeout).await?;
+        let reply = self.send(to, Content::Subscribe(body, sink), Mode::Once, timeout).await?;
         Ok((reply, stream))
     }
 
@@ -103,41 +229,20 @@ impl Router {
         }
     }
 
-    fn post(&self, to: EntityId, content: Content) -> Result<PendingAnswer, AskError> {
-        let (Content::Ask(body) | Content::Subscribe(body, _)) = &content;
-        if body.len() > ENTRY_BYTES_MAX {
-            return Err(AskError::Failed(FailedAsk {
-                code: "too_large".to_owned(),
-                message: format!("a message has at most {ENTRY_BYTES_MAX} bytes"),
-                detail: None,
-            }));
-        }
-        let host = self.link.host.load();
-        let Some(host) = &*host else { return Err(AskError::NotDelivered) };
-        if host.kind(to.kind).is_none() || (host.is_draining() && !self.inside) {
-            return Err(AskError::NotDelivered);
-        }
-        // An owner elsewhere will be reached from here, through its node's Router.
-        let shard = host.shard(to.shard()).map_err(|_| AskError::NotDelivered)?;
-        let now = host.clock.mono();
-        let posted = shard.lock().post(to, content, self.inside, now);
-        if posted.is_err() && host.census.is_full() {
-            host.sweep_soon.notify_one();
-        }
-        let (answer, nudge) = posted?;
-        host.nudge(shard, nudge);
-        Ok(answer)
-    }
-
-    async fn answer(
+    async fn send(
         &self,
         to: EntityId,
-        pending: Result<PendingAnswer, AskError>,
+        content: Content,
+        mode: Mode,
         timeout: Duration,
     ) -> Result<Bytes, AskError> {
-        let answer = match pending {
-            Ok(pending) => pending.within(timeout).await,
-            Err(fate) => Err(fate),
+        let answer = match self.post(to, content, self.inside) {
+            Posted::Here(pending) => pending.within(timeout).await,
+            Posted::Refused(fate) => Err(fate),
+            // Boxed, so that the way within the node stays as light as it is.
+            Posted::Elsewhere(content) => {
+                Box::pin(self.elsewhere(to, content, mode, timeout)).await
+            }
         };
         if let Some(host) = &*self.link.host.load()
             && let Some(kind) = host.kind(to.kind)
@@ -145,5 +250,75 @@ impl Router {
             kind.metrics.asked(&answer);
         }
         answer
+    }
+
+    /// Gives a message to an entity of this node.
+    pub(crate) fn post(&self, to: EntityId, content: Content, inside: bool) -> Posted {
+        let (Content::Ask(body) | Content::Subscribe(body, _)) = &content;
+        if body.len() > ENTRY_BYTES_MAX {
+            return Posted::Refused(AskError::Failed(FailedAsk {
+                code: "too_large".to_owned(),
+                message: format!("a message has at most {ENTRY_BYTES_MAX} bytes"),
+                detail: None,
+            }));
+        }
+        let host = self.link.host.load();
+        let Some(host) = &*host else { return Posted::Refused(AskError::NotDelivered) };
+        let Ok(shard) = host.shard(to.shard()) else { return Posted::Elsewhere(content) };
+        if host.kind(to.kind).is_none() || (host.is_draining() && !inside) {
+            return Posted::Refused(AskError::NotDelivered);
+        }
+        let now = host.clock.mono();
+        let mut table = shard.lock();
+        if table.sends_away(&to, inside) {
+            return Posted::Elsewhere(content);
+        }
+        let posted = table.post(to, content, inside, now);
+        drop(table);
+        if posted.is_err() && host.census.is_full() {
+            host.sweep_soon.notify_one();
+        }
+        match posted {
+            Ok((answer, nudge)) => {
+                host.nudge(shard, nudge);
+                Posted::Here(answer)
+            }
+            Err(fate) => Posted::Refused(fate),
+        }
+    }
+
+    async fn elsewhere(
+        &self,
+        to: EntityId,
+        content: Content,
+        mode: Mode,
+        timeout: Duration,
+    ) -> Result<Bytes, AskError> {
+        let node = self.link.node.load_full();
+        let Some(node) = node else { return Err(AskError::NotDelivered) };
+        let repeatable = mode != Mode::Once;
+        if matches!(node.resolve(to.shard()), Owner::Nobody) && !repeatable {
+            return Err(AskError::NotDelivered);
+        }
+        let (body, what) = match content {
+            Content::Ask(body) if mode == Mode::Tell => (body, What::Tell),
+            Content::Ask(body) => (body, What::Ask),
+            Content::Subscribe(body, sink) => {
+                let capacity = u32::try_from(sink.capacity()).unwrap_or(u32::MAX);
+                (body, What::Subscribe(sink, capacity))
+            }
+        };
+        let until = Instant::now() + timeout;
+        let (inside, passed) = (self.inside, None);
+        node.ask(RemoteAsk { to, body, what, until, repeatable, inside, passed }).await
+    }
+}
+
+/// A tell under way.
+struct Telling(Arc<Link>);
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.0.tells.fetch_sub(1, Ordering::Relaxed);
     }
 }

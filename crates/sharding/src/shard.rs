@@ -9,7 +9,10 @@ pub(crate) mod table;
 
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,7 +32,7 @@ pub(crate) const ACTIVATION_TRIES: u32 = 3;
 pub(crate) struct Shard {
     pub(crate) id: ShardId,
     /// The claim under which this node owns it.
-    pub(crate) epoch: Epoch,
+    epoch: AtomicU64,
     table: Mutex<Table>,
 }
 
@@ -47,7 +50,29 @@ impl Shard {
         backoff: (Duration, Duration),
     ) -> Self {
         let table = Table::new(census, backoff);
-        Self { id, epoch, table: Mutex::new(table) }
+        Self { id, epoch: AtomicU64::new(epoch.0), table: Mutex::new(table) }
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// Takes the Shard up under a newer claim. `false`: something of the older claim is still
+    /// active; it is told to close.
+    pub(crate) fn adopt(&self, epoch: Epoch, draining: bool) -> bool {
+        let mut table = self.lock();
+        if epoch <= self.epoch() {
+            return epoch == self.epoch();
+        }
+        if !table.resume(draining) {
+            if !table.is_released() {
+                table.release();
+                table.close_all();
+            }
+            return false;
+        }
+        self.epoch.store(epoch.0, Ordering::Release);
+        true
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Table> {

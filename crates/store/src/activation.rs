@@ -51,6 +51,9 @@ struct LaneState {
     /// What ended the newest activation.
     failed: Option<AppendError>,
     wrote_wake: bool,
+    /// The newest activation's fence is known to be its own in the store.
+    claimed: bool,
+    ticks: u32,
 }
 
 impl fmt::Debug for Lane {
@@ -155,6 +158,8 @@ impl LaneState {
             committed: Seq::ZERO,
             failed: None,
             wrote_wake: false,
+            claimed: false,
+            ticks: 0,
         }
     }
 }
@@ -197,6 +202,34 @@ impl Activation {
     pub fn wrote_wake(&self) -> bool {
         let state = self.lane.lock();
         state.newest == self.fence && state.wrote_wake
+    }
+
+    /// Whether the store is known to hold this activation's fence. For stores where `open` of an
+    /// entity without rows claims nothing: until its first append, another node may have chosen
+    /// the same number.
+    #[must_use]
+    pub fn is_claimed(&self) -> bool {
+        let state = self.lane.lock();
+        state.newest == self.fence && state.claimed
+    }
+
+    /// The store holds this activation's fence from here on.
+    pub fn set_claimed(&self) {
+        let mut state = self.lane.lock();
+        if state.newest == self.fence {
+            state.claimed = true;
+        }
+    }
+
+    /// A write time that is later than all before it, of this activation and of older ones,
+    /// whatever any clock says: the fence, then a count. Below 2^63 for the first 2^31 fences.
+    #[must_use]
+    pub fn tick(&self) -> u64 {
+        let mut state = self.lane.lock();
+        if state.newest == self.fence {
+            state.ticks = state.ticks.saturating_add(1);
+        }
+        (self.fence.0 << u32::BITS) | u64::from(state.ticks)
     }
 
     /// The last entry that this activation knows as committed.

@@ -6,6 +6,7 @@
 mod directory;
 mod journal;
 pub mod journal_model;
+mod ownership;
 mod rows;
 mod wake;
 
@@ -16,6 +17,7 @@ use troupe_types::{EntityId, EntityKind, FrameSeq, Seq, ShardId, Uuid};
 pub use self::{
     directory::directory,
     journal::journal,
+    ownership::{Cluster, ownership},
     rows::{blobs, dead_letters, projections},
     wake::wake,
 };

@@ -33,6 +33,18 @@ pub fn effective_log<T>(
     log
 }
 
+/// Drops the last rows of a log if the append that they came with is not there to its end.
+///
+/// An append is written whole or not at all at each replica, but a read in pages asks another
+/// quorum for each page, and what a read repairs is a page. `last` tells the last seq of the
+/// append that a row came with. What was acked is at a quorum, so every page shows it.
+pub fn drop_partial<T>(log: &mut Vec<(Fence, T)>, above: Seq, last: impl Fn(&T) -> Seq) {
+    let end = |log: &[(Fence, T)]| above.plus(log.len() as u64);
+    while log.last().is_some_and(|(_, row)| last(row) > end(log)) {
+        log.pop();
+    }
+}
+
 /// What is left of `starts` once everything up to `upto` is in a snapshot.
 #[must_use]
 pub fn prune(starts: &Starts, upto: Seq) -> Starts {
@@ -55,6 +67,24 @@ mod tests {
         let rows = rows.iter().map(|&(s, f)| ((Seq(s), Fence(f)), (s, f))).collect();
         let log = effective_log(rows, &starts, Seq::ZERO);
         assert_eq!(log, [(Fence(1), (1, 1)), (Fence(1), (2, 1)), (Fence(3), (3, 3))]);
+    }
+
+    #[test]
+    fn an_append_without_its_end_does_not_count() {
+        // Each row is the last seq of its append.
+        let log = |ends: &[u64]| ends.iter().map(|end| (Fence(1), Seq(*end))).collect::<Vec<_>>();
+        for (ends, left) in [
+            (&[][..], 0),
+            (&[11, 14, 14, 14], 4),
+            (&[11, 14, 14], 1),
+            (&[11, 14], 1),
+            (&[14, 14], 0),
+            (&[11, 12, 14], 2),
+        ] {
+            let mut rows = log(ends);
+            drop_partial(&mut rows, Seq(10), |end| *end);
+            assert_eq!(rows.len(), left, "{ends:?}");
+        }
     }
 
     #[test]

@@ -131,8 +131,9 @@ pub trait JournalStore: fmt::Debug + Send + Sync + 'static {
     /// resolves when all of it is committed.
     ///
     /// Without entries it changes the wake index alone, and still proves that the activation
-    /// is the newest one; `first` is then the number of the next entry. Wake rows are inserted
-    /// before the entries can be seen and removed after they are committed.
+    /// is the newest one; `first` is then the number of the next entry, so the append of that
+    /// entry must not be started before this one is done. Wake rows are inserted before the
+    /// entries can be seen and removed after they are committed.
     ///
     /// # Errors
     /// See [`AppendError`]. All but `Invalid` end the activation: this append, those under way

@@ -16,8 +16,10 @@ pub mod dead_letters;
 pub mod directory;
 pub mod effective;
 mod error;
+mod floors;
 pub mod journal;
 pub mod memory;
+pub mod ownership;
 pub mod projections;
 mod stores;
 pub mod wake;
@@ -32,11 +34,13 @@ pub use error::{
     AppendError, CasError, Cause, CorruptPart, InvalidAppend, InvalidWrite, OpenError, ReadError,
     WriteError, cause,
 };
+pub use floors::Floors;
 pub use journal::{
     APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, Entry, JournalStore, Opened, SNAPSHOT_STATE_BYTES_MAX,
     Snapshot,
 };
 pub use memory::MemoryStore;
+pub use ownership::{NewLease, Ownership, OwnershipError};
 pub use projections::{Projections, TaskCursor, TaskFilter, TaskRow};
 pub use stores::Stores;
 pub use wake::{WakeChange, WakeKind, WakeRow, WakeStore};

@@ -7,6 +7,7 @@
 
 mod dice;
 mod journal;
+mod ownership;
 mod replicas;
 mod rows;
 mod snapshot;
@@ -22,12 +23,14 @@ use std::{
 use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::sync::watch;
-use troupe_types::{EntityId, Epoch, Fence, Seq, TaskId, Uuid};
+use troupe_types::{
+    EntityId, Epoch, Fence, LeaseRow, NodeName, NodeState, Seq, ShardId, ShardRow, TaskId, Uuid,
+};
 
 pub use self::dice::{Faults, ScriptedFailure};
 use self::{dice::Dice, journal::Statics, replicas::Replicas};
 use crate::{
-    Activations, BlobHash, Change, DeadLetter, DirectoryRow, DirectoryTable, Entry, Stores,
+    Activations, BlobHash, Change, DeadLetter, DirectoryRow, DirectoryTable, Entry, Floors, Stores,
     TaskRow, WakeRow,
 };
 
@@ -43,6 +46,9 @@ pub(crate) const TRIES_MAX: usize = 4;
 pub struct MemoryStore {
     cluster: Arc<Cluster>,
     activations: Activations,
+    floors: Floors,
+    /// The lease that this handle joined with, if it did.
+    lease: Arc<Mutex<Option<LeaseRow>>>,
     epoch: Epoch,
 }
 
@@ -64,6 +70,9 @@ pub(crate) struct World {
     pub(crate) dead_letters: Replicas<Uuid, DeadLetter>,
     pub(crate) directory: BTreeMap<(DirectoryTable, Bytes), DirectoryRow>,
     pub(crate) changes: Vec<Change>,
+    pub(crate) leases: BTreeMap<NodeName, LeaseRow>,
+    pub(crate) shards: BTreeMap<ShardId, ShardRow>,
+    pub(crate) grants: Vec<ShardRow>,
     stamp: u64,
     epoch: Epoch,
 }
@@ -102,12 +111,14 @@ impl MemoryStore {
             dead_letters: Replicas::new(),
             directory: BTreeMap::new(),
             changes: Vec::new(),
+            leases: BTreeMap::new(),
+            shards: BTreeMap::new(),
+            grants: Vec::new(),
             stamp: 0,
             epoch: Epoch(1),
         };
         let cluster = Cluster { world: Mutex::new(world), open_gate: watch::Sender::new(true) };
-        let activations = Activations::new();
-        Self { cluster: Arc::new(cluster), activations, epoch: Epoch(1) }
+        Self::over(Arc::new(cluster), Epoch(1))
     }
 
     /// Another process over the same rows, with the next epoch. This one lives on as what a
@@ -118,7 +129,40 @@ impl MemoryStore {
         world.epoch = world.epoch.next();
         let epoch = world.epoch;
         drop(world);
-        Self { cluster: Arc::clone(&self.cluster), activations: Activations::new(), epoch }
+        Self::over(Arc::clone(&self.cluster), epoch)
+    }
+
+    /// Another node over the same rows, beside this one. It takes no epoch away: epochs come
+    /// from claims, and its journal depends on the lease that it joins with.
+    #[must_use]
+    pub fn peer(&self) -> Self {
+        Self::over(Arc::clone(&self.cluster), self.epoch)
+    }
+
+    fn over(cluster: Arc<Cluster>, epoch: Epoch) -> Self {
+        let (activations, floors, lease) = Default::default();
+        Self { cluster, activations, floors, lease, epoch }
+    }
+
+    /// The journal of this handle depends on this lease from here on.
+    pub(crate) fn hold(&self, lease: &LeaseRow) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease.clone());
+    }
+
+    /// Whether this handle has joined under another boot id.
+    pub(crate) fn holds_another(&self, boot_id: Uuid) -> bool {
+        let held = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().is_some_and(|held| held.boot_id != boot_id)
+    }
+
+    /// Whether this node must not write under this epoch any more.
+    pub(crate) fn is_over(&self, world: &World, shard: ShardId, epoch: Epoch) -> bool {
+        let lost = |held: &LeaseRow| {
+            let now = world.leases.get(&held.node);
+            now.is_none_or(|now| now.inc != held.inc || now.state == NodeState::Dead)
+        };
+        let held = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        world.epoch > epoch || !self.floors.admits(shard, epoch) || held.as_ref().is_some_and(lost)
     }
 
     /// The epoch to open journals with.
@@ -159,6 +203,13 @@ impl MemoryStore {
     /// store looks like to an actor.
     pub fn hold_appends(&self, hold: bool) {
         self.cluster.open_gate.send_replace(!hold);
+    }
+
+    /// How many appends are held back, of all entities.
+    #[must_use]
+    pub fn held_appends(&self) -> usize {
+        // Each of them, and nobody else, holds a receiver of the gate.
+        if *self.cluster.open_gate.borrow() { 0 } else { self.cluster.open_gate.receiver_count() }
     }
 
     /// Lets the next append fail in this way; several calls queue up.

@@ -10,6 +10,7 @@ pub mod entity;
 pub mod frame;
 pub mod id;
 pub mod limits;
+pub mod node;
 pub mod seq;
 
 pub use block::{Block, BlockKind, BlockPatch, BlockStatus};
@@ -17,5 +18,6 @@ pub use clock::{Clock, ManualClock, MonoTime, SystemClock, Timestamp};
 pub use entity::{EntityId, EntityKind, SHARDS_GENERAL, SHARDS_KNOWLEDGE, ShardId};
 pub use frame::*;
 pub use id::*;
-pub use seq::{Attempt, Epoch, Fence, FrameSeq, Ordinal, OutSeq, Seq};
+pub use node::{LeaseRow, NodeName, NodeRole, NodeState, Roles, ShardRow};
+pub use seq::{Attempt, Epoch, Fence, FrameSeq, Incarnation, Ordinal, OutSeq, Seq};
 pub use uuid::{self, Uuid};

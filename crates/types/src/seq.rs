@@ -49,6 +49,9 @@ rising!(
     /// Rises with each grant of a shard; embedded: with each start of the process.
     Epoch);
 rising!(
+    /// Rises with each join of a node; 0 is before the first.
+    Incarnation);
+rising!(
     /// Rises with each activation of an entity; guards its writes.
     Fence);
 rising!(

@@ -79,7 +79,7 @@ impl Stage<'_> {
         let mut load = self.ws.command(&self.load);
         load.arg(verb).args(["--url", &node.url, "--pid", &node.child.id().to_string()]);
         if let Some(token) = &node.setup_token {
-            load.args(["--setup-token", token]);
+            load.arg(format!("--setup-token={token}"));
         }
         rows(load.args(args))
     }
@@ -152,9 +152,9 @@ pub(crate) fn bench(ws: &Workspace, name: Option<&str>) -> Result<()> {
         bail!("no such benchmark; there are: all, {}", names.join(", "));
     }
     step("building troupe and its load generator in release mode");
-    for package in ["troupe-cluster", "troupe-bench"] {
-        run(ws.cargo().args(["build", "--release", "--quiet", "--package", package]))?;
-    }
+    // In one go: features are resolved over both, so that what they share is built once.
+    let build = ["build", "--release", "--quiet", "-p", "troupe-cluster", "-p", "troupe-bench"];
+    run(ws.cargo().args(build))?;
     let troupe = ws.binary("release");
     let stage = Stage { ws, load: troupe.with_file_name("troupe-bench"), troupe };
     for bench in chosen {

@@ -14,6 +14,7 @@ mod fresh;
 mod fuzz;
 mod lint;
 mod run;
+mod services;
 mod test;
 mod tidy;
 mod tools;
@@ -34,6 +35,7 @@ Examples:
   cargo xtask test                        every test that runs on this machine
   cargo xtask test journal                Rust tests with `journal` in their name
   cargo xtask test --suite browser        one suite only
+  cargo xtask services up                 the real servers that tests run against
   cargo xtask tidy                        order of crates, sizes, links, banned words
   cargo xtask bless                       accept changed snapshots
   cargo xtask ci                          exactly what CI runs";
@@ -61,6 +63,11 @@ enum Verb {
         /// Only these suites (repeatable)
         #[arg(long, value_enum)]
         suite: Vec<Suite>,
+    },
+    /// Installs, starts and ends the servers that tests run against
+    Services {
+        #[command(subcommand)]
+        verb: services::Verb,
     },
     /// Checks format, clippy and the console's types and lints
     Lint,
@@ -109,6 +116,7 @@ fn dispatch(verb: Verb) -> Result<()> {
     match verb {
         Verb::Up { args } => up::up(&ws, &args),
         Verb::Test { filter, suite } => test::verb(&ws, filter.as_deref(), &suite),
+        Verb::Services { verb } => services::verb(&ws, &verb),
         Verb::Lint => lint::lint(&ws),
         Verb::Tidy => tidy::tidy(&ws),
         Verb::Deny => deny::deny(&ws),

@@ -1,7 +1,8 @@
 //! `cargo xtask test`: four suites on real parts, one table at the end.
 //!
 //! Suites find what this program prepared through the environment: `TROUPE_BIN`,
-//! `TROUPE_NODE`, `TROUPE_PYTHON`, `TROUPE_CHROMIUM`.
+//! `TROUPE_NODE`, `TROUPE_PYTHON`, `TROUPE_CHROMIUM`, and for the Rust suite the servers that
+//! it needs: `TROUPE_TEST_CQL`, `TROUPE_TEST_REDIS`.
 
 use std::{
     fmt,
@@ -17,6 +18,7 @@ use crate::{
     console,
     counts::Counts,
     run::{Outcome, run, step, took, watch},
+    services::ForTests,
     tools::{self, Node},
     workspace::Workspace,
 };
@@ -24,7 +26,7 @@ use crate::{
 /// A project of its own with `package.json` and `requirements.txt`, both pinned.
 const CLIENTS: &str = "crates/gateway/tests/clients";
 const RUST_LIMIT: Duration = Duration::from_secs(45 * 60);
-const SUITE_LIMIT: Duration = Duration::from_secs(10 * 60);
+const SUITE_LIMIT: Duration = Duration::from_secs(20 * 60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {
@@ -127,7 +129,12 @@ pub(crate) fn run_all(ws: &Workspace, filter: Option<&str>, chosen: &[Suite]) ->
         (true, Some(_)) => &[Suite::Rust],
         (true, None) => all,
     };
-    let kit = Kit::prepare(ws, chosen)?;
+    let mut kit = Kit::prepare(ws, chosen)?;
+    // They end with this function, however it ends.
+    let services = chosen.contains(&Suite::Rust).then(|| ForTests::start(ws)).transpose()?;
+    for (variable, address) in services.iter().flat_map(|services| &services.env) {
+        kit.env.push((variable, PathBuf::from(address)));
+    }
     let mut suites = Vec::new();
     for &suite in chosen {
         if !suite.is_here(ws) {

@@ -133,8 +133,9 @@ async fn reach(
     entry: Entry,
     options: &ChatOptions,
 ) -> Result<(Session, Vec<Arc<dyn Tool>>), McpError> {
-    services.egress().check_url(&entry.url).map_err(McpError::Egress)?;
-    let client = services.client().map_err(McpError::Egress)?;
+    let reached = services.reach(entry.trusted);
+    reached.egress.check_url(&entry.url).map_err(McpError::Egress)?;
+    let client = reached.client().map_err(McpError::Egress)?;
     let timeout = entry.timeout.unwrap_or(options.mcp_call_timeout);
     let config = http::config(server, entry.headers);
     let transport: WorkerTransport<_> =

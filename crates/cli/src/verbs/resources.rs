@@ -122,17 +122,24 @@ pub(super) async fn get(client: &Client, format: Format, args: GetArgs) -> Resul
     if kind == "tasks" && args.names.is_empty() {
         return Err(CliError::Usage("tasks are listed with: troupe ls".into()));
     }
+    let min = args.min_version.map(|min| format!("min_version={min}"));
+    let own = args.namespace.as_deref().unwrap_or("default");
     let value = if args.names.is_empty() {
-        let mut path = list_path(args.namespace.as_deref(), kind);
-        if let Some(selector) = &args.selector {
-            path.push_str(&format!("?labelSelector={}", segment(selector)));
+        // A version, to begin from or to watch after, is of one namespace.
+        let one = args.watch || min.is_some();
+        let namespace = if one { Some(own) } else { args.namespace.as_deref() };
+        let selector = args.selector.as_ref().map(|s| format!("labelSelector={}", segment(s)));
+        let query: Vec<String> = selector.into_iter().chain(min).collect();
+        let mut path = list_path(namespace, kind);
+        if !query.is_empty() {
+            path.push_str(&format!("?{}", query.join("&")));
         }
         client.get::<Value>(&path).await?
     } else {
-        let namespace = args.namespace.as_deref().unwrap_or("default");
+        let query = min.map(|min| format!("?{min}")).unwrap_or_default();
         let mut items = Vec::new();
         for name in &args.names {
-            let path = format!("{}/{}", list_path(Some(namespace), kind), segment(name));
+            let path = format!("{}/{}{query}", list_path(Some(own), kind), segment(name));
             items.push(client.get::<Value>(&path).await?);
         }
         match items.len() {
@@ -142,7 +149,7 @@ pub(super) async fn get(client: &Client, format: Format, args: GetArgs) -> Resul
     };
     print_resources(format, &value);
     if args.watch {
-        watch(client, format, args.namespace.as_deref().unwrap_or("default"), kind, &value).await?;
+        watch(client, format, own, kind, &value).await?;
     }
     Ok(())
 }

@@ -73,6 +73,14 @@ pub enum Command {
     },
     /// Delete the Task.
     Delete,
+    /// A person repeats a command, and what it takes to give it anew may be gone: answers as it
+    /// did then, also for a deleted Task. Never does anything; unknown keys are not found.
+    Repeat {
+        /// Who repeats it; only its owner is answered.
+        by: UserId,
+        /// What.
+        what: Repeated,
+    },
     /// The shell says why a queued attempt cannot start yet (`None`: nothing hinders it).
     Waiting {
         /// The execution.
@@ -113,6 +121,39 @@ pub enum Command {
         retry_at: Option<Timestamp>,
         /// A planned move: never counts.
         planned: bool,
+    },
+}
+
+/// What a person's command with a key says, without what a repeat cannot know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum Repeated {
+    /// [`Command::Send`].
+    Send {
+        /// The person's key.
+        key: Uuid,
+        /// Who.
+        sender: Sender,
+        /// What.
+        content: String,
+    },
+    /// [`Command::Edit`].
+    Edit {
+        /// The person's key.
+        key: Uuid,
+        /// The row that was replaced.
+        message: MessageId,
+        /// Who.
+        sender: Sender,
+        /// What.
+        content: String,
+    },
+    /// [`Command::Confirm`].
+    Confirm {
+        /// The person's key.
+        key: Uuid,
+        /// What replaced the automatic hand-off text.
+        message: Option<String>,
     },
 }
 

@@ -57,6 +57,7 @@ pub fn decide(
         Command::Queue(change) => queue::change(state, change, ctx),
         Command::Update { title, labels } => update::update(state, title, labels, ctx),
         Command::Delete => Ok(cancel::delete(state, ctx)),
+        Command::Repeat { .. } => Err(Refusal::NotFound),
         Command::Waiting { execution, attempt, wait } => {
             Ok(start::waiting(state, execution, attempt, wait, ctx))
         }

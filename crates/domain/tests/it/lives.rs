@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use troupe_domain::task::{
     Ack, AttemptState, CollaborationModel, Command, CreateTask, Output, QueueEdit, Refusal,
-    RunEvent, TaskEvent, TeamPlan,
+    Repeated, RunEvent, TaskEvent, TeamPlan,
     decide::{EDIT_ROWS_MAX, QUEUE_BYTES_MAX},
     execution::LATE_FRAMES_MAX,
 };
 use troupe_types::{
-    Attempt, ErrorType, FrameBody, MessageId, OutSeq, Place, Status, TaskId,
+    Attempt, ErrorType, FrameBody, MessageId, OutSeq, Place, Status, TaskId, UserId, Uuid,
     limits::{MESSAGE_BYTES_MAX, QUEUED_MESSAGES_MAX},
 };
 
@@ -336,6 +336,49 @@ fn a_deleted_task_answers_only_to_known_keys() {
     for command in [Command::Send(again), Command::Cancel, Command::Delete] {
         assert_eq!(world.ask(command), Err(Refusal::NotFound));
     }
+}
+
+#[test]
+fn a_repeat_answers_its_owner_alone_and_does_nothing() {
+    let plan = solo();
+    let mut world = World::new();
+    let send = world.message(&plan, "hello");
+    let ack = world.ask(Command::Send(send.clone())).unwrap();
+    world.settle();
+    let edited = world.message(&plan, "hello!");
+    let message = world.state.messages[0].message;
+    let edit = world.ask(Command::Edit { message, send: edited.clone() }).unwrap();
+    let sent = |key, content: &str| Repeated::Send {
+        key,
+        sender: send.sender.clone(),
+        content: content.into(),
+    };
+    let of_edit = Repeated::Edit {
+        key: edited.key,
+        message,
+        sender: edited.sender.clone(),
+        content: edited.content.clone(),
+    };
+    for deleted in [false, true] {
+        if deleted {
+            world.ask(Command::Delete).unwrap();
+        }
+        let before = world.entries.len();
+        let by = ann();
+        let mut ask = |by, what| world.ask(Command::Repeat { by, what });
+        assert_eq!(ask(by, sent(send.key, "hello")), Ok(ack.clone()));
+        assert_eq!(ask(by, of_edit.clone()), Ok(edit.clone()));
+        assert_eq!(ask(by, sent(send.key, "other")), Err(Refusal::KeyReused));
+        assert_eq!(ask(by, sent(Uuid::from_u128(9), "hello")), Err(Refusal::NotFound));
+        let confirm = Repeated::Confirm { key: Uuid::from_u128(9), message: None };
+        assert_eq!(ask(by, confirm), Err(Refusal::NotFound));
+        let bob = UserId::derived(&["bob"]);
+        assert_eq!(ask(bob, sent(send.key, "hello")), Err(Refusal::NotFound));
+        assert_eq!(ask(bob, sent(send.key, "other")), Err(Refusal::NotFound));
+        assert_eq!(world.entries.len(), before, "nothing is written");
+    }
+    let what = sent(send.key, "hello");
+    assert_eq!(World::new().ask(Command::Repeat { by: ann(), what }), Err(Refusal::NotFound));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What is told, in which order, and what is never told.
 
-use troupe_store::{MemoryStore, cause};
-use troupe_types::{EntityId, TaskId};
+use futures::future::join_all;
+use troupe_store::{MemoryStore, WakeKind, cause};
+use troupe_types::{EntityId, TaskId, Timestamp};
 
 use super::*;
 
@@ -65,4 +66,36 @@ async fn at_most_four_appends_are_under_way_and_the_rest_goes_together() {
     }
     assert_eq!(commits.finished(done(5)).unwrap(), [4, 5, 6, 7, 8, 9]);
     assert_eq!(commits.committed(), Seq(10));
+}
+
+#[tokio::test]
+async fn a_change_of_the_wake_index_is_not_overtaken() {
+    let mut commits = committer().await;
+    let insert = WakeChange::Insert { due: Timestamp::from_millis(1), kind: WakeKind::Run };
+    let (mut told, mut jobs) = (Vec::new(), Vec::new());
+    for n in 0..20 {
+        if n % 3 == 0 {
+            commits.stage_wake(vec![insert], vec![n]);
+        } else {
+            commits.stage(FrameSeq(1), 0, Bytes::from_static(b"x"), Vec::new(), vec![n]);
+        }
+        jobs.extend(commits.pump());
+        // The one that was spawned last runs first, as it may on a busy machine.
+        if n % 4 == 3 {
+            told.extend(finish(&mut commits, &mut jobs).await);
+        }
+    }
+    told.extend(finish(&mut commits, &mut jobs).await);
+    assert_eq!(told, (0..20).collect::<Vec<_>>());
+}
+
+async fn finish(commits: &mut Committer<u32>, jobs: &mut Vec<AppendJob>) -> Vec<u32> {
+    let mut told = Vec::new();
+    while !jobs.is_empty() {
+        for done in join_all(jobs.drain(..).rev()).await {
+            told.extend(commits.finished(done).expect("the store takes it"));
+        }
+        jobs.extend(commits.pump());
+    }
+    told
 }

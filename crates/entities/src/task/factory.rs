@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use troupe_chat::ChatServices;
 use troupe_sharding::{Crash, EntityContext, EntityFactory};
+use troupe_store::TaskRow;
 use troupe_types::{EntityKind, UserId, limits};
 
 use super::{actor::TaskActor, internal::TaskInternal};
@@ -35,6 +36,9 @@ impl Default for TaskOptions {
 pub trait Notifier: fmt::Debug + Send + Sync + 'static {
     /// `event` with `payload` for every open client of `user`.
     fn notify(&self, user: UserId, event: &'static str, payload: Value);
+
+    /// A row of a list, before it is written; for whoever keeps it where that is faster.
+    fn listed(&self, _row: &TaskRow) {}
 }
 
 /// Notifies nobody.

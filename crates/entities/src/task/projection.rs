@@ -91,6 +91,7 @@ impl TaskActor {
 
     fn write_row(&mut self) {
         let Some(row) = row_of(&self.public, self.commits.committed()) else { return };
+        self.factory.notifier.listed(&row);
         self.projector.dirty = false;
         self.projector.writing = true;
         let projections = Arc::clone(&self.context.stores.projections);

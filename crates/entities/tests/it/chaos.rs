@@ -25,6 +25,8 @@ use troupe_types::{Frame, FrameBody, FrameSeq, Status, TaskId, Uuid};
 use crate::host::{Host, PATIENCE, all_frames, first, is_over, member, message, team, wake_rows};
 
 const STEPS: usize = 30;
+/// Longest wait for the frames that a step waits for.
+const SOON: Duration = Duration::from_millis(8);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_told_stays_whatever_fails_0() {
@@ -72,6 +74,7 @@ struct World {
     store: MemoryStore,
     host: Host,
     router: watch::Sender<Router>,
+    told: Arc<Told>,
     talks: Vec<Talk>,
 }
 
@@ -87,15 +90,15 @@ async fn run(seed: u64) {
     let store = MemoryStore::new();
     let host = Host::start_busy(&store.stores(), options()).await;
     let router = watch::Sender::new(host.router.clone());
-    let mut world =
-        World { seed, rng: StdRng::seed_from_u64(seed), store, host, router, talks: talks(seed) };
+    let (rng, told) = (StdRng::seed_from_u64(seed), Arc::new(Told::default()));
+    let talks = talks(seed);
+    let mut world = World { seed, rng, store, host, router, told, talks };
     let mut followers = JoinSet::new();
     let (stop, stopped) = watch::channel(false);
-    let told = Arc::new(Told::default());
     for talk in &world.talks {
         let (router, stopped) = (world.router.subscribe(), stopped.clone());
         let task = talk.task;
-        let told = Arc::clone(&told);
+        let told = Arc::clone(&world.told);
         followers.spawn(async move { (task, follow(task, router, stopped, &told).await) });
     }
     for _ in 0..STEPS {
@@ -105,7 +108,7 @@ async fn run(seed: u64) {
     world.restart(false).await;
     world.settle().await;
     world.check().await;
-    world.all_told(&told).await;
+    world.all_told().await;
     stop.send_replace(true);
     while let Some(end) = followers.join_next().await {
         let (task, seen) = end.expect("a follower does not panic");
@@ -141,14 +144,14 @@ fn talks(seed: u64) -> Vec<Talk> {
 /// Everything that a follower is told, over all its streams.
 async fn follow(
     task: TaskId,
-    router: watch::Receiver<Router>,
+    mut router: watch::Receiver<Router>,
     mut stopped: watch::Receiver<bool>,
     told: &Told,
 ) -> Vec<Frame> {
     let mut seen: Vec<Frame> = Vec::new();
     let mut pause = tokio::time::interval(Duration::from_millis(5));
     while !*stopped.borrow() {
-        let address = TaskAddress::new(router.borrow().clone(), task);
+        let address = TaskAddress::new(router.borrow_and_update().clone(), task);
         let after = seen.last().map_or(FrameSeq::ZERO, |f| f.seq);
         match address.subscribe(after).await {
             Ok((SubscribeReply { following: true, .. }, mut stream)) => loop {
@@ -161,8 +164,8 @@ async fn follow(
                         _ => break,
                     },
                     _ = stopped.changed() => return seen,
-                    // The process may be gone without a word, as in a real crash.
-                    _ = tokio::time::sleep(Duration::from_millis(300)) => break,
+                    // The process is gone without a word, as in a real crash.
+                    _ = router.changed() => break,
                 }
             },
             Ok(_) => {
@@ -195,14 +198,19 @@ impl Told {
         let last = seen.last().map_or(FrameSeq::ZERO, |f| f.seq);
         self.0.lock().unwrap().insert(task, last);
     }
+
+    /// Of all followers.
+    fn frames(&self) -> u64 {
+        self.0.lock().unwrap().values().map(|seq| seq.0).sum()
+    }
 }
 
 impl World {
     /// Who follows is told everything at last.
-    async fn all_told(&self, told: &Told) {
+    async fn all_told(&self) {
         for talk in self.talks.iter().filter(|t| t.created) {
             let head = self.host.task(talk.task).view().await.unwrap().head;
-            let all = async || told.0.lock().unwrap().get(&talk.task) == Some(&head);
+            let all = async || self.told.0.lock().unwrap().get(&talk.task) == Some(&head);
             assert!(try_until(PATIENCE, all).await, "seed {}: a follower waits", self.seed);
         }
     }
@@ -229,8 +237,9 @@ impl World {
             90..95 => self.restart(true).await,
             _ => self.restart(false).await,
         }
-        let pause = self.rng.random_range(0..8);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        // The next thing happens some frames later, or soon if none come.
+        let (frames, before) = (self.rng.random_range(0..12), self.told.frames());
+        try_until(SOON, async || self.told.frames() >= before + frames).await;
     }
 
     async fn send_new(&mut self, which: usize) {
@@ -313,13 +322,14 @@ impl World {
     /// All is answered, and every Task comes to rest by itself.
     async fn settle(&mut self) {
         for which in 0..self.talks.len() {
-            for _ in 0..100 {
-                let Some(key) = self.talks[which].open.keys().next().copied() else { break };
-                self.deliver(which, key).await;
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            let Talk { task, open, created, .. } = &self.talks[which];
-            assert!(open.is_empty(), "seed {}: nobody answers", self.seed);
+            let answered = try_until(PATIENCE, async || {
+                if let Some(key) = self.talks[which].open.keys().next().copied() {
+                    self.deliver(which, key).await;
+                }
+                self.talks[which].open.is_empty()
+            });
+            assert!(answered.await, "seed {}: nobody answers", self.seed);
+            let Talk { task, created, .. } = &self.talks[which];
             let address = self.host.task(*task);
             let rests = try_until(PATIENCE, async || {
                 !created || address.view().await.is_ok_and(|v| is_over(v.status))

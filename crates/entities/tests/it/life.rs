@@ -151,7 +151,7 @@ async fn leases_of_tasks_that_are_gone_hold_up_no_drain() {
 async fn what_was_said_before_a_cancel_is_not_late() {
     let (store, stores) = stores();
     let host = Host::start(&stores).await;
-    let (task, command) = first(&solo(), 1, "[[demo chunks=4000 size=8 pace=400]] long");
+    let (task, command) = first(&solo(), 1, "[[demo chunks=4000 size=4000 pace=400]] long");
     let address = host.task(task);
     sent(&address, command).await;
     wait_until(PATIENCE, async || {
@@ -159,15 +159,19 @@ async fn what_was_said_before_a_cancel_is_not_late() {
         frames.iter().any(|f| matches!(f.body, FrameBody::Text(_)))
     })
     .await;
-    // Text gathers behind the append that is held; the cancel comes behind it.
+    // Text gathers behind the appends that are held; the cancel comes behind it.
     store.hold_appends(true);
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let mut cancel = tokio::task::JoinSet::new();
-    let cancelling = address.clone();
-    cancel.spawn(async move { cancelling.command(Command::Cancel).await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    wait_until(PATIENCE, async || store.held_appends() >= 2).await;
+    let told = address.view().await.unwrap().head;
+    let mut cancel = std::pin::pin!(address.command(Command::Cancel));
+    tokio::select! {
+        biased;
+        done = &mut cancel => panic!("nothing can be committed: {done:?}"),
+        // Asked behind the cancel, so answered when that was taken in.
+        view = address.view() => assert_eq!(view.unwrap().head, told),
+    }
     store.hold_appends(false);
-    cancel.join_next().await.unwrap().unwrap().unwrap();
+    cancel.await.unwrap();
     assert_eq!(host.until(task, is_over).await, Status::Cancelled);
     let frames = all_frames(&address).await;
     let at = frames.iter().position(|f| matches!(f.body, FrameBody::Cancelled(_))).unwrap();
@@ -177,6 +181,7 @@ async fn what_was_said_before_a_cancel_is_not_late() {
         "the buffered text leaves before the end: {:?}",
         frames[at - 1]
     );
+    assert!(frames[at].seq.0 > told.0 + 2, "there was text behind the append that was held");
     host.drain().await;
 }
 
@@ -190,12 +195,11 @@ async fn what_is_not_committed_can_be_neither_read_nor_followed() {
     let mut sending = tokio::task::JoinSet::new();
     let (sender, repeated) = (address.clone(), command.clone());
     sending.spawn(async move { sender.command(repeated).await });
-    wait_until(PATIENCE, async || host.live_tasks() > 0).await;
+    wait_until(PATIENCE, async || store.held_appends() > 0).await;
     for _ in 0..20 {
         assert!(matches!(address.view().await, Err(TaskError::Refused(_))));
         assert!(matches!(address.subscribe(FrameSeq::ZERO).await, Err(TaskError::Refused(_))));
         assert!(sending.try_join_next().is_none(), "no answer before the commit");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     store.hold_appends(false);
     sending.join_next().await.unwrap().unwrap().unwrap();

@@ -7,7 +7,7 @@ use axum::{
     Json,
     body::Body,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use troupe_api::resource::{ApplyAnswer, WatchItem};
 use troupe_services::{ApplyOptions, Caller, Problem};
+use troupe_types::Seq;
 
 use super::{
     answer::Refusal,
@@ -33,6 +34,13 @@ const DRY_RUN: (&str, &str) = ("dry-run", "true: decide, but write nothing.");
 const IGNORE_UNKNOWN: (&str, &str) = ("ignore-unknown", "true: unknown fields are warnings.");
 const FILE: (&str, &str) = ("file", "Name of the file, for error messages.");
 const SELECTOR: (&str, &str) = ("labelSelector", "`label=value,other!=value`.");
+const MIN_VERSION: (&str, &str) = (
+    "min_version",
+    "The namespace's version after a write: what is answered is not older. 503 \
+     `version_not_reached` if it does not get there within 3 s.",
+);
+/// The namespace's version after a delete, which has no body.
+const VERSION_HEADER: HeaderName = HeaderName::from_static("x-resource-version");
 
 pub(super) const ROUTES: &[Route] = &[
     Route::new(
@@ -87,7 +95,7 @@ pub(super) const ROUTES: &[Route] = &[
         || get(list_in),
     )
     .by(Access::Namespace)
-    .query(&[SELECTOR])
+    .query(&[SELECTOR, MIN_VERSION])
     .gives(any),
     Route::new(
         "POST",
@@ -108,6 +116,7 @@ pub(super) const ROUTES: &[Route] = &[
         || get(read),
     )
     .by(Access::Namespace)
+    .query(&[MIN_VERSION])
     .gives(any),
     Route::new(
         "PUT",
@@ -123,7 +132,8 @@ pub(super) const ROUTES: &[Route] = &[
         "DELETE",
         "/api/v1/namespaces/{namespace}/{plural}/{name}",
         "delete_resource",
-        "Deletes a resource; 409 with the list of users if others refer to it.",
+        "Deletes a resource; 409 with the list of users if others refer to it. The header \
+         `X-Resource-Version` is the namespace's version after it.",
         || delete(remove),
     )
     .by(Access::Namespace)
@@ -207,6 +217,13 @@ async fn delete_in(
 #[serde(rename_all = "camelCase")]
 struct ListQuery {
     label_selector: Option<String>,
+    #[serde(rename = "min_version")]
+    min_version: Option<Seq>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ReadQuery {
+    min_version: Option<Seq>,
 }
 
 async fn list_in(
@@ -215,8 +232,9 @@ async fn list_in(
     Parted((namespace, plural)): Parted<(String, String)>,
     Asked(query): Asked<ListQuery>,
 ) -> Result<Json<Value>, Refusal> {
-    let selector = query.label_selector.as_deref();
-    Ok(Json(shared.state.resources.list(&who, Some(&namespace), &plural, selector).await?))
+    let resources = &shared.state.resources;
+    let (selector, min) = (query.label_selector.as_deref(), query.min_version);
+    Ok(Json(resources.list(&who, Some(&namespace), &plural, selector, min).await?))
 }
 
 async fn list_all(
@@ -225,8 +243,8 @@ async fn list_all(
     Parted(plural): Parted<String>,
     Asked(query): Asked<ListQuery>,
 ) -> Result<Json<Value>, Refusal> {
-    let selector = query.label_selector.as_deref();
-    Ok(Json(shared.state.resources.list(&who, None, &plural, selector).await?))
+    let (selector, min) = (query.label_selector.as_deref(), query.min_version);
+    Ok(Json(shared.state.resources.list(&who, None, &plural, selector, min).await?))
 }
 
 async fn create(
@@ -243,8 +261,10 @@ async fn read(
     State(shared): State<Shared>,
     Who(who): Who,
     Parted((namespace, plural, name)): Parted<(String, String, String)>,
+    Asked(query): Asked<ReadQuery>,
 ) -> Result<Json<Value>, Refusal> {
-    Ok(Json(shared.state.resources.get(&who, &namespace, &plural, &name).await?))
+    let min = query.min_version;
+    Ok(Json(shared.state.resources.get(&who, &namespace, &plural, &name, min).await?))
 }
 
 async fn replace(
@@ -268,11 +288,13 @@ async fn remove(
     Parted((namespace, plural, name)): Parted<(String, String, String)>,
     Asked(query): Asked<DeleteQuery>,
     headers: HeaderMap,
-) -> Result<StatusCode, Refusal> {
+) -> Result<Response, Refusal> {
     let if_match = headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok());
     let version = query.resource_version.as_deref().or(if_match).map(|v| v.trim_matches('"'));
-    shared.state.resources.delete(&who, &namespace, &plural, &name, version).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let resources = &shared.state.resources;
+    let version = resources.delete(&who, &namespace, &plural, &name, version).await?;
+    let header = [(VERSION_HEADER, version.to_string())];
+    Ok((StatusCode::NO_CONTENT, header).into_response())
 }
 
 #[derive(Debug, Deserialize)]

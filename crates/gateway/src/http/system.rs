@@ -51,7 +51,8 @@ pub(super) const ROUTES: &[Route] = &[
 
 async fn health(State(shared): State<Shared>) -> Json<Health> {
     let shutting_down = shared.is_draining();
-    Json(Health { status: "healthy".to_owned(), shutting_down, message: None })
+    let message = degraded(&shared);
+    Json(Health { status: "healthy".to_owned(), shutting_down, message })
 }
 
 async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Health>) {
@@ -61,7 +62,15 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Health>) {
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
         (false, true) => (StatusCode::OK, "ready"),
     };
-    (code, Json(Health { status: status.to_owned(), shutting_down, message: None }))
+    let message = degraded(&shared);
+    (code, Json(Health { status: status.to_owned(), shutting_down, message }))
+}
+
+/// What works in part only. Such a node still takes work: without soft state nothing is lost.
+fn degraded(shared: &Shared) -> Option<String> {
+    let health = shared.state.soft.health();
+    let health = health.borrow();
+    health.reason().map(|why| format!("soft state is degraded: {why}"))
 }
 
 async fn startup(State(shared): State<Shared>) -> (StatusCode, Json<Health>) {

@@ -20,7 +20,10 @@ use super::{
     body::{Asked, Input, MaybeObject, Parted, Who, form, id},
     route::{Access, Route, of, page_of},
 };
-use crate::{gateway::Shared, live::ops::CONFIRM};
+use crate::{
+    gateway::Shared,
+    live::{ops::CONFIRM, presence},
+};
 
 const TURNS_MAX: u32 = 100;
 const TURNS_DEFAULT: u32 = 20;
@@ -338,7 +341,7 @@ async fn join(
     let (turns, after_message_id) = (query.turns, query.after_message_id);
     let join = TaskJoin { task_id, turns, after_message_id };
     let mut answer = shared.state.tasks.join(&who, join).await?;
-    answer.viewers = shared.hub.rooms.viewers(task_id);
+    answer.viewers = presence::viewers(&shared, task_id).await;
     Ok(Json(answer))
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::{json, value::RawValue};
+use tokio::sync::watch;
 use troupe_services::Caller;
 use troupe_types::{MonoTime, TaskId, UserId};
 
@@ -22,6 +23,8 @@ use super::{
 
 /// A socket that did not get further than its handshake in this time is forgotten.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(30);
+/// How long a socket may take between its first operation and the end of its handshake.
+const ENTER_MAX: Duration = Duration::from_secs(5);
 /// How long the last event of a connection may wait for room.
 const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -41,6 +44,7 @@ pub(crate) struct Connection {
     pub(super) peer: Peer,
     pub(super) lanes: Lanes,
     opened: MonoTime,
+    entered: watch::Sender<bool>,
     session: Mutex<Session>,
     viewings: Mutex<HashMap<TaskId, Viewing>>,
     closing: AtomicBool,
@@ -69,6 +73,7 @@ impl Connection {
             id,
             user: caller.user,
             user_name: caller.name.clone(),
+            entered: watch::Sender::new(peer.is_connected()),
             peer,
             lanes: Lanes::default(),
             opened: now,
@@ -84,6 +89,22 @@ impl Connection {
 
     pub(super) fn viewings(&self) -> MutexGuard<'_, HashMap<TaskId, Viewing>> {
         self.viewings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on events can be sent.
+    pub(super) fn enter(&self) {
+        self.entered.send_replace(true);
+    }
+
+    /// Waits until events can be sent; `false` if that does not happen. A Socket.IO client hears
+    /// that it is connected before its socket takes events here, and may be faster.
+    pub(super) async fn has_entered(&self) -> bool {
+        if *self.entered.borrow() {
+            return true;
+        }
+        let mut entered = self.entered.subscribe();
+        let waiting = entered.wait_for(|entered| *entered);
+        tokio::time::timeout(ENTER_MAX, waiting).await.is_ok_and(|entered| entered.is_ok())
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -182,4 +203,42 @@ impl Connections {
 fn report(open: usize) {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 sockets")]
     metrics::gauge!("troupe_gateway_sockets").set(open as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use futures::FutureExt as _;
+    use troupe_api::auth::UserRole;
+    use troupe_services::Credential;
+    use troupe_types::{ApiKeyId, Uuid};
+
+    use super::*;
+
+    fn connection(peer: Peer) -> Arc<Connection> {
+        let caller = Caller {
+            user: UserId::from_uuid(Uuid::nil()),
+            name: "ada".to_owned(),
+            role: UserRole::User,
+            credential: Credential::ApiKey(ApiKeyId::from_uuid(Uuid::nil())),
+            expires_at: None,
+        };
+        Connection::new(1, caller, peer, MonoTime::default())
+    }
+
+    #[tokio::test]
+    async fn operations_of_a_socket_wait_until_events_can_be_sent_to_it() {
+        let connection = connection(Peer::SocketIo(Weak::new()));
+        assert_eq!(connection.has_entered().now_or_never(), None, "its handshake is not over");
+        connection.enter();
+        assert_eq!(connection.has_entered().now_or_never(), Some(true));
+    }
+
+    #[tokio::test]
+    async fn a_stream_takes_events_at_once() {
+        let (to, _outgoing) = tokio::sync::mpsc::channel(1);
+        let connection = connection(Peer::Stream(to));
+        assert_eq!(connection.has_entered().now_or_never(), Some(true));
+    }
 }

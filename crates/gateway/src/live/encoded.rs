@@ -1,7 +1,11 @@
 //! Frames as they leave: serialised once, shared by all who look.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
+use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use troupe_api::{FrameEvent, task::FrameItem};
@@ -13,27 +17,40 @@ pub(super) struct Encoded {
     pub(super) seq: FrameSeq,
     pub(super) event: Cow<'static, str>,
     pub(super) json: Box<RawValue>,
+    stream: OnceLock<Utf8Bytes>,
 }
 
 impl Encoded {
     /// A frame that its owner just committed.
     pub(super) fn live(task: TaskId, frame: &Frame) -> Option<Arc<Self>> {
         let event = FrameEvent::new(task, frame);
-        let (seq, name) = (frame.seq, Cow::Borrowed(event.name()));
-        Some(Arc::new(Self { seq, event: name, json: raw(&event)? }))
+        Some(Self::new(frame.seq, Cow::Borrowed(event.name()), raw(&event)?))
     }
 
     /// A frame of any age.
     pub(super) fn stored(item: FrameItem) -> Option<Arc<Self>> {
         let seq = FrameSeq(item.data.get("seq")?.as_u64()?);
-        let json = raw(&item.data)?;
-        Some(Arc::new(Self { seq, event: Cow::Owned(item.event), json }))
+        Some(Self::new(seq, Cow::Owned(item.event), raw(&item.data)?))
     }
 
-    /// Bytes of its payload.
-    pub(super) fn bytes(&self) -> usize {
-        self.json.get().len()
+    fn new(seq: FrameSeq, event: Cow<'static, str>, json: Box<RawValue>) -> Arc<Self> {
+        Arc::new(Self { seq, event, json, stream: OnceLock::new() })
     }
+
+    /// As a message of the stream.
+    pub(super) fn stream(&self) -> Utf8Bytes {
+        self.stream.get_or_init(|| stream_event(&self.event, &self.json)).clone()
+    }
+
+    /// Bytes that it may hold: its payload, and the same as a message of the stream.
+    pub(super) fn bytes(&self) -> usize {
+        2 * self.json.get().len()
+    }
+}
+
+/// An event as a message of the stream.
+pub(super) fn stream_event(name: &str, data: &RawValue) -> Utf8Bytes {
+    format!("{{\"ev\":\"{name}\",\"data\":{}}}", data.get()).into()
 }
 
 /// Any payload as JSON text; all of ours can be written.

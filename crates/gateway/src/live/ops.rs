@@ -121,7 +121,7 @@ pub(super) async fn refuse(connection: &Connection, job: &Job) {
 }
 
 async fn run(shared: &Shared, connection: &Arc<Connection>, job: Job) {
-    if connection.is_closing() {
+    if !connection.has_entered().await || connection.is_closing() {
         return;
     }
     let performing = perform(shared, connection, &job.name, job.payload);

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use axum::extract::ws::Utf8Bytes;
 use serde_json::value::RawValue;
 use socketioxide::{
     SendError, SocketError,
@@ -17,6 +18,8 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
 };
+
+use super::encoded::{Encoded, stream_event};
 
 /// First and longest pause before a full queue is tried again. The longer one leaves the queue
 /// some room, so that a heartbeat finds a place in it.
@@ -43,7 +46,7 @@ pub(super) enum Peer {
 /// What goes to the writer of a stream.
 #[derive(Debug)]
 pub(super) enum Outgoing {
-    Text(String),
+    Text(Utf8Bytes),
     Close,
 }
 
@@ -78,6 +81,14 @@ impl Peer {
                 .await
             }
             Self::Stream(to) => push(to, stream_event(name, data), patience).await,
+        }
+    }
+
+    /// Sends a frame, waiting for room for at most `patience`.
+    pub(super) async fn frame(&self, frame: &Encoded, patience: Duration) -> Result<(), NotSent> {
+        match self {
+            Self::SocketIo(_) => self.event(&frame.event, &frame.json, patience).await,
+            Self::Stream(to) => push(to, frame.stream(), patience).await,
         }
     }
 
@@ -119,7 +130,7 @@ impl Peer {
             }
             (Self::Stream(to), Ack::Stream { id: Some(id) }) => {
                 let text = format!("{{\"ack\":{id},\"data\":{}}}", data.get());
-                push(to, text, patience).await
+                push(to, text.into(), patience).await
             }
             (Self::SocketIo(_), Ack::Stream { .. }) => Err(NotSent::Gone),
         }
@@ -137,16 +148,18 @@ impl Peer {
     }
 }
 
-fn stream_event(name: &str, data: &RawValue) -> String {
-    format!("{{\"ev\":\"{name}\",\"data\":{}}}", data.get())
-}
-
 async fn push(
     to: &mpsc::Sender<Outgoing>,
-    text: String,
+    text: Utf8Bytes,
     patience: Duration,
 ) -> Result<(), NotSent> {
-    match to.send_timeout(Outgoing::Text(text), patience).await {
+    // Without a timer while there is room, as there nearly always is.
+    let message = match to.try_send(Outgoing::Text(text)) {
+        Ok(()) => return Ok(()),
+        Err(mpsc::error::TrySendError::Closed(_)) => return Err(NotSent::Gone),
+        Err(mpsc::error::TrySendError::Full(message)) => message,
+    };
+    match to.send_timeout(message, patience).await {
         Ok(()) => Ok(()),
         Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(NotSent::Slow),
         Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(NotSent::Gone),

@@ -4,7 +4,7 @@
 //! room no longer has is read from there again.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
 use tokio::sync::watch;
 use troupe_actor::{TaskHandle, spawn_task};
 use troupe_api::task::Viewer;
@@ -20,10 +19,7 @@ use troupe_services::{Caller, Problem, TaskStream};
 use troupe_sharding::StreamItem;
 use troupe_types::{Frame, FrameSeq, LogId, TaskId};
 
-use super::{
-    connection::Connection,
-    encoded::{Encoded, raw},
-};
+use super::{connection::Connection, encoded::Encoded};
 use crate::{
     gateway::{Inner, Shared},
     options::GatewayOptions,
@@ -36,15 +32,13 @@ const FOLLOW_MAX: Duration = Duration::from_secs(15);
 /// Pauses before a broken subscription is made anew.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How often changed presence is told at most.
-const PRESENCE_EVERY: Duration = Duration::from_millis(500);
-/// Viewers that are named.
-const NAMED_MAX: usize = 50;
 
 /// All rooms of this node.
 #[derive(Debug)]
 pub(crate) struct Rooms {
     rooms: Mutex<HashMap<TaskId, Arc<Room>>>,
+    /// Tasks whose room ended: their viewers are to be withdrawn.
+    emptied: Mutex<HashSet<TaskId>>,
     bytes: Arc<AtomicUsize>,
     room_frames: usize,
     room_bytes: usize,
@@ -61,7 +55,9 @@ pub(super) struct Room {
     /// Rises with each push; closed when the room is.
     signal: watch::Sender<Signal>,
     follower: Mutex<Option<TaskHandle>>,
-    presence_changed: AtomicBool,
+    pub(super) presence_changed: AtomicBool,
+    /// Who looks through other nodes.
+    pub(super) elsewhere: Mutex<Vec<Viewer>>,
     bytes: Arc<AtomicUsize>,
     limits: Limits,
 }
@@ -122,6 +118,7 @@ impl Rooms {
     pub(super) fn new(options: &GatewayOptions) -> Self {
         Self {
             rooms: Mutex::default(),
+            emptied: Mutex::default(),
             bytes: Arc::default(),
             room_frames: options.room_frames,
             room_bytes: options.room_bytes,
@@ -137,14 +134,29 @@ impl Rooms {
         self.lock().len()
     }
 
-    /// Who looks at a Task through this node.
-    pub(crate) fn viewers(&self, task: TaskId) -> Vec<Viewer> {
-        let room = self.lock().get(&task).cloned();
-        room.map(|room| room.named()).unwrap_or_default()
+    pub(super) fn get(&self, task: TaskId) -> Option<Arc<Room>> {
+        self.lock().get(&task).cloned()
+    }
+
+    /// What `pick` makes of each room.
+    pub(super) fn pick<T>(&self, pick: impl FnMut(&Arc<Room>) -> Option<T>) -> Vec<T> {
+        self.lock().values().filter_map(pick).collect()
+    }
+
+    /// Tasks whose room ended since the last call and which have none now.
+    pub(super) fn take_emptied(&self) -> Vec<TaskId> {
+        let emptied = std::mem::take(&mut *self.emptied());
+        let rooms = self.lock();
+        emptied.into_iter().filter(|task| !rooms.contains_key(task)).collect()
+    }
+
+    fn emptied(&self) -> MutexGuard<'_, HashSet<TaskId>> {
+        self.emptied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn close_all(&self) {
         let rooms: Vec<_> = self.lock().drain().map(|(_, room)| room).collect();
+        self.emptied().extend(rooms.iter().map(|room| room.task));
         for room in rooms {
             room.close();
         }
@@ -182,6 +194,7 @@ impl Rooms {
             signal: watch::Sender::new(Signal { head, is_over: false }),
             follower: Mutex::default(),
             presence_changed: AtomicBool::new(false),
+            elsewhere: Mutex::default(),
             bytes: Arc::clone(&self.bytes),
             limits,
         });
@@ -198,6 +211,7 @@ impl Rooms {
         if room.unseat(connection, next) == 0 {
             if rooms.get(&room.task).is_some_and(|known| Arc::ptr_eq(known, room)) {
                 rooms.remove(&room.task);
+                self.emptied().insert(room.task);
             }
             room.close();
         }
@@ -307,44 +321,20 @@ impl Room {
         FrameSeq(viewers.values().map(|s| s.next.load(Ordering::Acquire)).min().unwrap_or(u64::MAX))
     }
 
+    /// All who look.
+    pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
+        let seats: Vec<_> = self.viewers().values().map(|s| s.connection.clone()).collect();
+        seats.into_iter().filter_map(|connection| connection.upgrade()).collect()
+    }
+
     /// Somebody who looks, to ask on behalf of.
     fn callers(&self) -> Vec<(Arc<Connection>, Caller)> {
-        let seats: Vec<_> = self.viewers().values().map(|s| s.connection.clone()).collect();
-        let live = seats.into_iter().filter_map(|connection| connection.upgrade());
+        let live = self.connections().into_iter();
         live.map(|c| {
             let caller = c.session().caller.clone();
             (c, caller)
         })
         .collect()
-    }
-
-    /// Who looks, each person once.
-    pub(super) fn named(&self) -> Vec<Viewer> {
-        let seats: Vec<_> = self.viewers().values().map(|s| s.connection.clone()).collect();
-        let mut people: Vec<Viewer> = seats
-            .into_iter()
-            .filter_map(|connection| connection.upgrade())
-            .map(|c| Viewer { user_id: c.user, user_name: c.user_name.clone() })
-            .collect();
-        people.sort_by_key(|viewer| viewer.user_id);
-        people.dedup_by_key(|viewer| viewer.user_id);
-        people.truncate(NAMED_MAX);
-        people
-    }
-
-    /// Tells everybody who looks, if that changed. Best effort.
-    fn tell_presence(&self) {
-        if !self.presence_changed.swap(false, Ordering::AcqRel) {
-            return;
-        }
-        let Some(payload) = raw(&json!({ "task_id": self.task, "viewers": self.named() })) else {
-            return;
-        };
-        let seats: Vec<_> = self.viewers().values().map(|s| s.connection.clone()).collect();
-        for connection in seats.into_iter().filter_map(|c| c.upgrade()) {
-            // Whoever has no room for it right now hears of the next change.
-            let _ = connection.peer.try_event("task:presence", &payload);
-        }
     }
 }
 
@@ -409,17 +399,8 @@ pub(super) fn is_final(problem: &Problem) -> bool {
 
 /// Pushes what comes until the subscription breaks; answers the last seq that is there.
 async fn supply(room: &Arc<Room>, mut stream: TaskStream) -> FrameSeq {
-    let mut tick = tokio::time::interval(PRESENCE_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let item = tokio::select! {
-            item = stream.frames.recv() => item,
-            _ = tick.tick() => {
-                room.tell_presence();
-                continue;
-            }
-        };
-        let whole = match item {
+        let whole = match stream.frames.recv().await {
             Some(StreamItem::Frames(batch)) => room.push(&batch),
             Some(StreamItem::Lagged | StreamItem::Ended) | None => false,
         };

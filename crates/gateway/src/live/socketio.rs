@@ -7,7 +7,7 @@ use serde_json::Value;
 use socketioxide::{
     SocketIo, TransportType,
     adapter::LocalAdapter,
-    extract::{Data, Event, TryData},
+    extract::{Data, Event, SocketRef, TryData},
     handler::{ConnectHandler, FromConnectParts, FromMessageParts, Value as Packet},
     layer::SocketIoLayer,
     socket::Socket,
@@ -67,10 +67,16 @@ pub(crate) fn build(shared: &Shared) -> (SocketIoLayer, SocketIo) {
             connect(gateway, socket.0, handshake?).await
         }
     };
-    // Everything is done before the client hears that it is connected: its first event must
-    // find its handler.
-    io.ns(super::NAMESPACE, (|| async {}).with(enter));
+    // Handlers are there before the client hears that it is connected: its first event must find
+    // its handler. Events to it are taken only from `entered` on.
+    io.ns(super::NAMESPACE, entered.with(enter));
     (layer, io)
+}
+
+async fn entered(socket: SocketRef) {
+    if let Some(connection) = socket.extensions.get::<Arc<Connection>>() {
+        connection.enter();
+    }
 }
 
 /// The socket itself, for a weak hold on it.

@@ -38,6 +38,11 @@ const UNAUTHORIZED: u16 = 4401;
 /// Close code of RFC 6455 for a server that goes away.
 const AWAY: u16 = 1001;
 
+/// Bytes read at once. It is cleared before each look for input, and what clients say is small.
+const READ_BUFFER: usize = 4 * 1024;
+/// Messages that leave with one write, if they wait.
+const WRITE_BATCH: usize = 64;
+
 type Writer = SplitSink<WebSocket, Message>;
 
 /// A message of a client: the payload stands beside `op` and `id`, or in `data`. The latter is
@@ -68,7 +73,8 @@ pub(crate) async fn upgrade(
         return Refusal::from(problem).into_response();
     };
     let max = shared.options().payload_max;
-    upgrade.max_message_size(max).max_frame_size(max).on_upgrade(move |socket| run(shared, socket))
+    let upgrade = upgrade.max_message_size(max).max_frame_size(max).read_buffer_size(READ_BUFFER);
+    upgrade.on_upgrade(move |socket| run(shared, socket))
 }
 
 async fn run(shared: Shared, socket: WebSocket) {
@@ -124,13 +130,16 @@ async fn serve(
     let mut ping = tokio::time::interval(options.ping_interval);
     let silence_max = options.ping_interval + options.ping_timeout;
     let mut heard = Instant::now();
+    let mut waiting = Vec::new();
     loop {
         let sent = tokio::select! {
-            out = outgoing.recv() => match out {
-                Some(Outgoing::Text(text)) => send(&mut writer, Message::text(text)).await,
-                Some(Outgoing::Close) | None => {
+            count = outgoing.recv_many(&mut waiting, WRITE_BATCH) => {
+                let is_last = count == 0 || waiting.iter().any(|out| matches!(out, Outgoing::Close));
+                let sent = send_all(&mut writer, &mut waiting).await;
+                if is_last {
                     return close(&mut writer, AWAY, "closed").await;
                 }
+                sent
             },
             message = reader.next() => {
                 heard = Instant::now();
@@ -183,6 +192,17 @@ async fn take(shared: &Shared, connection: &Arc<Connection>, text: &str) {
         Ok(None) => {}
         Err(job) => ops::refuse(connection, &job).await,
     }
+}
+
+/// Sends what waits, up to a wish to close, with as few writes as possible.
+async fn send_all(writer: &mut Writer, waiting: &mut Vec<Outgoing>) -> bool {
+    let texts = waiting.drain(..).map_while(|out| match out {
+        Outgoing::Text(text) => Some(Ok(Message::Text(text))),
+        Outgoing::Close => None,
+    });
+    let mut texts = futures::stream::iter(texts);
+    let sending = writer.send_all(&mut texts);
+    matches!(tokio::time::timeout(SEND_MAX, sending).await, Ok(Ok(())))
 }
 
 async fn send(writer: &mut Writer, message: Message) -> bool {

@@ -7,7 +7,8 @@ use std::{
 
 use futures::StreamExt;
 use tokio::sync::broadcast::error::RecvError;
-use troupe_services::{AuthError, Notice, auth::AuthChange};
+use troupe_services::{AuthError, auth::AuthChange};
+use troupe_soft_state::Notice;
 use troupe_types::TaskId;
 
 use super::{
@@ -124,7 +125,7 @@ async fn check_rooms(shared: &Shared, connection: &Arc<Connection>) {
 
 /// Passes notices on to all connections of their user. Best effort.
 pub(crate) async fn notices(shared: Weak<Inner>) {
-    let Some(mut notices) = shared.upgrade().map(|shared| shared.state.notices.subscribe()) else {
+    let Some(mut notices) = shared.upgrade().map(|shared| shared.state.soft.notices()) else {
         return;
     };
     loop {
@@ -143,7 +144,7 @@ fn pass_on(shared: &Shared, notice: &Notice) {
     let Some(payload) = raw(&notice.payload) else { return };
     for connection in shared.hub.connections.of(notice.user) {
         if !connection.is_closing() {
-            let _ = connection.peer.try_event(notice.event, &payload);
+            let _ = connection.peer.try_event(&notice.event, &payload);
         }
     }
 }

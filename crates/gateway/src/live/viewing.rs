@@ -197,7 +197,7 @@ async fn send_batch(
     };
     let patience = gateway.options().slow_after;
     for frame in frames {
-        match connection.peer.event(&frame.event, &frame.json, patience).await {
+        match connection.peer.frame(frame, patience).await {
             Ok(()) => next.store(frame.seq.next().0, Ordering::Release),
             Err(NotSent::Slow) => return Err(End::Resync),
             Err(NotSent::Gone) => return Err(End::Quiet),

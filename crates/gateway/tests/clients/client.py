@@ -127,11 +127,15 @@ class Socket:
         self.frames = []
         # Seq before the first frame that is kept.
         self.base = 0
+        # Names of the events without a seq.
+        self.told = []
         self.news = asyncio.Event()
 
         async def any_event(event, data):
             if isinstance(data, dict) and "seq" in data:
                 self.frames.append((event, data))
+            else:
+                self.told.append(event)
             self.news.set()
 
         self.io.on("*", any_event, namespace="/chat")
@@ -157,7 +161,9 @@ class Socket:
         try:
             await asyncio.wait_for(wait(), STEP)
         except asyncio.TimeoutError:
-            raise Mismatch(f"waited in vain for {what}") from None
+            seqs = [data["seq"] for _, data in self.frames]
+            has = f"{len(seqs)} frames after {self.base}, the last {seqs[-1:]}, told {self.told}"
+            raise Mismatch(f"waited in vain for {what}: has {has}") from None
 
     async def close(self):
         await self.io.disconnect()

@@ -21,7 +21,7 @@ use troupe_services::{ApplyOptions, Caller, Resources, TaskFilter, TaskStream, T
 use troupe_sharding::StreamItem;
 use troupe_types::{
     Attempt, Frame, FrameBody, FrameSeq, LogId, MessageFrame, MessageId, MessageKind, Ordinal,
-    Place, Role, Sender, StartedFrame, Status, TaskId, TextFrame, Timestamp, TurnId, UserId,
+    Place, Role, Sender, Seq, StartedFrame, Status, TaskId, TextFrame, Timestamp, TurnId, UserId,
 };
 
 const AT: Timestamp = Timestamp::from_millis(1_795_000_000_000);
@@ -304,7 +304,14 @@ impl Tasks for FakeTasks {
     }
 
     async fn cancel(&self, caller: &Caller, cancel: ChatCancel) -> Result<(), Problem> {
-        let task = cancel.task_id.ok_or_else(|| Problem::invalid("task_id", "It is missing."))?;
+        let by_row = || {
+            let row = cancel.subtask_id?;
+            let tasks = self.tasks.lock().unwrap();
+            let mine = tasks.iter().filter(|(_, task)| task.owner == caller.user);
+            let holds = |task: &Task| task.messages().iter().any(|m| m.message == row);
+            mine.filter(|(_, task)| holds(task)).map(|(id, _)| *id).next()
+        };
+        let task = cancel.task_id.or_else(by_row).ok_or_else(|| Problem::not_found("Message"))?;
         self.with(caller, task, |_| ())
     }
 
@@ -463,6 +470,18 @@ fn own(namespace: &str) -> Result<(), Problem> {
     if namespace == "default" { Ok(()) } else { Err(Problem::not_found("Namespace")) }
 }
 
+/// Every namespace is here.
+pub(crate) const VERSION: Seq = Seq(7);
+
+fn reached(min: Option<Seq>) -> Result<(), Problem> {
+    match min {
+        Some(min) if min > VERSION => {
+            Err(Problem::new(503, "version_not_reached", "Repeat in a moment."))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[async_trait]
 impl Resources for FakeResources {
     async fn apply(
@@ -504,7 +523,7 @@ impl Resources for FakeResources {
         name: &str,
         _: &[u8],
     ) -> Result<Value, Problem> {
-        self.get(caller, namespace, kind, name).await
+        self.get(caller, namespace, kind, name, None).await
     }
 
     async fn get(
@@ -513,8 +532,10 @@ impl Resources for FakeResources {
         namespace: &str,
         kind: &str,
         name: &str,
+        min_version: Option<Seq>,
     ) -> Result<Value, Problem> {
         own(namespace)?;
+        reached(min_version)?;
         let key = (caller.user, kind.to_owned(), name.to_owned());
         let found = self.rows.lock().unwrap().get(&key).cloned();
         found.ok_or_else(|| Problem::not_found("Resource"))
@@ -526,8 +547,10 @@ impl Resources for FakeResources {
         namespace: Option<&str>,
         kind: &str,
         _: Option<&str>,
+        min_version: Option<Seq>,
     ) -> Result<Value, Problem> {
         own(namespace.unwrap_or("default"))?;
+        reached(min_version)?;
         let rows = self.rows.lock().unwrap();
         let mine = rows.iter().filter(|((u, k, _), _)| *u == caller.user && k == kind);
         Ok(json!({ "kind": "List", "items": mine.map(|(_, v)| v).collect::<Vec<_>>() }))
@@ -540,11 +563,11 @@ impl Resources for FakeResources {
         kind: &str,
         name: &str,
         _: Option<&str>,
-    ) -> Result<(), Problem> {
-        self.get(caller, namespace, kind, name).await?;
+    ) -> Result<Seq, Problem> {
+        self.get(caller, namespace, kind, name, None).await?;
         let key = (caller.user, kind.to_owned(), name.to_owned());
         self.rows.lock().unwrap().remove(&key);
-        Ok(())
+        Ok(VERSION)
     }
 
     async fn delete_many(

@@ -1,11 +1,19 @@
 //! Frames: in order, without a gap or a double, or an honest resync.
 
-use std::time::Duration;
+use std::{
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use troupe_gateway::{GatewayOptions, NoConsole};
 use troupe_sharding::StreamItem;
+use troupe_soft_state::{News as _, Notice, Presence as _};
 use troupe_testkit::wait_until;
 use troupe_types::{Attempt, TaskId};
 
@@ -35,31 +43,35 @@ async fn joins_in_the_middle_of_a_stream_have_no_gap_and_no_double() {
     let (_, ann, _) = node.people().await;
     let task = node.task(&ann).await;
     const FRAMES: u64 = 4_000;
+    const READERS: u64 = 6;
+    /// A reader joins every so many frames.
+    const APART: u64 = 300;
     let mut readers = JoinSet::new();
-    for wait in 0..6_u64 {
+    let joined = Arc::new(AtomicU64::new(0));
+    for number in 0..READERS {
         let mut sio = Sio::connect(&node, &ann.token).await.unwrap();
-        let tasks = std::sync::Arc::clone(&node.tasks);
+        let (tasks, joined) = (Arc::clone(&node.tasks), Arc::clone(&joined));
         readers.spawn(async move {
-            let begun = move || {
-                let tasks = std::sync::Arc::clone(&tasks);
-                async move { tasks.head(task).0 >= wait * 300 }
-            };
-            wait_until(DEADLINE, begun).await;
+            let is_due = move || ready(tasks.head(task).0 >= number * APART);
+            wait_until(DEADLINE, is_due).await;
             let head = join(&mut sio, task).await;
+            joined.fetch_add(1, Ordering::SeqCst);
             read_to(&mut sio, head, FRAMES).await;
         });
     }
-    let tasks = std::sync::Arc::clone(&node.tasks);
+    let tasks = Arc::clone(&node.tasks);
     readers.spawn(async move {
-        let mut offset = 0;
-        while tasks.head(task).0 < FRAMES {
-            tasks.say_fast(task, "字", offset);
-            offset += 1;
-            if offset % 7 == 0 {
+        for said in 0..FRAMES {
+            tasks.say_fast(task, "字", said);
+            if said % 7 == 0 {
                 tokio::task::yield_now().await;
             }
-            if offset % 500 == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+            // Nobody joins after the end: each has half of its stretch to join in.
+            let due = (said / APART + 1).min(READERS);
+            if said % APART == APART / 2 {
+                let joined = Arc::clone(&joined);
+                let have_joined = move || ready(joined.load(Ordering::SeqCst) >= due);
+                wait_until(DEADLINE, have_joined).await;
             }
         }
     });
@@ -155,6 +167,18 @@ async fn the_contracts_resume_sends_the_text_after_an_offset_in_code_points() {
 }
 
 #[tokio::test]
+async fn the_contracts_cancel_names_a_row_and_needs_no_room() {
+    let mut node = Node::start().await;
+    let (_, ann, bob) = node.people().await;
+    let task = node.task(&ann).await;
+    let row = json!({ "subtask_id": answer_id(task) });
+    let mut sio = Sio::connect(&node, &ann.token).await.unwrap();
+    assert_eq!(sio.ask("chat:cancel", row.clone()).await, json!({ "success": true }));
+    let mut other = Sio::connect(&node, &bob.token).await.unwrap();
+    assert_eq!(other.ask("chat:cancel", row).await["code"], "not_found");
+}
+
+#[tokio::test]
 async fn a_broken_subscription_is_made_anew_without_a_gap() {
     let mut node = Node::start().await;
     let (_, ann, _) = node.people().await;
@@ -192,7 +216,7 @@ async fn another_history_sends_everybody_to_join_anew() {
 async fn a_frozen_viewer_leaves_the_room_and_the_others_go_on() {
     let options =
         GatewayOptions { slow_after: Duration::from_millis(300), ..GatewayOptions::default() };
-    let mut node = Node::with(options, std::sync::Arc::new(NoConsole)).await;
+    let mut node = Node::with(options, Arc::new(NoConsole)).await;
     let (_, ann, bob) = node.people().await;
     let task = node.task(&ann).await;
     let mut frozen = Sio::connect(&node, &ann.token).await.unwrap();
@@ -263,8 +287,44 @@ async fn presence_and_notices_are_told() {
     assert_eq!(presence["viewers"][0]["user_name"], "ann");
     let payload = json!({ "task_id": task, "status": "RUNNING" });
     let user = ann.id.parse().unwrap();
-    troupe_services::Notices::notify(&node.notices, user, "task:status", payload.clone());
+    let notice = Notice { user, event: "task:status".into(), payload: payload.clone() };
+    node.soft.notify(notice);
     assert_eq!(sio.event_named("task:status").await, payload);
+}
+
+#[tokio::test]
+async fn presence_and_notices_go_from_node_to_node() {
+    let mut node = Node::start().await;
+    let (_, ann, bob) = node.people().await;
+    let other = node.another().await;
+    let task = node.task(&ann).await;
+    let mut here = Sio::connect(&node, &ann.token).await.unwrap();
+    join(&mut here, task).await;
+    let names = |presence: &Value| {
+        let viewers = presence["viewers"].as_array().unwrap().iter();
+        viewers.map(|viewer| viewer["user_name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&here.event_named("task:presence").await), ["ann"]);
+    // There is no sharing of Tasks yet: it changes hands while ann looks on.
+    node.tasks.give_to(task, bob.id.parse().unwrap());
+    let mut there = Sio::connect(&other, &bob.token).await.unwrap();
+    join(&mut there, task).await;
+    for sio in [&mut here, &mut there] {
+        assert_eq!(names(&sio.event_named("task:presence").await), ["ann", "bob"]);
+    }
+    let user = ann.id.parse().unwrap();
+    let notice = Notice { user, event: "task:status".into(), payload: json!({ "n": 1 }) };
+    other.soft.notify(notice);
+    assert_eq!(here.event_named("task:status").await, json!({ "n": 1 }));
+    drop(there);
+    assert_eq!(names(&here.event_named("task:presence").await), ["ann"]);
+    // A node without viewers of its own asks the others.
+    wait_until(DEADLINE, async || node.soft.elsewhere(task).await.is_empty()).await;
+    let (status, join) = other.get(&bob, &format!("/api/v1/tasks/{task}/join")).await;
+    assert_eq!((status, names(&join)), (200, vec!["ann".to_owned()]));
+    // A node that stops takes its word back.
+    node.gateway.close().await;
+    assert_eq!(other.soft.elsewhere(task).await, []);
 }
 
 #[tokio::test]

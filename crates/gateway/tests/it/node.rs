@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use troupe_gateway::{Gateway, GatewayOptions, GatewayState, NoConsole, serve};
 use troupe_services::{
-    Auth, AuthOptions, NoticeBoard,
+    Auth, AuthOptions,
     auth::{Keys, SetupToken},
 };
+use troupe_soft_state::{InProcess, Lifetimes};
 use troupe_store::MemoryStore;
 use troupe_types::{Clock, ManualClock, TaskId, Timestamp};
 
@@ -21,7 +22,7 @@ pub(crate) struct Node {
     pub(crate) gateway: Gateway,
     pub(crate) auth: Arc<Auth>,
     pub(crate) tasks: Arc<FakeTasks>,
-    pub(crate) notices: NoticeBoard,
+    pub(crate) soft: Arc<InProcess>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) http: reqwest::Client,
     pub(crate) store: MemoryStore,
@@ -29,6 +30,16 @@ pub(crate) struct Node {
     pub(crate) setup: Option<SetupToken>,
     _jobs: JoinSet<()>,
     _dir: tempfile::TempDir,
+}
+
+/// What the nodes of a cluster share, but for `soft`, which is one's own end of it.
+struct Cluster {
+    keys: Keys,
+    clock: Arc<ManualClock>,
+    soft: InProcess,
+    store: MemoryStore,
+    tasks: Arc<FakeTasks>,
+    dir: tempfile::TempDir,
 }
 
 /// Somebody who is logged in.
@@ -51,22 +62,48 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let keys = Keys::load_or_create(dir.path()).unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_795_000_000_000)));
-        let store = MemoryStore::new();
+        let shared_clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+        let soft = InProcess::new(shared_clock, Lifetimes::default());
+        let (store, tasks) = (MemoryStore::new(), Arc::new(FakeTasks::default()));
+        let cluster = Cluster { keys, clock, soft, store, tasks, dir };
+        Self::of(cluster, options, assets).await
+    }
+
+    /// Another node of the same cluster.
+    pub(crate) async fn another(&self) -> Self {
+        let cluster = Cluster {
+            keys: self.keys.clone(),
+            clock: Arc::clone(&self.clock),
+            soft: self.soft.another(),
+            store: self.store.clone(),
+            tasks: Arc::clone(&self.tasks),
+            dir: tempfile::tempdir().unwrap(),
+        };
+        Self::of(cluster, GatewayOptions::default(), Arc::new(NoConsole)).await
+    }
+
+    async fn of(
+        cluster: Cluster,
+        options: GatewayOptions,
+        assets: Arc<dyn troupe_gateway::Assets>,
+    ) -> Self {
+        let Cluster { keys, clock, soft, store, tasks, dir } = cluster;
+        let soft = Arc::new(soft);
         let shared_clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let auth = Auth::open(
             Arc::new(store.clone()),
+            Arc::<InProcess>::clone(&soft),
             Arc::clone(&shared_clock),
             keys.clone(),
             AuthOptions::default(),
         );
         let auth = auth.await.unwrap();
         let setup = auth.prepare_setup().await.unwrap();
-        let (tasks, notices) = (Arc::new(FakeTasks::default()), NoticeBoard::new());
         let gateway = Gateway::new(GatewayState {
             tasks: Arc::<FakeTasks>::clone(&tasks),
             resources: Arc::new(FakeResources::default()),
             auth: Arc::clone(&auth),
-            notices: notices.clone(),
+            soft: Arc::<InProcess>::clone(&soft),
             assets,
             clock: shared_clock,
             metrics: None,
@@ -83,8 +120,9 @@ impl Node {
         let polling = Arc::clone(&auth);
         jobs.spawn(async move {
             // The manual clock does not move the poll; real time does.
+            let mut every = tokio::time::interval(Duration::from_millis(300));
             loop {
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                every.tick().await;
                 polling.tick().await;
             }
         });
@@ -94,7 +132,7 @@ impl Node {
             gateway,
             auth,
             tasks,
-            notices,
+            soft,
             clock,
             http,
             store,

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use troupe_gateway::{Asset, Assets, GatewayOptions, NoConsole};
 
-use crate::node::Node;
+use crate::{fake::VERSION, node::Node};
 
 #[tokio::test]
 async fn the_first_administrator_is_made_by_the_link_once() {
@@ -172,6 +172,15 @@ async fn kinds_are_written_read_and_watched() {
     assert_eq!((status, one["kind"].as_str()), (200, Some("Team")));
     let all = node.get(&ann, "/api/v1/teams").await.1;
     assert_eq!(all["items"].as_array().unwrap().len(), 1);
+    for (version, status) in [("7", 200), ("8", 503), ("x", 422)] {
+        for path in ["namespaces/default/teams", "namespaces/default/teams/mine", "teams"] {
+            let path = format!("/api/v1/{path}?min_version={version}");
+            let (found, answer) = node.get(&ann, &path).await;
+            assert_eq!(found, status, "{path}: {answer}");
+            let code = answer["code"].as_str();
+            assert!(found != 503 || code == Some("version_not_reached"), "{answer}");
+        }
+    }
     assert_eq!(node.get(&ann, "/api/v1/namespaces/group%2Fsub/teams").await.0, 404);
     let apply = node.http.post(node.at("/api/v1/namespaces/default/apply?dry-run=true"));
     let apply = apply.bearer_auth(&ann.token).header("content-type", "application/yaml");
@@ -197,10 +206,10 @@ async fn kinds_are_written_read_and_watched() {
         (last["type"].as_str(), last["resourceVersion"].as_u64()),
         (Some("BOOKMARK"), Some(3))
     );
-    assert_eq!(
-        node.ask(&ann, "DELETE", "/api/v1/namespaces/default/teams/mine", None).await.0,
-        204
-    );
+    let delete = node.http.delete(node.at("/api/v1/namespaces/default/teams/mine"));
+    let deleted = delete.bearer_auth(&ann.token).send().await.unwrap();
+    assert_eq!(deleted.status(), 204);
+    assert_eq!(deleted.headers()["x-resource-version"], VERSION.to_string());
 }
 
 #[tokio::test]
@@ -322,5 +331,5 @@ async fn the_console_is_served_with_its_policy() {
     assert_eq!(get("/assets/gone.js", "accept", "*/*").await.unwrap().status(), 404);
     let none = Node::start().await;
     let page = none.http.get(none.at("/")).send().await.unwrap().text().await.unwrap();
-    assert!(page.contains("cargo xtask console"), "says how to build it");
+    assert!(page.contains("cargo xtask up"), "says how to build it");
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use troupe_services::{Auth, AuthOptions, auth::RefreshProof};
+use troupe_soft_state::InProcess;
 use troupe_testkit::wait_until;
 
 use crate::{
@@ -95,7 +96,8 @@ async fn a_revoked_session_gets_no_frame_after_five_seconds() {
     // By another process on the same store: this one has to hear of it.
     let clock: std::sync::Arc<dyn troupe_types::Clock> = std::sync::Arc::clone(&node.clock) as _;
     let store = std::sync::Arc::new(node.store.clone());
-    let elsewhere = Auth::open(store, clock, node.keys.clone(), AuthOptions::default());
+    let soft = InProcess::shared(std::sync::Arc::clone(&clock));
+    let elsewhere = Auth::open(store, soft, clock, node.keys.clone(), AuthOptions::default());
     let elsewhere = elsewhere.await.unwrap();
     elsewhere.logout(RefreshProof::Body(ann.refresh.clone())).await.unwrap();
     let began = std::time::Instant::now();

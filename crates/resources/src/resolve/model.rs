@@ -1,18 +1,20 @@
 //! Which Model a member uses.
 
-use super::{DifyPlan, ResolveError, ResolvedModel, Resolver, secret_ref, split_secrets};
+use super::{CHOICE, DifyPlan, ResolveError, ResolvedModel, Resolver, secret_ref, split_secrets};
 use crate::{
     kind::Kind,
     lookup::{Found, find_for},
     public::DEMO_MODEL,
     resource::{DEFAULT_NAMESPACE, Owner, ResourceKey},
     secret,
-    spec::{ApiFormat, ModelEnv, ModelType, NameRef, Provider, ShellType},
+    spec::{ApiFormat, ModelEnv, ModelSpec, ModelType, NameRef, Provider, ShellType},
 };
 
 /// Tokens of a Model that does not say how many it takes.
 const CONTEXT_WINDOW: u64 = 128_000;
 const ENV: &str = "spec.modelConfig.env";
+/// Where a Bot names its Model.
+const NAMED: &str = "spec.modelRef.name";
 
 impl Resolver<'_> {
     /// The Bot's Model, else the Task's choice, else (in Chat) the caller's default, else `demo`.
@@ -26,17 +28,19 @@ impl Resolver<'_> {
     ) -> Result<Option<ResolvedModel>, ResolveError> {
         let chosen = self.options.model.as_ref();
         let found = match (named, chosen) {
-            (None, Some(choice)) => Some(self.chosen(bot, choice)?),
-            (Some(_), Some(choice)) if self.options.force_model => Some(self.chosen(bot, choice)?),
-            (Some(named), _) => Some(self.named(bot, Kind::Model, named, "spec.modelRef")?),
+            (None, Some(choice)) => Some((self.chosen(bot, choice)?, CHOICE)),
+            (Some(_), Some(choice)) if self.options.force_model => {
+                Some((self.chosen(bot, choice)?, CHOICE))
+            }
+            (Some(named), _) => Some((self.named(bot, Kind::Model, named, NAMED)?, NAMED)),
             (None, None) => None,
         };
         let chat = shell.resource.shell()?.shell_type == ShellType::Chat;
-        match found {
-            Some(found) => fitting(&found, shell).map(Some),
-            None if chat => fitting(&self.fall_back(bot)?, shell).map(Some),
-            None => Ok(None),
-        }
+        let found = match found {
+            None if chat => Some((self.fall_back(bot)?, NAMED)),
+            found => found,
+        };
+        found.map(|(found, path)| fitting(&found, shell, bot, path)).transpose()
     }
 
     /// What the caller chose for the Task, as the caller means it.
@@ -46,7 +50,7 @@ impl Resolver<'_> {
             ResolveError::Missing {
                 by: bot.resource.key().into(),
                 missing: Box::new(ResourceKey { kind: Kind::Model, namespace, name }),
-                path: "the Task's choice".to_owned(),
+                path: CHOICE.to_owned(),
             }
         })
     }
@@ -56,17 +60,33 @@ impl Resolver<'_> {
             return Ok(found);
         }
         let public = Found { owner: Owner::Public, resource: bot.resource.clone() };
-        self.find(&public, Kind::Model, (DEFAULT_NAMESPACE, DEMO_MODEL), "spec.modelRef")
+        self.find(&public, Kind::Model, (DEFAULT_NAMESPACE, DEMO_MODEL), NAMED)
     }
 }
 
 /// The Model, if the Shell accepts it.
-fn fitting(found: &Found, shell: &Found) -> Result<ResolvedModel, ResolveError> {
-    let model = resolved(found)?;
+fn fitting(
+    found: &Found,
+    shell: &Found,
+    bot: &Found,
+    path: &str,
+) -> Result<ResolvedModel, ResolveError> {
+    let spec = found.resource.model()?;
+    if spec.model_type != ModelType::Llm {
+        return Err(ResolveError::ModelType {
+            by: bot.resource.key().into(),
+            path: path.to_owned(),
+            model: found.resource.key().into(),
+            model_type: spec.model_type.to_string(),
+        });
+    }
+    let model = resolved(found, spec);
     let allowed = shell.resource.shell()?.support_model;
     let provider = model.provider.map_or("dify", Provider::as_str);
     if !allowed.is_empty() && !allowed.iter().any(|other| other == provider) {
         return Err(ResolveError::ModelNotSupported {
+            by: bot.resource.key().into(),
+            path: path.to_owned(),
             shell: shell.resource.key().into(),
             model: found.resource.key().into(),
             provider: provider.to_owned(),
@@ -76,14 +96,7 @@ fn fitting(found: &Found, shell: &Found) -> Result<ResolvedModel, ResolveError> 
     Ok(model)
 }
 
-fn resolved(found: &Found) -> Result<ResolvedModel, ResolveError> {
-    let spec = found.resource.model()?;
-    if spec.model_type != ModelType::Llm {
-        return Err(ResolveError::ModelType {
-            model: found.resource.key().into(),
-            model_type: spec.model_type.to_string(),
-        });
-    }
+fn resolved(found: &Found, spec: ModelSpec) -> ResolvedModel {
     let masks = secret::masks(&found.resource);
     let env = spec.model_config.env;
     let secret = |field: &str| {
@@ -93,7 +106,7 @@ fn resolved(found: &Found) -> Result<ResolvedModel, ResolveError> {
     let (headers, secret_headers) =
         split_secrets(found, &masks, &format!("{ENV}.custom_headers"), &env.custom_headers);
     let metadata = &found.resource.metadata;
-    Ok(ResolvedModel {
+    ResolvedModel {
         owner: found.owner.clone(),
         namespace: metadata.namespace.clone(),
         name: metadata.name.clone(),
@@ -114,7 +127,7 @@ fn resolved(found: &Found) -> Result<ResolvedModel, ResolveError> {
         opus_model: env.opus_model.clone(),
         dify: secret("DIFY_API_KEY").map(|api_key| dify(&env, api_key)),
         base_url: env.base_url,
-    })
+    }
 }
 
 fn dify(env: &ModelEnv, api_key: super::SecretRef) -> DifyPlan {

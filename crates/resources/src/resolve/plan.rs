@@ -111,6 +111,8 @@ pub struct ResolvedShell {
 /// An MCP server as one turn uses it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResolvedMcpServer {
+    /// Whose Ghost or Skill names it.
+    pub owner: Owner,
     /// As in the Ghost or Skill, without the headers and variables below.
     #[serde(flatten)]
     pub server: McpServer,

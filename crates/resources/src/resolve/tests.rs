@@ -166,7 +166,7 @@ fn groups_are_for_members() {
     };
     assert_eq!(
         (missing.to_string().as_str(), path.as_str()),
-        ("Bot research/b", "spec.members[0].botRef")
+        ("Bot research/b", "spec.members[0].botRef.name")
     );
     set.join("research");
     // The Shell is found among the public ones.
@@ -221,9 +221,11 @@ fn a_shell_may_refuse_a_model() {
          {kind: Team, metadata: {name: t}, spec: {collaborationModel: solo, members: [{botRef: {name: b}}]}}",
     );
     let team = Found { owner, resource: Arc::clone(added.last().unwrap()) };
-    let Err(ResolveError::ModelNotSupported { provider, allowed, .. }) = resolve(&set, &team)
+    let Err(ResolveError::ModelNotSupported { by, path, provider, allowed, .. }) =
+        resolve(&set, &team)
     else {
         panic!("ClaudeCode takes no demo");
     };
     assert_eq!((provider.as_str(), allowed), ("demo", vec!["claude".to_owned()]));
+    assert_eq!((by.to_string().as_str(), path.as_str()), ("Bot default/b", "spec.modelRef.name"));
 }

@@ -1,146 +1,119 @@
-//! Bounds failed logins per name and per peer address.
+//! Bounds failed logins per name and per peer address, over all nodes.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc};
 
-use troupe_types::MonoTime;
+use troupe_soft_state::{Rule, SoftState, Verdict};
 
 use super::{AuthError, AuthOptions};
 
-/// Names and addresses that are remembered; further ones share one budget.
-const KEYS_MAX: usize = 10_000;
+/// Characters of a name that count.
+const NAME_CHARS_MAX: usize = 64;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    Name(String),
-    Peer(IpAddr),
-    Rest,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    since: MonoTime,
-    attempts: u32,
-}
-
-/// Counts attempts in fixed windows; a success gives its attempt back.
+/// Counts attempts; a success gives its attempt back.
 #[derive(Debug)]
 pub(super) struct LoginLimiter {
-    windows: Mutex<HashMap<Key, Window>>,
-    per_name: u32,
-    per_peer: u32,
-    window: Duration,
+    soft: Arc<dyn SoftState>,
+    per_name: Rule,
+    per_peer: Rule,
 }
 
 impl LoginLimiter {
-    pub(super) fn new(options: &AuthOptions) -> Self {
+    pub(super) fn new(soft: Arc<dyn SoftState>, options: &AuthOptions) -> Self {
+        let rule = |burst| Rule { burst, per: options.attempts_window };
         Self {
-            windows: Mutex::new(HashMap::new()),
-            per_name: options.attempts_per_name,
-            per_peer: options.attempts_per_peer,
-            window: options.attempts_window,
+            soft,
+            per_name: rule(options.attempts_per_name),
+            per_peer: rule(options.attempts_per_peer),
         }
     }
 
     /// Counts an attempt before it is made, so that many at once do not slip through.
-    pub(super) fn attempt(
-        &self,
-        name: &str,
-        peer: Option<IpAddr>,
-        now: MonoTime,
-    ) -> Result<(), AuthError> {
-        let mut windows = self.lock();
-        if windows.len() >= KEYS_MAX {
-            windows.retain(|_, w| now.since(w.since) < self.window);
-        }
-        for (key, max) in self.keys(name, peer) {
-            let full = windows.len() >= KEYS_MAX && !windows.contains_key(&key);
-            let key = if full { Key::Rest } else { key };
-            let window = windows.entry(key).or_insert(Window { since: now, attempts: 0 });
-            if now.since(window.since) >= self.window {
-                *window = Window { since: now, attempts: 0 };
+    pub(super) async fn attempt(&self, name: &str, peer: Option<IpAddr>) -> Result<(), AuthError> {
+        let name = name_key(name);
+        allowed(self.soft.take(&name, self.per_name).await)?;
+        if let Some(peer) = peer {
+            let verdict = self.soft.take(&peer_key(peer), self.per_peer).await;
+            if verdict != Verdict::Allowed {
+                // It is not made, so it does not count.
+                self.soft.give_back(&name, self.per_name).await;
             }
-            if window.attempts >= max {
-                let left = self.window.saturating_sub(now.since(window.since));
-                return Err(AuthError::TooMany { retry_after: left.as_secs().max(1) });
-            }
-            window.attempts += 1;
+            allowed(verdict)?;
         }
         Ok(())
     }
 
     /// The attempt was a good one.
-    pub(super) fn forgive(&self, name: &str, peer: Option<IpAddr>) {
-        let mut windows = self.lock();
-        windows.remove(&Key::Name(name.to_lowercase()));
-        if let Some(window) = peer.and_then(|peer| windows.get_mut(&Key::Peer(peer))) {
-            window.attempts = window.attempts.saturating_sub(1);
+    pub(super) async fn forgive(&self, name: &str, peer: Option<IpAddr>) {
+        self.soft.forget(&name_key(name)).await;
+        if let Some(peer) = peer {
+            self.soft.give_back(&peer_key(peer), self.per_peer).await;
         }
     }
+}
 
-    /// Forgets windows that are over.
-    pub(super) fn sweep(&self, now: MonoTime) {
-        self.lock().retain(|_, w| now.since(w.since) < self.window);
-    }
+fn name_key(name: &str) -> String {
+    let name = name.chars().take(NAME_CHARS_MAX).collect::<String>().to_lowercase();
+    format!("login:name:{name}")
+}
 
-    fn keys(&self, name: &str, peer: Option<IpAddr>) -> impl Iterator<Item = (Key, u32)> {
-        let name = name.chars().take(64).collect::<String>().to_lowercase();
-        let peer = peer.map(|peer| (Key::Peer(peer), self.per_peer));
-        [Some((Key::Name(name), self.per_name)), peer].into_iter().flatten()
-    }
+fn peer_key(peer: IpAddr) -> String {
+    format!("login:peer:{peer}")
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Window>> {
-        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+fn allowed(verdict: Verdict) -> Result<(), AuthError> {
+    match verdict {
+        Verdict::Allowed => Ok(()),
+        Verdict::Refused { retry_after } => {
+            let whole = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+            Err(AuthError::TooMany { retry_after: whole.max(1) })
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use troupe_soft_state::InProcess;
+    use troupe_types::{Clock, ManualClock, Timestamp};
+
     use super::*;
 
-    fn limiter() -> LoginLimiter {
-        LoginLimiter::new(&AuthOptions {
-            attempts_per_name: 3,
-            attempts_per_peer: 5,
-            ..AuthOptions::default()
-        })
+    const PEER: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
+
+    fn limiter() -> (LoginLimiter, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1)));
+        let soft = InProcess::shared(Arc::<ManualClock>::clone(&clock) as Arc<dyn Clock>);
+        let options =
+            AuthOptions { attempts_per_name: 3, attempts_per_peer: 5, ..AuthOptions::default() };
+        (LoginLimiter::new(soft, &options), clock)
     }
 
-    #[test]
-    fn failures_are_bounded_per_name_and_peer_and_end_with_the_window() {
-        let (limiter, start) = (limiter(), MonoTime::default());
-        let peer = Some(IpAddr::from([10, 0, 0, 1]));
+    #[tokio::test]
+    async fn failures_are_bounded_per_name_and_peer_and_are_forgotten_with_time() {
+        let (limiter, clock) = limiter();
         for _ in 0..3 {
-            limiter.attempt("Ann", peer, start).unwrap();
+            limiter.attempt("Ann", PEER).await.unwrap();
         }
-        let refused = limiter.attempt("ann", None, start);
-        assert!(matches!(refused, Err(AuthError::TooMany { retry_after: 60 })), "any case");
-        limiter.attempt("bob", peer, start).unwrap();
-        limiter.attempt("bob", peer, start).unwrap();
-        assert!(limiter.attempt("eve", peer, start).is_err(), "the peer has used up its five");
-        limiter.attempt("ann", peer, start.plus(Duration::from_secs(60))).unwrap();
+        let refused = limiter.attempt("ann", None).await;
+        assert!(matches!(refused, Err(AuthError::TooMany { retry_after: 20 })), "any case");
+        limiter.attempt("bob", PEER).await.unwrap();
+        limiter.attempt("bob", PEER).await.unwrap();
+        for _ in 0..5 {
+            let refused = limiter.attempt("eve", PEER).await;
+            assert!(refused.is_err(), "the peer has used up its five");
+        }
+        limiter.attempt("eve", None).await.expect("what was refused did not count");
+        clock.advance(Duration::from_secs(60));
+        limiter.attempt("ann", PEER).await.unwrap();
     }
 
-    #[test]
-    fn a_success_gives_its_attempt_back() {
-        let (limiter, start) = (limiter(), MonoTime::default());
+    #[tokio::test]
+    async fn a_success_gives_its_attempt_back() {
+        let (limiter, _clock) = limiter();
         for _ in 0..100 {
-            limiter.attempt("ann", Some(IpAddr::from([10, 0, 0, 1])), start).unwrap();
-            limiter.forgive("ann", Some(IpAddr::from([10, 0, 0, 1])));
+            limiter.attempt("ann", PEER).await.unwrap();
+            limiter.forgive("ann", PEER).await;
         }
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let (limiter, start) = (limiter(), MonoTime::default());
-        for i in 0..KEYS_MAX + 100 {
-            let _ = limiter.attempt(&format!("user-{i}"), None, start);
-        }
-        assert!(limiter.lock().len() <= KEYS_MAX + 1);
-        assert!(limiter.attempt("one-more", None, start).is_err(), "the rest shares one budget");
     }
 }

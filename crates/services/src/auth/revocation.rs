@@ -301,9 +301,11 @@ impl Auth {
         }
     }
 
-    /// What a row says has changed by our own hand: other processes read it, we know at once.
+    /// What a row says has changed by our own hand: we know at once, other processes are told
+    /// to read it.
     pub(super) fn revoked(&self, table: DirectoryTable, key: &[u8], user: UserId) {
         self.view.evict(table, key);
+        self.soft.tell_revoked();
         self.view.tell(AuthChange::User(user));
     }
 

@@ -39,7 +39,7 @@ impl Auth {
         peer: Option<IpAddr>,
     ) -> Result<Login, AuthError> {
         let name = request.user_name.trim();
-        self.limiter.attempt(name, peer, self.clock.mono())?;
+        self.limiter.attempt(name, peer).await?;
         let user = self.user_by_name(name).await?;
         let stored = user.as_ref().and_then(|u| u.password_hash.clone());
         let right = self.hasher.verify(&request.password, stored).await?;
@@ -48,7 +48,7 @@ impl Auth {
             tracing::info!(target: "audit", action = "login", peer, outcome = "denied");
             return Err(AuthError::WrongPassword);
         };
-        self.limiter.forgive(name, peer);
+        self.limiter.forgive(name, peer).await;
         let login = self.begin(&user, request.transport).await?;
         tracing::info!(target: "audit", action = "login", by = %user.id, outcome = "done");
         Ok(login)

@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use troupe_api::auth::{
     CreateApiKey, CreateUser, LoginRequest, RefreshTransport, SetupRequest, UserPatch, UserRole,
 };
+use troupe_soft_state::{InProcess, Lifetimes};
 use troupe_store::MemoryStore;
 use troupe_types::{ManualClock, Timestamp};
 
@@ -59,8 +60,24 @@ impl Node {
 
 async fn open(store: &MemoryStore, clock: &Arc<ManualClock>, keys: &Keys) -> Arc<Auth> {
     let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(clock);
-    let store = Arc::new(store.clone());
-    Auth::open(store, clock, keys.clone(), AuthOptions::default()).await.unwrap()
+    let (store, soft) = (Arc::new(store.clone()), InProcess::shared(Arc::clone(&clock)));
+    Auth::open(store, soft, clock, keys.clone(), AuthOptions::default()).await.unwrap()
+}
+
+/// Two nodes that share soft state and poll once an hour.
+async fn two_nodes() -> (Node, Arc<Auth>) {
+    let mut node = Node::start().await;
+    let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&node.clock);
+    let soft = InProcess::new(Arc::clone(&clock), Lifetimes::default());
+    let options =
+        || AuthOptions { poll_every: Duration::from_secs(3600), ..AuthOptions::default() };
+    let open = |soft: InProcess| {
+        let (store, keys) = (Arc::new(node.store.clone()), node.keys.clone());
+        Auth::open(store, Arc::new(soft), Arc::clone(&clock), keys, options())
+    };
+    let (one, two) = (open(soft.another()).await.unwrap(), open(soft).await.unwrap());
+    node.auth = one;
+    (node, two)
 }
 
 async fn setup(auth: &Auth, token: &str) -> Result<Login, AuthError> {
@@ -423,4 +440,40 @@ async fn no_secret_is_shown_by_debug() {
     ] {
         assert!(!shown.contains(secret));
     }
+}
+
+#[tokio::test]
+async fn another_node_hears_of_a_revocation_long_before_its_poll() {
+    let (node, another) = two_nodes().await;
+    let admin = node.admin().await;
+    let mut jobs = tokio::task::JoinSet::new();
+    jobs.spawn(Arc::clone(&another).run());
+    for name in ["ann", "bob"] {
+        let person = node.user(&admin, name).await;
+        let login = node.login(name).await;
+        another.verify(&login.answer.access_token).await.unwrap();
+        let mut told = another.changes();
+        node.auth.logout(body(&login)).await.unwrap();
+        let change = tokio::time::timeout(Duration::from_secs(20), told.recv()).await;
+        assert_eq!(change.expect("within seconds").unwrap(), AuthChange::User(person.user));
+        let refused = another.verify(&login.answer.access_token).await;
+        assert!(matches!(refused, Err(AuthError::Revoked)));
+    }
+}
+
+#[tokio::test]
+async fn logins_are_counted_over_all_nodes() {
+    let (node, another) = two_nodes().await;
+    let admin = node.admin().await;
+    node.user(&admin, "ann").await;
+    for auth in [&node.auth, &another].into_iter().cycle().take(10) {
+        let refused = login(auth, "ann", "wrong").await;
+        assert!(matches!(refused, Err(AuthError::WrongPassword)));
+    }
+    for auth in [&node.auth, &another] {
+        let refused = login(auth, "ann", "ann-password").await;
+        assert!(matches!(refused, Err(AuthError::TooMany { .. })));
+    }
+    node.clock.advance(Duration::from_secs(60));
+    login(&another, "ann", "ann-password").await.expect("a minute later all is forgotten");
 }

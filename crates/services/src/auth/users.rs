@@ -41,14 +41,14 @@ impl Auth {
         }
         if patch.password.is_some() {
             let row = self.user_row(caller.user).await?.ok_or(AuthError::Revoked)?;
-            self.limiter.attempt(&row.name, None, self.clock.mono())?;
+            self.limiter.attempt(&row.name, None).await?;
             let current = patch.current_password.as_deref().ok_or_else(|| {
                 AuthError::invalid("current_password", "It is needed for a new password.")
             })?;
             if !self.hasher.verify(current, row.password_hash).await? {
                 return Err(denied_password(caller));
             }
-            self.limiter.forgive(&row.name, None);
+            self.limiter.forgive(&row.name, None).await;
         }
         let keep = match caller.credential {
             Credential::Session(sid) => Some(sid),

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use troupe_api::Problem;
+use troupe_api::{FieldError, Problem};
 use troupe_domain::{
     namespace::Key,
     task::{CollaborationModel, ContextPassing, MemberPlan, ModelPlan, TeamPlan},
 };
-use troupe_entities::models::sealed_at;
+use troupe_entities::models::{looks_sealed, sealed_at};
 use troupe_resources::{
     Kind,
     lookup::{self, Found, find_for},
@@ -50,7 +50,7 @@ impl TeamResolver for LiveResources {
         let options = ResolveOptions { model: model.map(name_ref), force_model: model.is_some() };
         let resolved =
             resolve_team(&visible.set, who, &found, &options).map_err(|e| resolve_problem(&e))?;
-        let plan = plan(&resolved, &found, namespace, &visible);
+        let plan = Planner { caller, visible: &visible }.plan(&resolved, &found, namespace);
         let bytes = serde_json::to_vec(&plan).map_or(0, |b| b.len());
         if bytes > PLAN_BYTES_MAX {
             let message = format!(
@@ -58,7 +58,7 @@ impl TeamResolver for LiveResources {
                 bytes / 1024,
                 PLAN_BYTES_MAX / 1024
             );
-            return Err(Problem::invalid("team_id", message));
+            return Err(Problem::invalid("spec.members", message));
         }
         Ok(Arc::new(plan))
     }
@@ -74,107 +74,139 @@ fn name_ref(text: &str) -> NameRef {
     NameRef { namespace: namespace.to_owned(), name: name.to_owned() }
 }
 
+/// 404 for what is not there, 422 for what does not fit; with the path of the reference in the
+/// document that holds it, which the message names.
 fn resolve_problem(error: &ResolveError) -> Problem {
+    let message = error.to_string();
+    let (status, code) = match error {
+        ResolveError::Missing { .. } => (404, "reference_not_found"),
+        _ => (422, "invalid"),
+    };
+    let mut fault = FieldError { message: message.clone(), ..FieldError::default() };
     match error {
-        ResolveError::Missing { path, .. } => {
-            let mut problem = Problem::new(404, "reference_not_found", error.to_string());
-            problem.errors.push(troupe_api::FieldError {
-                path: path.clone(),
-                message: error.to_string(),
-                ..troupe_api::FieldError::default()
-            });
-            problem
+        ResolveError::Missing { path, missing, .. } => {
+            fault.path.clone_from(path);
+            fault.found = Some(missing.to_string());
         }
-        ResolveError::ModelNotSupported { .. }
-        | ResolveError::ModelType { .. }
-        | ResolveError::NoMembers { .. }
-        | ResolveError::Spec(_) => Problem::invalid("team_id", error.to_string()),
+        ResolveError::ModelNotSupported { path, model, allowed, .. } => {
+            fault.path.clone_from(path);
+            fault.found = Some(model.to_string());
+            fault.allowed.clone_from(allowed);
+        }
+        ResolveError::ModelType { path, model, .. } => {
+            fault.path.clone_from(path);
+            fault.found = Some(model.to_string());
+            fault.allowed.push("llm".to_owned());
+        }
+        ResolveError::NoMembers { .. } => fault.path.push_str("spec.members"),
+        ResolveError::Spec(_) => fault.path.push_str("spec"),
     }
+    let mut problem = Problem::new(status, code, message);
+    problem.errors.push(fault);
+    problem
 }
 
-fn plan(team: &ResolvedTeam, found: &Found, namespace: &str, visible: &Visible) -> TeamPlan {
-    // What the plan seals differs with each write of a key, so the hash covers the sealed texts.
-    let members: Vec<MemberPlan> = team.members.iter().map(|m| member(m, visible)).collect();
-    let mut plan = TeamPlan {
-        hash: String::new(),
-        name: team.name.clone(),
-        namespace: if found.owner == Owner::Public { DEFAULT_NAMESPACE } else { namespace }
-            .to_owned(),
-        display_name: team.display_name.clone(),
-        model: word(&team.collaboration_model).unwrap_or(CollaborationModel::Solo),
-        max_rounds: team.max_rounds,
-        max_concurrent_tasks: team.max_concurrent_tasks,
-        members,
-        leader: team.leader,
-    };
-    plan.hash = plan.content_hash();
-    plan
+/// For whom a plan is made, of what.
+struct Planner<'a> {
+    caller: &'a Caller,
+    visible: &'a Visible,
+}
+
+impl Planner<'_> {
+    fn plan(&self, team: &ResolvedTeam, found: &Found, namespace: &str) -> TeamPlan {
+        // What the plan seals differs with each write of a key, so the hash covers the sealed
+        // texts.
+        let members: Vec<MemberPlan> = team.members.iter().map(|m| self.member(m)).collect();
+        let mut plan = TeamPlan {
+            hash: String::new(),
+            name: team.name.clone(),
+            namespace: if found.owner == Owner::Public { DEFAULT_NAMESPACE } else { namespace }
+                .to_owned(),
+            display_name: team.display_name.clone(),
+            model: word(&team.collaboration_model).unwrap_or(CollaborationModel::Solo),
+            max_rounds: team.max_rounds,
+            max_concurrent_tasks: team.max_concurrent_tasks,
+            members,
+            leader: team.leader,
+        };
+        plan.hash = plan.content_hash();
+        plan
+    }
+
+    fn member(&self, member: &ResolvedMember) -> MemberPlan {
+        let servers = member.mcp_servers.iter();
+        MemberPlan {
+            name: member.name.clone(),
+            shell_type: word(&member.shell.shell_type).unwrap_or_default(),
+            system_prompt: member.system_prompt.clone(),
+            prompt: member.prompt.clone(),
+            require_confirmation: member.require_confirmation,
+            context_passing: word(&member.context_passing).unwrap_or(ContextPassing::None),
+            on: member.on.as_ref().map(ToString::to_string),
+            model: member.model.as_ref().map(|m| self.model(m)),
+            mcp_servers: servers.map(|(name, s)| (name.clone(), self.mcp_server(s))).collect(),
+            skills: member.skills.iter().map(|s| s.name.clone()).collect(),
+        }
+    }
+
+    /// An administrator applied it: what is public, and their own. Such a resource may lead to
+    /// loopback addresses of the node.
+    fn is_trusted(&self, owner: &Owner) -> bool {
+        *owner == Owner::Public
+            || (self.caller.is_admin() && *owner == Owner::User(self.caller.user))
+    }
+
+    fn model(&self, model: &ResolvedModel) -> ModelPlan {
+        let mut headers = model.headers.clone();
+        headers.retain(|_, value| !looks_sealed(value));
+        headers.extend(self.sealed_values(&model.secret_headers));
+        ModelPlan {
+            name: model.name.clone(),
+            provider: model.provider.map_or_else(|| "dify".to_owned(), |p| p.as_str().to_owned()),
+            model_id: model.model_id.clone(),
+            base_url: model.base_url.clone(),
+            headers,
+            sealed_key: model.api_key.as_ref().and_then(|key| self.sealed_value(key)),
+            context_window: model.context_window,
+            max_output_tokens: model.max_output_tokens,
+            trusted: self.is_trusted(&model.owner),
+        }
+    }
+
+    fn mcp_server(&self, server: &ResolvedMcpServer) -> Value {
+        let mut plain = server.server.clone();
+        plain.headers.retain(|_, value| !looks_sealed(value));
+        plain.env.retain(|_, value| !looks_sealed(value));
+        let mut value = serde_json::to_value(&plain).unwrap_or_default();
+        for (field, secrets) in [("headers", &server.secret_headers), ("env", &server.secret_env)] {
+            for (name, sealed) in self.sealed_values(secrets) {
+                if value[field].is_null() {
+                    value[field] = json!({});
+                }
+                value[field][name] = sealed.into();
+            }
+        }
+        value["trusted"] = self.is_trusted(&server.owner).into();
+        value
+    }
+
+    fn sealed_values(&self, secrets: &BTreeMap<String, SecretRef>) -> BTreeMap<String, String> {
+        let sealed =
+            |(name, at): (&String, &SecretRef)| Some((name.clone(), self.sealed_value(at)?));
+        secrets.iter().filter_map(sealed).collect()
+    }
+
+    fn sealed_value(&self, at: &SecretRef) -> Option<String> {
+        let key = Key::new(at.resource.kind, &at.resource.name);
+        let sealed = self.visible.secrets(&at.owner, &key)?.get(&at.path)?;
+        Some(sealed_at(
+            sealed,
+            &seal_path(&at.owner, at.resource.kind, &at.resource.name, &at.path),
+        ))
+    }
 }
 
 /// The same word in another crate's enum.
 fn word<T: serde::de::DeserializeOwned>(value: &impl serde::Serialize) -> Option<T> {
     serde_json::from_value(serde_json::to_value(value).ok()?).ok()
-}
-
-fn member(member: &ResolvedMember, visible: &Visible) -> MemberPlan {
-    MemberPlan {
-        name: member.name.clone(),
-        shell_type: word(&member.shell.shell_type).unwrap_or_default(),
-        system_prompt: member.system_prompt.clone(),
-        prompt: member.prompt.clone(),
-        require_confirmation: member.require_confirmation,
-        context_passing: word(&member.context_passing).unwrap_or(ContextPassing::None),
-        on: member.on.as_ref().map(ToString::to_string),
-        model: member.model.as_ref().map(|m| model(m, visible)),
-        mcp_servers: member
-            .mcp_servers
-            .iter()
-            .map(|(name, server)| (name.clone(), mcp_server(server, visible)))
-            .collect(),
-        skills: member.skills.iter().map(|s| s.name.clone()).collect(),
-    }
-}
-
-fn model(model: &ResolvedModel, visible: &Visible) -> ModelPlan {
-    let mut headers = model.headers.clone();
-    headers.extend(sealed_values(&model.secret_headers, visible));
-    ModelPlan {
-        name: model.name.clone(),
-        provider: model.provider.map_or_else(|| "dify".to_owned(), |p| p.as_str().to_owned()),
-        model_id: model.model_id.clone(),
-        base_url: model.base_url.clone(),
-        headers,
-        sealed_key: model.api_key.as_ref().and_then(|key| sealed_value(key, visible)),
-        context_window: model.context_window,
-        max_output_tokens: model.max_output_tokens,
-        trusted: model.owner == Owner::Public,
-    }
-}
-
-fn mcp_server(server: &ResolvedMcpServer, visible: &Visible) -> Value {
-    let mut value = serde_json::to_value(&server.server).unwrap_or_default();
-    for (field, secrets) in [("headers", &server.secret_headers), ("env", &server.secret_env)] {
-        for (name, sealed) in sealed_values(secrets, visible) {
-            if value[field].is_null() {
-                value[field] = json!({});
-            }
-            value[field][name] = sealed.into();
-        }
-    }
-    value
-}
-
-fn sealed_values(
-    secrets: &BTreeMap<String, SecretRef>,
-    visible: &Visible,
-) -> BTreeMap<String, String> {
-    let sealed =
-        |(name, at): (&String, &SecretRef)| Some((name.clone(), sealed_value(at, visible)?));
-    secrets.iter().filter_map(sealed).collect()
-}
-
-fn sealed_value(at: &SecretRef, visible: &Visible) -> Option<String> {
-    let key = Key::new(at.resource.kind, &at.resource.name);
-    let sealed = visible.secrets(&at.owner, &key)?.get(&at.path)?;
-    Some(sealed_at(sealed, &seal_path(&at.owner, at.resource.kind, &at.resource.name, &at.path)))
 }

@@ -4,7 +4,7 @@
 //! for its version (a `Get` of nothing), and is listed again only if that is another one.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -31,10 +31,16 @@ const KEPT_MAX: usize = 1_000;
 pub(super) type Sealed = BTreeMap<String, String>;
 
 /// A Namespace at one version.
-struct Listing {
+pub(super) struct Listing {
     version: Seq,
     resources: Vec<Arc<Resource>>,
     secrets: BTreeMap<Key, Sealed>,
+}
+
+impl Listing {
+    pub(super) fn keys(&self) -> BTreeSet<Key> {
+        self.resources.iter().map(|r| Key::new(r.kind, &r.metadata.name)).collect()
+    }
 }
 
 /// Resources as one caller sees them, and the sealed secrets beside them.
@@ -129,7 +135,7 @@ impl LiveResources {
         Ok(view)
     }
 
-    async fn listing(&self, place: &Place) -> Result<Arc<Listing>, Problem> {
+    pub(super) async fn listing(&self, place: &Place) -> Result<Arc<Listing>, Problem> {
         let address = self.address(place);
         let now = address.get(Vec::new()).await.map_err(|e| namespace_problem(&e, &[]))?;
         if let Some(kept) = self.kept.listing(place.id, now.version) {
@@ -154,4 +160,56 @@ async fn list(address: &NamespaceAddress) -> Result<Listing, Problem> {
         }
     }
     Ok(Listing { version: listed.version, resources, secrets })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(version: u64) -> Arc<Listing> {
+        let (resources, secrets) = (Vec::new(), BTreeMap::new());
+        Arc::new(Listing { version: Seq(version), resources, secrets })
+    }
+
+    fn view(user: UserId, of: &[(Owner, Arc<Listing>)]) -> Arc<Visible> {
+        let set = ResourceSet::new(lookup::Caller(user));
+        Arc::new(Visible { set, of: of.to_vec() })
+    }
+
+    #[test]
+    fn a_listing_is_used_at_its_own_version_only() {
+        let kept = Kept::default();
+        let id = |n: usize| NamespaceId::derived(&[&n.to_string()]);
+        let one = listing(3);
+        kept.keep_listing(id(1), &one);
+        assert!(Arc::ptr_eq(&kept.listing(id(1), Seq(3)).unwrap(), &one), "nothing is copied");
+        for (of, version) in [(1, 2), (1, 4), (2, 3)] {
+            assert!(kept.listing(id(of), Seq(version)).is_none(), "{of} at {version}");
+        }
+        kept.keep_listing(id(1), &listing(4));
+        assert!(kept.listing(id(1), Seq(3)).is_none() && kept.listing(id(1), Seq(4)).is_some());
+        (0..5 * KEPT_MAX).for_each(|n| kept.keep_listing(id(n), &one));
+        assert!(kept.lock().listings.len() <= KEPT_MAX);
+    }
+
+    #[test]
+    fn a_view_is_used_while_both_listings_are_the_very_same() {
+        let kept = Kept::default();
+        let user = |n: usize| UserId::derived(&[&n.to_string()]);
+        let of = |public: &Arc<Listing>, own: &Arc<Listing>| {
+            let own = (Owner::User(user(1)), Arc::clone(own));
+            vec![(Owner::Public, Arc::clone(public)), own]
+        };
+        let (public, own) = (listing(1), listing(1));
+        let first = view(user(1), &of(&public, &own));
+        kept.keep_view(user(1), &first);
+        let found = kept.view(user(1), &of(&public, &own)).expect("nothing changed");
+        assert!(Arc::ptr_eq(&found, &first));
+        // Another listing is another state, whatever its number.
+        assert!(kept.view(user(1), &of(&listing(1), &own)).is_none());
+        assert!(kept.view(user(1), &of(&public, &listing(2))).is_none());
+        assert!(kept.view(user(2), &of(&public, &own)).is_none(), "each sees their own");
+        (0..5 * KEPT_MAX).for_each(|n| kept.keep_view(user(n), &first));
+        assert!(kept.lock().views.len() <= KEPT_MAX);
+    }
 }

@@ -138,6 +138,11 @@ impl HostShared {
         self.kinds.iter().flatten()
     }
 
+    /// Who owns a Shard, as far as placement knows.
+    pub(crate) fn owner(&self, shard: ShardId) -> Owner {
+        self.placement.owner(shard)
+    }
+
     /// The epoch under which this node owns a Shard.
     fn owned(&self, shard: ShardId) -> Result<Epoch, NotOwner> {
         match self.placement.owner(shard) {
@@ -160,11 +165,17 @@ impl HostShared {
             }
             Arc::new(shard)
         });
-        if shard.epoch != epoch {
+        if shard.epoch() != epoch && !shard.adopt(epoch, self.is_draining()) {
             // It was lost and claimed again; what is active here is of the older claim.
             return Err(NotOwner { shard: id, owner: None, epoch });
         }
         Ok(shard)
+    }
+
+    /// A Shard that this node owns, or owned and used.
+    pub(crate) fn known(&self, id: ShardId) -> Option<Arc<Shard>> {
+        let owned = self.shard(id).ok().map(Arc::clone);
+        owned.or_else(|| self.shards.get(usize::from(id.0))?.get().map(Arc::clone))
     }
 
     /// The Shards that this node owns.

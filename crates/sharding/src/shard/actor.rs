@@ -116,7 +116,7 @@ impl ShardActor {
                 shard: Arc::clone(&self.shard),
                 id,
                 generation,
-                epoch: self.shard.epoch,
+                epoch: self.shard.epoch(),
             };
             match kind.host.spawn(place, me.get_cell()).await {
                 Ok(child) => {

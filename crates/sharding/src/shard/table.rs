@@ -36,6 +36,8 @@ pub(crate) struct Table {
     census: Census,
     backoff: (Duration, Duration),
     draining: bool,
+    /// It is handed over, or lost: messages wait for the next owner.
+    released: bool,
     actor: ShardActorState,
     entities: HashMap<EntityId, Slot>,
     /// Entities to be activated, in order.
@@ -50,6 +52,7 @@ impl Table {
             census,
             backoff,
             draining: false,
+            released: false,
             actor: ShardActorState::Absent,
             entities: HashMap::new(),
             wanted: VecDeque::new(),
@@ -60,6 +63,11 @@ impl Table {
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = (&EntityId, &Slot)> {
         self.entities.iter()
+    }
+
+    /// Whether a message is for whoever owns the Shard next.
+    pub(crate) fn sends_away(&self, id: &EntityId, inside: bool) -> bool {
+        self.released && !(inside && self.entities.contains_key(id))
     }
 
     /// Admits a message. `inside`: it comes from an entity, so a drain does not stop it as long

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing test may say so by a panic")]
 
+mod across;
 mod asks;
 mod counter;
 mod crashes;
 mod drain;
+mod faults;
 mod lifecycle;
+mod nodes;
 mod order;
 mod streams;
 mod wake;

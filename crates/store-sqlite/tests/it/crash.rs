@@ -20,6 +20,10 @@ use troupe_store_sqlite::{SqliteOptions, SqliteStore, Synchronous, forgetful};
 use troupe_types::{EntityId, EntityKind, FrameSeq, Seq, Uuid, limits::APPENDS_IN_FLIGHT_MAX};
 
 const ENTITIES: u64 = 12;
+/// Rounds on the system's files, and on files whose syncs fail.
+const KILLS: u64 = 10;
+/// Rounds on files that forget what was not synced.
+const POWER_FAILURES: u64 = 20;
 
 /// What the killed process writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,17 +239,17 @@ fn kill_often(disk: Disk, rounds: u64) {
 
 #[test]
 fn what_was_acked_survives_kill_9() {
-    kill_often(Disk::Kernel, 10);
+    kill_often(Disk::Kernel, KILLS);
 }
 
 #[test]
 fn what_was_acked_survives_a_power_failure() {
-    kill_often(Disk::Forgetful, 10);
+    kill_often(Disk::Forgetful, POWER_FAILURES);
 }
 
 #[test]
 fn what_was_acked_or_read_survives_failing_syncs_and_a_power_failure() {
-    kill_often(Disk::Failing, 10);
+    kill_often(Disk::Failing, KILLS);
 }
 
 /// The layer does forget: of a store that never syncs acked entries are missing.

@@ -114,7 +114,9 @@ impl MemoryStore {
             let newest_here = self.activations.newest(entity);
             let mut world = self.world();
             let found = world.serial_read(entity).ok_or_else(unavailable)?;
-            if world.epoch > epoch || found.as_ref().is_some_and(|found| found.epoch > epoch) {
+            if self.is_over(&world, entity.shard(), epoch)
+                || found.as_ref().is_some_and(|found| found.epoch > epoch)
+            {
                 return Err(OpenError::Fenced { entity, asked: epoch });
             }
             let Some(found) = found else { return Ok(None) };
@@ -197,7 +199,7 @@ impl MemoryStore {
         for _ in 0..TRIES_MAX * 4 {
             self.breathe().await;
             let mut world = self.world();
-            if world.epoch > epoch {
+            if self.is_over(&world, entity.shard(), epoch) {
                 return Err(AppendError::Fenced { entity, fence });
             }
             match world.lwt(entity, |now| now.is_none().then(|| mine.clone())) {
@@ -221,7 +223,7 @@ impl MemoryStore {
         at.check()?;
         let (entity, fence) = (at.entity(), at.fence());
         let world = self.world();
-        if world.epoch > at.epoch() {
+        if self.is_over(&world, entity.shard(), at.epoch()) {
             return Err(AppendError::Fenced { entity, fence });
         }
         match world.serial_read(entity) {
@@ -323,6 +325,10 @@ impl MemoryStore {
         wake: &[WakeChange],
     ) -> Result<(), AppendError> {
         let at = append.activation();
+        let (entity, fence) = (at.entity(), at.fence());
+        if !self.floors.admits(entity.shard(), at.epoch()) {
+            return Err(AppendError::Fenced { entity, fence });
+        }
         let scripted = self.world().dice.scripted.pop_front();
         match scripted {
             Some(ScriptedFailure::Full) => return Err(AppendError::Full),

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -181,4 +183,54 @@ async fn held_appends_wait() {
 
 async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     tokio::select! { biased; out = future => Some(out), () = tokio::task::yield_now() => None }
+}
+
+#[async_trait]
+impl conformance::Cluster for Memory {
+    async fn node(&self) -> (Arc<dyn crate::Ownership>, Arc<dyn JournalStore>) {
+        let node = Arc::new(self.0.peer());
+        (node.clone(), node)
+    }
+}
+
+#[tokio::test]
+async fn ownership_conforms() {
+    conformance::ownership(&reliable()).await;
+}
+
+/// An answer that got lost is found by the same call, repeated.
+#[tokio::test]
+async fn lost_answers_of_ownership_change_nothing_twice() {
+    use crate::{NewLease, Ownership, OwnershipError};
+    use troupe_types::{Incarnation, NodeState, Roles, ShardId};
+
+    async fn again<T>(call: impl AsyncFn() -> Result<T, OwnershipError>) -> T {
+        for _ in 0..200 {
+            match call().await {
+                Ok(done) => return done,
+                Err(e) => assert!(e.is_transient(), "{e:?}"),
+            }
+        }
+        panic!("never answered");
+    }
+    let faults = Faults { unknown: 0.6, ..Faults::default() };
+    let store = MemoryStore::with_faults(StdRng::seed_from_u64(11), faults);
+    let new = NewLease {
+        node: "n".into(),
+        boot_id: Uuid::new_v4(),
+        addr: String::new(),
+        build: String::new(),
+        roles: Roles::ALL,
+        weight: 1,
+    };
+    let mut lease = again(|| store.join(&new)).await;
+    assert_eq!(lease.inc, Incarnation(1));
+    let mut shard = None;
+    for round in 1..=20u64 {
+        lease = again(|| store.renew(&lease, NodeState::Alive)).await;
+        let me = (&lease.node, lease.inc);
+        shard = Some(again(|| store.claim(ShardId(1), shard.as_ref(), me)).await);
+        assert_eq!((lease.seq, shard.as_ref().map(|row| row.epoch.0)), (round + 1, Some(round)));
+    }
+    assert_eq!(store.grants(ShardId(1)).await.unwrap().len(), 20);
 }

@@ -17,6 +17,8 @@ pub(super) const LONG_FUNCTIONS: &str = "crates/xtask/long-functions.txt";
 // The words that this file looks for are put together, so that it does not find itself.
 const UNFINISHED_MACROS: [&str; 2] = [concat!("to", "do!"), concat!("unimple", "mented!")];
 const IGNORED: &str = "#[ignore";
+const SLEEP: &str = "sleep(";
+const PAUSED: &str = "start_paused = true";
 const UNFINISHED_WORDS: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
 const MACHINE_PATHS: [&str; 5] = [
     concat!("/wo", "rk/"),
@@ -141,11 +143,66 @@ fn check_rust(file: &str, text: &str, long: &mut LongFunctions, findings: &mut V
             findings.push(Finding::error(format!("{file}:{line}"), what));
         }
     }
+    check_sleeps(file, &masked.code, findings);
     for function in functions(&masked.code) {
         if function.body_lines > FUNCTION_LINES_MAX {
             long.meet(file, &function.name, function.line, function.body_lines, findings);
         }
     }
+}
+
+/// A test that sleeps is slow on a fast machine and fails on a slow one: it waits for a
+/// condition, with a deadline. Paused time costs none, and the `.sleep(` of a simulation is
+/// its own.
+fn check_sleeps(file: &str, code: &str, findings: &mut Vec<Finding>) {
+    let whole = is_test_file(file).then_some(0..code.len());
+    for region in whole.map_or_else(|| test_modules(code), |all| vec![all]) {
+        for (at, _) in code[region.clone()].match_indices(SLEEP) {
+            let at = region.start + at;
+            let called = code[..at].chars().next_back();
+            let is_other = called.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '.'));
+            if is_other || code[..at].ends_with("fn ") {
+                continue;
+            }
+            let test = code[..at].rfind("#[tokio::test").map_or("", |test| &code[test..at]);
+            if test.lines().next().is_some_and(|attribute| attribute.contains(PAUSED)) {
+                continue;
+            }
+            let line = 1 + code[..at].matches('\n').count();
+            let what = "a test does not sleep: wait for a condition (wait_until of testkit)";
+            findings.push(Finding::error(format!("{file}:{line}"), what));
+        }
+    }
+}
+
+fn is_test_file(file: &str) -> bool {
+    let folders = file.rsplit_once('/').map_or("", |(folders, _)| folders);
+    file.ends_with("/tests.rs") || folders.split('/').any(|folder| folder == "tests")
+}
+
+/// Where the inline modules for tests stand in masked code.
+fn test_modules(code: &str) -> Vec<std::ops::Range<usize>> {
+    let mut found = Vec::new();
+    for (at, marker) in code.match_indices("#[cfg(test)]") {
+        let start = at + marker.len();
+        let item = code[start..].trim_start();
+        let open = code[start..].find('{').map(|open| start + open);
+        let Some(open) = open.filter(|_| item.starts_with("mod ")) else { continue };
+        if code[start..open].contains(';') {
+            continue; // A module in a file of its own.
+        }
+        let mut depth = 0_usize;
+        let end = code[open..].char_indices().find(|(_, c)| {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            depth == 0
+        });
+        found.push(open..end.map_or(code.len(), |(end, _)| open + end));
+    }
+    found
 }
 
 /// The ratchet for long functions.

@@ -200,6 +200,24 @@ fn an_ignored_test_says_why() {
 }
 
 #[test]
+fn tests_do_not_sleep() {
+    let sleeps = "async fn t() {\n    tokio::time::sleep(x).await;\n}\n";
+    let found = in_sources(&[("crates/a/tests/it/b.rs", sleeps)]);
+    assert_one(&found, "crates/a/tests/it/b.rs:2: a test does not sleep");
+    assert_one(&in_sources(&[("crates/a/src/b/tests.rs", sleeps)]), "does not sleep");
+    let inline = format!("{sleeps}#[cfg(test)]\nmod tests {{\n{sleeps}}}\n{sleeps}");
+    assert_one(&in_sources(&[("crates/a/src/b.rs", &inline)]), "crates/a/src/b.rs:7: ");
+    let elsewhere = format!("{sleeps}#[cfg(test)]\nmod tests;\n\n#[cfg(test)]\n{sleeps}");
+    assert_eq!(in_sources(&[("crates/a/src/b.rs", &elsewhere)]), [""; 0]);
+    let paused = format!("#[tokio::test(start_paused = true)]\n{sleeps}");
+    assert_eq!(in_sources(&[("crates/a/tests/b.rs", &paused)]), [""; 0]);
+    let later = format!("{paused}#[tokio::test]\n{sleeps}");
+    assert_one(&in_sources(&[("crates/a/tests/b.rs", &later)]), "b.rs:7: ");
+    let words = "// sleep(1)\nconst A: &str = \"sleep(1)\";\nfn sleep(x: u8) { world.sleep(1); oversleep(1) }\n";
+    assert_eq!(in_sources(&[("crates/a/tests/b.rs", words)]), [""; 0]);
+}
+
+#[test]
 fn no_file_knows_one_machine_or_a_registry() {
     let path = concat!("see /wo", "rk/main\n");
     assert_one(&in_sources(&[("a.md", path)]), "path of one machine");

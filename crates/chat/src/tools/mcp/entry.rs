@@ -23,6 +23,8 @@ pub(super) struct Entry {
     pub(super) url: Url,
     pub(super) headers: HashMap<HeaderName, HeaderValue>,
     pub(super) timeout: Option<Duration>,
+    /// An administrator named it. No document can say so, only what makes the plan.
+    pub(super) trusted: bool,
 }
 
 impl Entry {
@@ -71,7 +73,8 @@ impl Entry {
         let seconds = entry.get("timeout").and_then(Value::as_f64);
         let (min, max) = TIMEOUT_SECONDS;
         let timeout = seconds.map(|s| Duration::from_secs_f64(s.clamp(min, max)));
-        Ok(Self { url, headers, timeout })
+        let trusted = entry.get("trusted").and_then(Value::as_bool).unwrap_or(false);
+        Ok(Self { url, headers, timeout, trusted })
     }
 }
 

@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 use troupe_types::{MessageId, Sender, Uuid};
 
 use crate::task::{
-    command::{Ack, Command, Refusal, SendMessage},
+    command::{Ack, Command, Refusal, Repeated, SendMessage},
     state::TaskState,
     text::hex,
 };
@@ -19,16 +19,31 @@ fn key_of(command: &Command) -> Option<(Uuid, String)> {
         Command::Send(send) => Some((send.key, send_body(send))),
         Command::Edit { message, send } => Some((send.key, edit_body(*message, send))),
         Command::Confirm { key, message, .. } => Some((*key, confirm_body(message.as_deref()))),
+        Command::Repeat { what, .. } => Some(match what {
+            Repeated::Send { key, sender, content } => (*key, sent_body(sender, content)),
+            Repeated::Edit { key, message, sender, content } => {
+                (*key, edited_body(*message, sender, content))
+            }
+            Repeated::Confirm { key, message } => (*key, confirm_body(message.as_deref())),
+        }),
         _ => None,
     }
 }
 
 pub(super) fn send_body(send: &SendMessage) -> String {
-    body(&["send", &author(&send.sender), &send.content])
+    sent_body(&send.sender, &send.content)
 }
 
 pub(super) fn edit_body(message: MessageId, send: &SendMessage) -> String {
-    body(&["edit", &message.to_string(), &author(&send.sender), &send.content])
+    edited_body(message, &send.sender, &send.content)
+}
+
+fn sent_body(sender: &Sender, content: &str) -> String {
+    body(&["send", &author(sender), content])
+}
+
+fn edited_body(message: MessageId, sender: &Sender, content: &str) -> String {
+    body(&["edit", &message.to_string(), &author(sender), content])
 }
 
 pub(super) fn confirm_body(message: Option<&str>) -> String {
@@ -39,6 +54,9 @@ pub(super) fn confirm_body(message: Option<&str>) -> String {
 /// The answer to a command whose key was used before.
 pub(super) fn repeated(state: &TaskState, command: &Command) -> Result<Option<Ack>, Refusal> {
     let Some((key, body)) = key_of(command) else { return Ok(None) };
+    if matches!(command, Command::Repeat { by, .. } if state.owner != Some(*by)) {
+        return Err(Refusal::NotFound);
+    }
     match state.keys.get(&key) {
         None => Ok(None),
         Some(used) if used.body == body => Ok(Some(used.ack.clone())),

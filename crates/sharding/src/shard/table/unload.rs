@@ -100,6 +100,26 @@ impl Table {
         });
     }
 
+    /// Drains, and sends what comes from now on to the next owner.
+    pub(crate) fn release(&mut self) {
+        self.released = true;
+        self.begin_drain();
+    }
+
+    pub(crate) fn is_released(&self) -> bool {
+        self.released
+    }
+
+    /// Takes messages again, unless something is still active.
+    pub(crate) fn resume(&mut self, draining: bool) -> bool {
+        if !self.entities.is_empty() {
+            return false;
+        }
+        self.released = false;
+        self.draining = draining;
+        true
+    }
+
     /// Asks all that have nothing to do to close; answers how many activations are left.
     pub(crate) fn drain_step(&mut self) -> usize {
         for slot in self.entities.values_mut().filter(|slot| slot.may_be_idle()) {

@@ -1,0 +1,117 @@
+//! When shards move on purpose: after the hash has differed for a while, and on the way out.
+
+use troupe_types::{MonoTime, NodeName, ShardId};
+
+use super::Node;
+use crate::effect::{Effect, FenceReason, HandoffId};
+
+/// How far this node is on its way out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    since: MonoTime,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    HandingOver,
+    Passivating,
+    Ending,
+}
+
+impl Leaving {
+    pub(super) fn is_ending(&self) -> bool {
+        self.phase == Phase::Ending
+    }
+}
+
+impl Node {
+    /// Starts the hand-offs that are due, as many as may be under way.
+    pub(super) fn rebalance(&mut self, now: MonoTime, out: &mut Vec<Effect>) {
+        let draining = self.lease.is_draining();
+        if self.lease().is_none() {
+            return;
+        }
+        let rests = !draining && self.is_rebalance_paused(now);
+        let mut free = self.timings.moves_max.saturating_sub(self.moving());
+        let mut due = Vec::new();
+        self.each(now, |slot, cx| {
+            // Asked in any case: it keeps the time for which the hash has differed.
+            if let Some(to) = slot.should_move(cx)
+                && free > 0
+                && !rests
+            {
+                free -= 1;
+                due.push((slot.shard, to));
+            }
+        });
+        for (shard, to) in due {
+            self.start_handoff(shard, to, now, out);
+        }
+    }
+
+    pub(super) fn start_handoff(
+        &mut self,
+        shard: ShardId,
+        to: NodeName,
+        now: MonoTime,
+        out: &mut Vec<Effect>,
+    ) {
+        let free = self.moving() < self.timings.moves_max;
+        let elsewhere = to != self.lease.me().node && self.peers.is_near(&to, now);
+        let Some(lease) = self.lease().filter(|_| free && elsewhere) else { return };
+        self.handoffs += 1;
+        let id = HandoffId { inc: lease.inc, count: self.handoffs };
+        self.with(shard, now, |slot, cx| slot.start_handoff(to, id, cx, out));
+    }
+
+    pub(super) fn leave(&mut self, now: MonoTime, out: &mut Vec<Effect>) {
+        if self.leaving.is_some() {
+            return;
+        }
+        self.leaving = Some(Leaving { since: now, phase: Phase::HandingOver });
+        if self.lease.inc().is_none() {
+            out.push(Effect::Exit);
+            return;
+        }
+        self.lease.drain(now);
+    }
+
+    pub(super) fn passivated(&mut self, now: MonoTime) {
+        if let Some(leaving) = &mut self.leaving
+            && leaving.phase == Phase::Passivating
+        {
+            leaving.phase = Phase::Ending;
+            self.lease.leave(now);
+        }
+    }
+
+    pub(super) fn advance_leaving(&mut self, now: MonoTime, out: &mut Vec<Effect>) {
+        let Some(leaving) = self.leaving else { return };
+        let spent = now.since(leaving.since);
+        if leaving.phase == Phase::Ending {
+            if spent >= self.timings.leave_max + self.timings.drain_max {
+                out.push(Effect::Exit);
+                self.leaving = None;
+            }
+            return;
+        }
+        let phase = if spent >= self.timings.leave_max {
+            out.push(Effect::FenceNode { reason: FenceReason::LeavingTooLong });
+            self.each(now, |slot, _| slot.fenced(out));
+            self.lease.leave(now);
+            Phase::Ending
+        } else if leaving.phase == Phase::HandingOver && self.nothing_to_give() {
+            out.push(Effect::PassivateAll);
+            Phase::Passivating
+        } else {
+            return;
+        };
+        self.leaving = Some(Leaving { phase, ..leaving });
+    }
+
+    /// No shard is left that somebody else could take.
+    fn nothing_to_give(&self) -> bool {
+        self.slots.values().all(|slot| !slot.is_held() || slot.first.is_none())
+    }
+}

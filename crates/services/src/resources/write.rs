@@ -1,0 +1,261 @@
+//! The write path: documents become changes of a Namespace, all or nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use troupe_api::{
+    Problem,
+    resource::{ApplyAnswer, NamespaceVersion},
+};
+use troupe_domain::namespace::{Apply, Change, Key, Outcome, Precondition, Target};
+use troupe_resources::{
+    Resource,
+    parse::{Located, ParseOptions, Source, parse},
+    problem::Code,
+    public,
+    reference::references,
+    resource::{DEFAULT_NAMESPACE, Owner},
+    secret::take_secrets,
+    syntax::Format,
+};
+use troupe_types::Seq;
+
+use super::{
+    ApplyOptions, Resources,
+    documents::{by_namespace, internal, parse_kind, results, sealed_lookalikes, strip},
+    live::{LiveResources, PUBLIC_NAMESPACE, Place, seal_path},
+    problems::{field_error, namespace_problem, rejected, rejected_with},
+};
+use crate::caller::Caller;
+
+type Warnings = Vec<troupe_resources::problem::Problem>;
+
+/// What public documents may be referred to, as of now.
+#[derive(Debug, Default)]
+struct Shared(BTreeSet<Key>);
+
+impl Shared {
+    fn has(&self, key: &Key) -> bool {
+        public::get(key.kind, &key.name).is_some() || self.0.contains(key)
+    }
+}
+
+impl LiveResources {
+    fn parse(
+        body: &[u8],
+        options: &ApplyOptions,
+        names_only: bool,
+    ) -> Result<(Vec<Located>, Warnings), Problem> {
+        let parse_options = ParseOptions {
+            ignore_unknown: options.ignore_unknown,
+            namespace: options.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
+            names_only,
+        };
+        let source = Source { name: &options.file, bytes: body, format: Format::Auto };
+        let (documents, warnings) =
+            parse(&[source], &parse_options).into_result().map_err(|r| rejected(&r.problems))?;
+        if let Some(wanted) = &options.namespace
+            && let Some(other) = documents.iter().find(|d| d.resource.metadata.namespace != *wanted)
+        {
+            let message = format!("this call writes namespace `{wanted}` alone");
+            return Err(rejected(&[other.problem("metadata.namespace", Code::Conflict, message)]));
+        }
+        let sealed = documents.iter().flat_map(|document| {
+            let message = "text that begins with `sealed:` is not allowed here";
+            let problem = |path: String| document.problem(&path, Code::NotAllowed, message);
+            sealed_lookalikes(&document.resource).into_iter().map(problem).collect::<Vec<_>>()
+        });
+        let sealed: Vec<_> = sealed.collect();
+        if sealed.is_empty() { Ok((documents, warnings)) } else { Err(rejected(&sealed)) }
+    }
+
+    /// A wanted change of one document: secrets sealed, references found.
+    fn put(
+        &self,
+        place: &Place,
+        shared: &Shared,
+        located: &Located,
+        only_if: Option<Precondition>,
+    ) -> Result<(Change, BTreeSet<Key>), Problem> {
+        let mut resource = located.resource.clone();
+        let only_if = only_if.unwrap_or_else(|| {
+            let version = resource.metadata.resource_version;
+            version.map_or(Precondition::Any, |v| Precondition::Version(Seq(v)))
+        });
+        strip(&mut resource);
+        let taken = take_secrets(&mut resource);
+        let mut secrets = BTreeMap::new();
+        for (path, secret) in &taken.secrets {
+            let at = seal_path(&place.owner, resource.kind, &resource.metadata.name, path);
+            let sealed = self.sealer.seal(&at, secret.expose()).map_err(|error| {
+                tracing::error!(%error, "a secret could not be sealed");
+                Problem::new(500, "internal", "a secret could not be sealed; see the node's log")
+            })?;
+            secrets.insert(path.clone(), sealed);
+        }
+        let (targets, external) = targets(place, shared, &resource);
+        let document = serde_json::to_value(&resource).map_err(|_| internal())?;
+        let change = Change::Put {
+            key: Key::new(resource.kind, &resource.metadata.name),
+            document,
+            secrets,
+            unchanged: taken.unchanged,
+            references: targets,
+            only_if,
+        };
+        Ok((change, external))
+    }
+
+    /// Public resources that the documents of this Namespace may refer to.
+    async fn shared(&self, caller: &Caller, place: &Place) -> Result<Shared, Problem> {
+        if place.owner == Owner::Public {
+            // They stand in the Namespace itself.
+            return Ok(Shared::default());
+        }
+        let public = Self::place(caller, PUBLIC_NAMESPACE, false)?;
+        Ok(Shared(self.listing(&public).await?.keys()))
+    }
+
+    pub(super) async fn write(
+        &self,
+        place: &Place,
+        apply: Apply,
+        documents: &[Located],
+    ) -> Result<(Vec<Outcome>, Seq), Problem> {
+        let answer = self.address(place).apply(apply).await;
+        answer.map_err(|error| namespace_problem(&error, documents))
+    }
+
+    pub(super) async fn one(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        kind: &str,
+        body: &[u8],
+        name: Option<&str>,
+    ) -> Result<Value, Problem> {
+        let kind = parse_kind(kind)?;
+        let place = Self::place(caller, namespace, true)?;
+        let options =
+            ApplyOptions { namespace: Some(namespace.to_owned()), ..ApplyOptions::default() };
+        let (documents, _) = Self::parse(body, &options, false)?;
+        let [document] = &documents[..] else {
+            return Err(Problem::invalid("", "give exactly one document"));
+        };
+        let found = &document.resource;
+        if found.kind != kind || name.is_some_and(|n| n != found.metadata.name) {
+            let what = name.map_or_else(|| kind.to_string(), |n| format!("{kind} `{n}`"));
+            let message = format!("the path names {what}, the document is {}", found.key());
+            return Err(Problem::invalid("metadata.name", message));
+        }
+        let only_if = match name {
+            None => Some(Precondition::Absent),
+            Some(_) if found.metadata.resource_version.is_none() => Some(Precondition::Present),
+            Some(_) => None,
+        };
+        let shared = self.shared(caller, &place).await?;
+        let (change, external) = self.put(&place, &shared, document, only_if)?;
+        let apply = Apply { changes: vec![change], external, dry_run: false };
+        let (_, version) = self.write(&place, apply, &documents).await?;
+        let name = &found.metadata.name;
+        self.get(caller, namespace, kind.plural(), name, Some(version)).await
+    }
+
+    pub(super) async fn apply_all(
+        &self,
+        caller: &Caller,
+        body: &[u8],
+        options: ApplyOptions,
+    ) -> Result<ApplyAnswer, Problem> {
+        let (documents, warnings) = Self::parse(body, &options, false)?;
+        let warnings = warnings.iter().map(field_error).collect();
+        let mut answer = ApplyAnswer {
+            success: true,
+            dry_run: options.dry_run,
+            warnings,
+            ..ApplyAnswer::default()
+        };
+        for (place, documents) in places(caller, documents)? {
+            let shared = self.shared(caller, &place).await;
+            let shared = shared.map_err(|problem| rejected_with(problem, &answer.namespaces))?;
+            let mut apply = Apply { dry_run: options.dry_run, ..Apply::default() };
+            for document in &documents {
+                let (change, external) = self.put(&place, &shared, document, None)?;
+                apply.changes.push(change);
+                apply.external.extend(external);
+            }
+            self.write_one(&place, apply, &documents, &mut answer).await?;
+        }
+        Ok(answer)
+    }
+
+    pub(super) async fn delete_all(
+        &self,
+        caller: &Caller,
+        body: &[u8],
+        options: ApplyOptions,
+    ) -> Result<ApplyAnswer, Problem> {
+        let (documents, _) = Self::parse(body, &options, true)?;
+        let mut answer =
+            ApplyAnswer { success: true, dry_run: options.dry_run, ..ApplyAnswer::default() };
+        for (place, documents) in places(caller, documents)? {
+            let delete = |d: &Located| Change::Delete {
+                key: Key::new(d.resource.kind, &d.resource.metadata.name),
+                only_if: Precondition::Present,
+            };
+            let changes = documents.iter().map(delete).collect();
+            let apply = Apply { changes, dry_run: options.dry_run, ..Apply::default() };
+            self.write_one(&place, apply, &documents, &mut answer).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Writes one Namespace of several, and tells of those before it if this one is refused.
+    async fn write_one(
+        &self,
+        place: &Place,
+        apply: Apply,
+        documents: &[Located],
+        answer: &mut ApplyAnswer,
+    ) -> Result<(), Problem> {
+        let written = self.write(place, apply, documents).await;
+        let (outcomes, version) =
+            written.map_err(|problem| rejected_with(problem, &answer.namespaces))?;
+        answer.results.extend(results(outcomes, &place.name));
+        let namespace = place.name.clone();
+        answer.namespaces.push(NamespaceVersion { namespace, resource_version: version.0 });
+        Ok(())
+    }
+}
+
+/// Every Namespace is checked before the first one is written.
+fn places(caller: &Caller, documents: Vec<Located>) -> Result<Vec<(Place, Vec<Located>)>, Problem> {
+    let groups = by_namespace(documents).into_iter();
+    groups
+        .map(|(namespace, documents)| {
+            Ok((LiveResources::place(caller, &namespace, true)?, documents))
+        })
+        .collect()
+}
+
+/// References inside the own Namespace are checked there; what is public counts as there.
+fn targets(place: &Place, shared: &Shared, resource: &Resource) -> (Vec<Target>, BTreeSet<Key>) {
+    let mut external = BTreeSet::new();
+    let mut targets = Vec::new();
+    for reference in references(resource) {
+        let key = Key::new(reference.kind, &reference.name);
+        let own = reference.namespace == place.name || reference.namespace == DEFAULT_NAMESPACE;
+        let is_shared = (own || reference.namespace == PUBLIC_NAMESPACE) && shared.has(&key);
+        // A namespace that nobody of this caller's has cannot hold the target: it stays broken.
+        let key = if own {
+            key
+        } else {
+            Key::new(key.kind, format!("{}/{}", reference.namespace, key.name))
+        };
+        if is_shared {
+            external.insert(key.clone());
+        }
+        targets.push(Target { key, path: reference.path });
+    }
+    (targets, external)
+}

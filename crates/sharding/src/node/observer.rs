@@ -1,0 +1,65 @@
+//! What the node link tells about peers, and asks of the membership.
+
+use std::fmt;
+
+use troupe_link::LinkStream;
+use troupe_wire::{Handoff, Heartbeat, Hello, TraceContext};
+
+use crate::placement::NodeName;
+
+/// Hears of peers. All methods are called from the link's tasks and must not block.
+pub trait NodeObserver: fmt::Debug + Send + Sync + 'static {
+    /// What the next heartbeat says.
+    fn heartbeat(&self) -> Heartbeat {
+        Heartbeat { inc: 0, seq: 0 }
+    }
+
+    /// Whether a link with this boot of a peer is wanted, as far as leases tell. A boot that was
+    /// seen to be followed by another one is refused without being asked for here.
+    fn is_wanted(&self, peer: &Hello) -> bool {
+        let _ = peer;
+        true
+    }
+
+    /// A link with a peer is ready.
+    fn up(&self, peer: &Hello) {
+        let _ = peer;
+    }
+
+    /// The link is gone.
+    fn down(&self, node: &NodeName) {
+        let _ = node;
+    }
+
+    /// A peer is alive.
+    fn heard(&self, node: &NodeName, beat: Heartbeat) {
+        let _ = (node, beat);
+    }
+
+    /// A word of a hand-off, in its order with the envelopes of that peer.
+    fn handoff(&self, node: &NodeName, handoff: Handoff) {
+        let _ = (node, handoff);
+    }
+
+    /// A peer opened a stream for large data. Dropped, it is closed.
+    fn bulk(&self, node: &NodeName, stream: LinkStream) {
+        let _ = (node, stream);
+    }
+
+    /// The trace that the calling task is in, for the next envelope.
+    fn trace(&self) -> Option<TraceContext> {
+        None
+    }
+
+    /// The span for an envelope that came with this trace.
+    fn span(&self, trace: Option<&TraceContext>) -> tracing::Span {
+        let _ = trace;
+        tracing::Span::none()
+    }
+}
+
+/// Hears nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoObserver;
+
+impl NodeObserver for NoObserver {}

@@ -1,0 +1,71 @@
+//! The suites that every store passes.
+
+use std::{cell::RefCell, sync::Arc};
+
+use async_trait::async_trait;
+use proptest::test_runner::{Config, TestRunner};
+use troupe_store::{
+    JournalStore, Ownership,
+    conformance::{self, Cluster, journal_model},
+};
+
+use crate::server::Node;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn journal_conforms() {
+    let Some(mut node) = Node::start().await else { return };
+    conformance::journal(&mut node).await;
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wake_conforms() {
+    let Some(mut node) = Node::start().await else { return };
+    conformance::wake(&mut node).await;
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn directory_conforms() {
+    let Some(mut node) = Node::start_alone().await else { return };
+    conformance::directory(&mut node).await;
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_conform() {
+    let Some(mut node) = Node::start_alone().await else { return };
+    conformance::projections(&mut node).await;
+    conformance::blobs(&mut node).await;
+    conformance::dead_letters(&mut node).await;
+    node.end().await;
+}
+
+#[async_trait]
+impl Cluster for Node {
+    async fn node(&self) -> (Arc<dyn Ownership>, Arc<dyn JournalStore>) {
+        let node = Arc::new(self.store.fresh(None));
+        (node.clone(), node)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ownership_conforms() {
+    let Some(node) = Node::start().await else { return };
+    conformance::ownership(&node).await;
+    node.end().await;
+}
+
+#[test]
+fn journal_keeps_to_its_model() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let Some(node) = runtime.block_on(Node::start()) else { return };
+    let node = RefCell::new(node);
+    let config = Config { cases: 12, max_shrink_iters: 20, ..Config::default() };
+    let run = |ops: Vec<(bool, journal_model::Op)>| {
+        runtime.block_on(journal_model::run(&mut *node.borrow_mut(), &ops));
+        Ok(())
+    };
+    TestRunner::new(config).run(&journal_model::ops(25), run).unwrap();
+    runtime.block_on(node.into_inner().end());
+}
