@@ -226,13 +226,20 @@ function useGoing(virtual: Virtual, scroller: RefObject<HTMLDivElement | null>, 
   const session = useSession()
   return useMemo(() => {
     const { store } = session
-    const at = (): number => Number(document.activeElement?.closest<HTMLElement>('[data-index]')?.dataset.index ?? -1)
+    // On its way to a row, which has the focus only frames later: quick keys count from there.
+    let going: number | null = null
+    const at = (): number => going ?? Number(document.activeElement?.closest<HTMLElement>('[data-index]')?.dataset.index ?? -1)
     const focus = (index: number, align: 'auto' | 'start'): void => {
       act({ type: 'opened' })
+      going = index
       virtual.scrollToIndex(index, { align })
       // The row is there after the next frame, and its height is known after one more.
       requestAnimationFrame(() =>
-        requestAnimationFrame(() => scroller.current?.querySelector<HTMLElement>(`[data-index="${index}"]`)?.focus({ preventScroll: true })),
+        requestAnimationFrame(() => {
+          if (going !== index) return
+          going = null
+          scroller.current?.querySelector<HTMLElement>(`[data-index="${index}"]`)?.focus({ preventScroll: true })
+        }),
       )
     }
     return {
