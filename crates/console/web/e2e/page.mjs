@@ -33,6 +33,9 @@ export async function login(page, node, path = '/tasks') {
   await page.locator('input[name=password]').fill(PASSWORD)
   await page.locator('button[type=submit]').click()
   await page.waitForURL((url) => url.pathname === path)
+  // The address comes before the page; its keys are listened to once it has been painted.
+  await page.locator('nav').first().waitFor({ state: 'attached' })
+  await page.evaluate(() => new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(painted)))))
 }
 
 export const composer = (page) => page.locator('main textarea').last()
