@@ -2,6 +2,7 @@
 //! from the environment, then the command line. All faults are told in one go.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -13,6 +14,9 @@ use figment::{
     providers::{Env, Format as _, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
+use troupe_types::{NodeRole, Roles};
+
+use crate::containers::ContainersSection;
 
 /// What a node may be told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,10 +41,94 @@ pub(crate) struct Config {
     pub(crate) tasks: Tasks,
     /// Logging.
     pub(crate) log: Log,
+    /// Where traces go.
+    pub(crate) traces: Traces,
     /// What nodes share and may forget.
     pub(crate) redis: Redis,
     /// Stopping.
     pub(crate) shutdown: Shutdown,
+    /// A node of a cluster (`troupe node`).
+    pub(crate) node: NodeSection,
+    /// The door for devices. Since v0.3.
+    pub(crate) edge: EdgeSection,
+    /// The device that this machine itself is. Since v0.3.
+    pub(crate) device: DeviceSection,
+    /// Containers that Tasks run in. Since v0.4.
+    pub(crate) containers: ContainersSection,
+    /// The store of a cluster.
+    pub(crate) cql: Cql,
+}
+
+/// Who a node of a cluster is, and where its peers reach it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct NodeSection {
+    /// Its name, the one in its certificate. Since v0.2.
+    pub(crate) name: String,
+    /// The directory that `troupe node init` made for it. Since v0.2.
+    pub(crate) keys: PathBuf,
+    /// Where it listens for its peers (UDP). Since v0.2.
+    pub(crate) link: SocketAddr,
+    /// Where its peers reach it, `host:port`; by default the address that it listens on.
+    /// Since v0.2.
+    pub(crate) advertise: Option<String>,
+    /// What it hosts: `gateway`, `entities`, `edge`, `knowledge`. Since v0.2.
+    pub(crate) roles: Vec<String>,
+    /// Its share of the shards relative to the other nodes. Since v0.2.
+    pub(crate) weight: u32,
+}
+
+/// The door for devices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct EdgeSection {
+    /// Where devices come in, UDP and TCP on one port; port 0 takes a free one. Since v0.3.
+    pub(crate) listen: SocketAddr,
+    /// Where machines reach it, `host:port`; by default the address that it listens on.
+    /// Since v0.3.
+    pub(crate) advertise: Option<String>,
+    /// The doors of all nodes, `host:port`: machines that join keep them and dial one after the
+    /// other. Since v0.3.
+    pub(crate) addresses: Vec<String>,
+    /// Tries to enrol per minute that one address may make, 1 to 100,000; more for many machines
+    /// behind one address. Since v0.4.
+    pub(crate) enrolments_per_minute: u32,
+    /// Not to start if the address is taken. Since v0.3.
+    pub(crate) required: bool,
+}
+
+/// The device that the machine of `troupe up` itself is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct DeviceSection {
+    /// Whether it is one. Since v0.3.
+    pub(crate) enabled: bool,
+    /// Executions at once, 1 to 20. Since v0.3.
+    pub(crate) slots: u16,
+    /// Programs that Teams with the shell `Command` may run there: absolute paths by name.
+    /// Since v0.3.
+    pub(crate) commands: BTreeMap<String, PathBuf>,
+}
+
+/// A CQL database: ScyllaDB or Apache Cassandra.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Cql {
+    /// Servers to begin with, `host:port`. Since v0.2.
+    pub(crate) contact_points: Vec<String>,
+    /// Where the tables are; made at the first start. Since v0.2.
+    pub(crate) keyspace: String,
+    /// Copies of everything, when the keyspace is made; 0: it must be there. Since v0.2.
+    pub(crate) replication: u32,
+    /// If given, all quorums are of this data centre; all nodes must agree. Since v0.2.
+    pub(crate) datacenter: Option<String>,
+    /// The role to log in with. Since v0.2.
+    pub(crate) user: Option<String>,
+    /// A file whose content is its password. Since v0.2.
+    pub(crate) password_file: Option<PathBuf>,
+    /// PEM of the authority that signed the servers' certificates; with it connections are
+    /// encrypted. Since v0.2.
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// Where the node itself may connect to (model URLs, MCP servers).
@@ -68,6 +156,9 @@ pub(crate) struct Tasks {
     pub(crate) snapshot_entries: u64,
     /// Seconds after which an idle Task leaves the memory. Since v0.1.
     pub(crate) idle_seconds: u64,
+    /// Seconds after which an approval or a question that nobody answered expires; 0: never.
+    /// What was asked before keeps its time. Since v0.3.
+    pub(crate) asks_expire_seconds: u64,
 }
 
 /// Logging.
@@ -78,6 +169,21 @@ pub(crate) struct Log {
     pub(crate) filter: String,
     /// One JSON object per line instead of text. Since v0.1.
     pub(crate) json: bool,
+}
+
+/// Traces of requests, for an OpenTelemetry collector. They hold names, times, sizes and ids;
+/// never what people or models wrote.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Traces {
+    /// The collector's address for OTLP over HTTP: `http://127.0.0.1:4318`. Without one nothing
+    /// is collected. Since v0.1.
+    pub(crate) endpoint: Option<String>,
+    /// The share of requests that are collected, from 0 to 1. A caller that sends a
+    /// `traceparent` decides for its own. Since v0.1.
+    pub(crate) sample_ratio: f64,
+    /// Model calls carry a `traceparent` header. Since v0.1.
+    pub(crate) send_to_models: bool,
 }
 
 /// Presence, rate limits, notices and news between nodes; none of it is durable.
@@ -105,6 +211,12 @@ impl RedisUrl {
     }
 }
 
+impl From<String> for RedisUrl {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RedisUrl")
@@ -128,10 +240,33 @@ impl Default for Config {
             scrape_token_file: None,
             egress: Egress::default(),
             models: Models { demo_pace: 30 },
-            tasks: Tasks { snapshot_entries: 1_000, idle_seconds: 120 },
+            tasks: Tasks {
+                snapshot_entries: 1_000,
+                idle_seconds: 120,
+                asks_expire_seconds: 24 * 3_600,
+            },
+            traces: Traces { endpoint: None, sample_ratio: 1.0, send_to_models: false },
             redis: Redis::default(),
             log: Log { filter: troupe_telemetry::DEFAULT_FILTER.into(), json: false },
             shutdown: Shutdown { drain_seconds: 45 },
+            node: NodeSection {
+                name: String::new(),
+                keys: PathBuf::new(),
+                link: SocketAddr::from(([127, 0, 0, 1], 8444)),
+                advertise: None,
+                roles: ["gateway", "entities", "edge", "knowledge"].map(Into::into).to_vec(),
+                weight: 100,
+            },
+            edge: EdgeSection {
+                listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
+                advertise: None,
+                addresses: Vec::new(),
+                enrolments_per_minute: 30,
+                required: false,
+            },
+            containers: ContainersSection::default(),
+            device: DeviceSection { enabled: true, slots: 5, commands: BTreeMap::new() },
+            cql: Cql { keyspace: "troupe".into(), replication: 3, ..Cql::default() },
         }
     }
 }
@@ -168,10 +303,77 @@ impl Config {
         {
             faults.push("redis.url: no address; a password or an authority needs one".to_owned());
         }
+        if !(0.0..=1.0).contains(&self.traces.sample_ratio) {
+            faults.push("traces.sample-ratio: must be from 0 to 1".to_owned());
+        }
+        let is_http = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+        if !self.traces.endpoint.as_ref().is_none_or(is_http) {
+            faults.push("traces.endpoint: give http://HOST:4318 (OTLP over HTTP)".to_owned());
+        }
+        for address in self.edge.addresses.iter().chain(&self.edge.advertise) {
+            let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(1..))) {
+                faults.push(format!("edge: `{address}` is no address; write HOST:PORT"));
+            }
+        }
+        if !(1..=100_000).contains(&self.edge.enrolments_per_minute) {
+            faults.push("edge.enrolments-per-minute: must be from 1 to 100000".to_owned());
+        }
+        faults.extend(self.containers.faults());
+        if !(1..=20).contains(&self.device.slots) {
+            faults.push("device.slots: must be from 1 to 20".to_owned());
+        }
         if self.shutdown.drain_seconds > 600 {
             faults.push("shutdown.drain-seconds: must be at most 600".to_owned());
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// What a node of a cluster needs besides, in one go.
+    ///
+    /// # Errors
+    /// One sentence per fault.
+    pub(crate) fn validate_node(&self) -> Result<(), Vec<String>> {
+        let mut faults = self.validate().err().unwrap_or_default();
+        let NodeSection { name, keys, roles, weight, link, advertise } = &self.node;
+        if name.is_empty() {
+            faults.push("node.name: no name; give --name NAME, as in its certificate".to_owned());
+        }
+        if keys.as_os_str().is_empty() {
+            faults.push(
+                "node.keys: no keys; `troupe node init` makes them, give --keys DIR".to_owned(),
+            );
+        }
+        if roles.is_empty() {
+            faults.push("node.roles: must name at least one role".to_owned());
+        }
+        for role in roles {
+            if !NodeRole::ALL.iter().any(|known| known.name() == role) {
+                let known = NodeRole::ALL.map(NodeRole::name).join(", ");
+                faults.push(format!("node.roles: `{role}` is none; there are {known}"));
+            }
+        }
+        if *weight == 0 {
+            faults.push("node.weight: must be at least 1; 100 is usual".to_owned());
+        }
+        if link.ip().is_unspecified() && advertise.is_none() {
+            faults.push(
+                "node.advertise: peers need an address; give --advertise HOST:PORT".to_owned(),
+            );
+        }
+        if self.cql.contact_points.is_empty() {
+            faults.push("cql.contact-points: no server; give --cql HOST:PORT".to_owned());
+        }
+        if self.cql.user.is_some() != self.cql.password_file.is_some() {
+            faults.push("cql.user: a user and a password-file go together".to_owned());
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// The roles of a valid configuration.
+    pub(crate) fn roles(&self) -> Roles {
+        let named = |role: &NodeRole| self.node.roles.iter().any(|name| name == role.name());
+        NodeRole::ALL.into_iter().filter(named).collect()
     }
 
     /// How long a drain may take.
@@ -203,6 +405,52 @@ mod tests {
         assert_eq!(config.http, Config::default().http);
         assert!(config.validate().is_err(), "no data directory was given");
     }
+
+    /// What `deploy/` tells nodes is what nodes understand.
+    #[test]
+    fn the_files_of_deploy_are_read() {
+        let manifest = include_str!("../../deploy/kubernetes/config.yaml");
+        let (_, block) = manifest.split_once("node.toml: |\n").unwrap();
+        let in_kubernetes: String =
+            block.lines().map(|line| format!("{}\n", line.trim_start_matches("    "))).collect();
+        let dir = tempfile::tempdir().unwrap();
+        for (text, of_its_own) in [
+            (include_str!("../../deploy/docker/node.toml"), 1),
+            (in_kubernetes.as_str(), 3),
+            (include_str!("../../deploy/systemd/node.toml"), 3),
+        ] {
+            let file = dir.path().join("node.toml");
+            std::fs::write(&file, text).unwrap();
+            let mut config = Config::load(Some(&file)).unwrap();
+            // What stands on command lines.
+            config.node.name = "node-1".to_owned();
+            config.node.keys = "keys".into();
+            config.node.advertise.get_or_insert("node-1:8444".to_owned());
+            config.data_dir = "data".into();
+            config.validate_node().unwrap();
+            assert_eq!(config.cql.replication, of_its_own);
+            assert!(config.redis.url.is_some() && config.scrape_token_file.is_some());
+        }
+        let file = dir.path().join("troupe.toml");
+        std::fs::write(&file, include_str!("../../deploy/systemd/troupe.toml")).unwrap();
+        let mut config = Config::load(Some(&file)).unwrap();
+        config.data_dir = "data".into();
+        config.validate().unwrap();
+    }
+
+    #[test]
+    fn traces_go_nowhere_unless_told_and_all_faults_are_named() {
+        let mut config = Config { data_dir: "data".into(), ..Config::default() };
+        assert_eq!(config.traces.endpoint, None);
+        config.traces.endpoint = Some("127.0.0.1:4318".to_owned());
+        config.traces.sample_ratio = 1.5;
+        let faults = config.validate().unwrap_err();
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        config.traces.endpoint = Some("http://127.0.0.1:4318".to_owned());
+        config.traces.sample_ratio = 0.0;
+        config.validate().unwrap();
+    }
+
     #[test]
     fn the_address_of_redis_is_not_shown() {
         let dir = tempfile::tempdir().unwrap();

@@ -2,8 +2,13 @@
 
 mod assets;
 mod config;
+mod containers;
+mod edge;
+mod node;
 mod parts;
+mod process;
 mod soft_state;
+mod traces;
 mod up;
 
 use std::process::ExitCode;
@@ -34,6 +39,8 @@ struct Cli {
 enum Verb {
     /// Starts one node with everything in it
     Up(Box<up::UpArgs>),
+    /// Runs one node of a cluster, or makes the keys of one
+    Node(Box<node::NodeArgs>),
     #[command(flatten)]
     Client(troupe_cli::Verb),
 }
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
         }
     };
     let ended = match cli.verb {
+        Verb::Node(args) => runtime.block_on(node::run(*args)),
         Verb::Up(args) => runtime.block_on(up::run(*args)).map_err(|error| {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

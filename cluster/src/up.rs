@@ -1,28 +1,30 @@
 //! `troupe up`: one node with everything in it, on an embedded store.
-#![expect(clippy::print_stdout, reason = "says where the node is, and the one-time setup link")]
+#![expect(clippy::print_stdout, reason = "says where the node is")]
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use tokio::{net::TcpListener, signal::unix::SignalKind};
 use tokio_util::sync::CancellationToken;
 use troupe_actor::spawn_task;
+use troupe_edge::EdgeAgent;
 use troupe_gateway::serve;
+use troupe_sharding::OneNode;
 use troupe_store_sqlite::{SqliteOptions, SqliteStore};
-use troupe_telemetry::{LogOptions, MetricsHandle};
+use troupe_types::{Clock as _, SystemClock};
 
 use crate::{
     config::Config,
-    parts::{Node, assemble},
+    edge::{EdgeSetup, load_or_create_ca},
+    parts::{Node, Secrets, Wiring, assemble},
+    process::{
+        REQUESTS_END_IN, default_data_dir, listen, observe, print_setup_link, stop_signal,
+        write_ready_file,
+    },
 };
 
-/// Requests that are under way when the node stops may take this long.
-const REQUESTS_END_IN: Duration = Duration::from_secs(5);
+/// The name of the cluster that one node is.
+const CLUSTER: &str = "troupe";
 
 /// Arguments of `troupe up`; they win over file and environment.
 #[derive(Debug, Args)]
@@ -37,6 +39,9 @@ pub(crate) struct UpArgs {
     /// Where to listen [default: 127.0.0.1:8080]; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
     http: Option<SocketAddr>,
+    /// Where devices come in, UDP and TCP [default: 127.0.0.1:8443]; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    edge: Option<SocketAddr>,
     /// Where everything durable lies [default: ~/.local/share/troupe]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -51,12 +56,7 @@ pub(crate) struct UpArgs {
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let config = configure(&args)?;
-    troupe_telemetry::init(&LogOptions {
-        json: config.log.json,
-        filter: config.log.filter.clone(),
-    })
-    .context("logging")?;
-    let metrics = troupe_telemetry::metrics::install().context("metrics")?;
+    let (metrics, traces) = observe(&config, "local")?;
     let data_dir = config.data_dir.clone();
     let store = tokio::task::spawn_blocking(move || {
         SqliteStore::open(&data_dir, &SqliteOptions::default())
@@ -64,24 +64,54 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     .await?
     .map_err(|error| anyhow::anyhow!("{}", troupe_telemetry::error_chain(&error)))?;
 
-    let listener = TcpListener::bind(config.http).await.with_context(|| {
-        format!("cannot listen on {}; take another port with --http 127.0.0.1:0", config.http)
-    })?;
-    let listen = listener.local_addr()?;
-    let node = assemble(&config, store.stores(), listen, Some(metrics.clone())).await?;
-    keep_metrics(metrics);
+    let (listener, at) = listen(&config).await?;
+    let stores = store.stores();
+    let secrets = Secrets::load_or_create(&config.data_dir.join("keys"))?;
+    let placement = Arc::new(OneNode(stores.boot_epoch));
+    let clock = SystemClock::new();
+    let ca = load_or_create_ca(&config.data_dir.join("keys"), CLUSTER, clock.now())?;
+    let edge = EdgeSetup::bind(&config, ca, CLUSTER, "up", &clock)?;
+    let edge_at = edge.local_addr();
+    let wiring = Wiring {
+        config: &config,
+        stores,
+        listen: at,
+        metrics,
+        secrets,
+        placement,
+        edge: Some(edge),
+        member: None,
+    };
+    let node = assemble(wiring).await?;
     let stop = CancellationToken::new();
     let serving =
         spawn_task("http", serve(listener, node.gateway.router(), stop.clone().cancelled_owned()));
     node.gateway.set_ready();
-    announce(&node, listen, &args).await?;
-    wait_for_signal().await?;
+    let url = format!("http://{at}");
+    let token = node.auth.prepare_setup().await.context("setup token")?;
+    println!("Troupe is up: {url}");
+    if let Some(token) = &token {
+        print_setup_link(&url, token);
+    }
+    if let Some(file) = &args.ready_file {
+        let mut more = serde_json::Map::new();
+        more.insert("edge".to_owned(), edge_at.map(|at| at.to_string()).into());
+        write_ready_file(file, &url, token.as_ref(), more)?;
+    }
+    let agent = work_until_stopped(&config, &node).await?;
 
     tracing::info!("stopping: runs end their step");
     node.gateway.drain();
+    if let Some(agent) = agent {
+        // What it runs goes on after the next start.
+        agent.stop().await;
+    }
     let outcome = node.host.drain(config.drain_deadline()).await;
     tracing::info!(?outcome, "entities are at rest");
     node.gateway.close().await;
+    if let Some(edge) = &node.edge {
+        edge.close();
+    }
     stop.cancel();
     if tokio::time::timeout(REQUESTS_END_IN, serving).await.is_err() {
         tracing::warn!("requests were still under way");
@@ -90,7 +120,30 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     if let Some(file) = &args.ready_file {
         let _ = std::fs::remove_file(file);
     }
+    traces.finish().await;
     Ok(())
+}
+
+/// Until SIGTERM or SIGINT; meanwhile this machine is a device, once somebody owns it.
+async fn work_until_stopped(config: &Config, node: &Node) -> Result<Option<EdgeAgent>> {
+    let mut stopped = std::pin::pin!(stop_signal());
+    let Some(edge) = node.edge.as_ref().filter(|_| config.device.enabled) else {
+        stopped.await?;
+        return Ok(None);
+    };
+    let built_in = edge.built_in(config, Arc::clone(&node.auth), &node.clock);
+    let agent = tokio::select! {
+        stopped = &mut stopped => {
+            stopped?;
+            return Ok(None);
+        }
+        agent = built_in => agent,
+    };
+    let agent = agent
+        .inspect_err(|error| tracing::error!(error = %format!("{error:#}"), "no built-in device"))
+        .ok();
+    stopped.await?;
+    Ok(agent)
 }
 
 fn configure(args: &UpArgs) -> Result<Config> {
@@ -98,6 +151,13 @@ fn configure(args: &UpArgs) -> Result<Config> {
         .map_err(|faults| anyhow::anyhow!("configuration: {faults}"))?;
     if let Some(http) = args.http {
         config.http = http;
+    }
+    if let Some(edge) = args.edge {
+        config.edge.listen = edge;
+        config.edge.required = true;
+    } else if config.http.port() == 0 {
+        // Several nodes on one machine: each takes what is free.
+        config.edge.listen.set_port(0);
     }
     if let Some(dir) = &args.data_dir {
         config.data_dir.clone_from(dir);
@@ -111,65 +171,4 @@ fn configure(args: &UpArgs) -> Result<Config> {
         bail!("configuration:\n  {}", faults.join("\n  "));
     }
     Ok(config)
-}
-
-/// `$XDG_DATA_HOME/troupe`, else `~/.local/share/troupe`.
-fn default_data_dir() -> Option<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/share"));
-    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(home)?;
-    Some(base.join("troupe"))
-}
-
-/// Says where the node is; the setup link is for whoever reads this terminal.
-async fn announce(node: &Node, listen: SocketAddr, args: &UpArgs) -> Result<()> {
-    let url = format!("http://{listen}");
-    let token = node.auth.prepare_setup().await.context("setup token")?;
-    println!("Troupe is up: {url}");
-    if let Some(token) = &token {
-        println!("Set the administrator's password (link works once):");
-        println!("  {url}/setup#{}", token.reveal());
-    }
-    if !listen.ip().is_loopback() {
-        tracing::warn!(%listen, "listening beyond loopback without TLS: put a proxy with TLS \
-            in front, or whoever is on the network reads along");
-    }
-    if let Some(file) = &args.ready_file {
-        let told = serde_json::json!({
-            "http": url,
-            "setup_token": token.as_ref().map(|t| t.reveal()),
-            "pid": std::process::id(),
-        });
-        write_private(file, told.to_string().as_bytes())
-            .with_context(|| format!("cannot write {}", file.display()))?;
-    }
-    Ok(())
-}
-
-/// Whole or not at all, for its owner alone: it may hold the setup token.
-fn write_private(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
-    let fresh = file.with_extension(format!("new-{}", std::process::id()));
-    let mut options = std::fs::OpenOptions::new();
-    let mut out = options.create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
-    out.write_all(bytes)?;
-    std::fs::rename(&fresh, file)
-}
-
-fn keep_metrics(metrics: MetricsHandle) {
-    spawn_task("metrics-upkeep", async move {
-        loop {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            metrics.upkeep();
-        }
-    });
-}
-
-async fn wait_for_signal() -> Result<()> {
-    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
-    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -40,6 +40,11 @@ fn rows(task: &str, row: &str) -> Vec<(&'static str, Value, Vec<&'static str>)> 
             json!({"task_id": task, "subtask_id": row, "message": "hi"}),
             vec!["task_id", "subtask_id", "message"],
         ),
+        (
+            "chat:answer",
+            json!({"task_id": task, "block_id": "2.1.1", "answer": "allow"}),
+            vec!["task_id", "block_id", "answer"],
+        ),
         ("task:join", of_task.clone(), vec!["task_id", "turns", "after_message_id"]),
         ("task:leave", of_task, vec!["task_id"]),
         ("queue:edit", queue, vec!["op", "task_id", "subtask_id"]),
@@ -97,7 +102,7 @@ async fn wrong_types_on_every_event_are_refused_and_change_nothing() -> Result<(
     for (event, payload, fields) in rows {
         for field in &fields {
             for bad in wrong() {
-                let fits_type = bad.is_string() && ["message", "token"].contains(field);
+                let fits_type = bad.is_string() && ["message", "token", "block_id"].contains(field);
                 let is_count = ["turns", "after", "offset", "attempt", "after_message_id"];
                 if fits_type || (bad == 7 && is_count.contains(field)) {
                     continue;
@@ -136,6 +141,8 @@ async fn the_right_types_on_every_event_are_taken() -> Result<()> {
             "chat:cancel" => &[200, 409],
             "chat:retry" | "chat:edit" => &[200, 409],
             "queue:edit" => &[404, 409],
+            // Nothing was asked.
+            "chat:answer" => &[409],
             _ => &[200],
         };
         assert!(expected.contains(&status), "{event}: {ack}");

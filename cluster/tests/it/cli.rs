@@ -12,28 +12,28 @@ use crate::{
 };
 
 /// A person at a terminal.
-struct Terminal<'a> {
-    home: &'a Home,
-    url: String,
+pub(crate) struct Terminal<'a> {
+    pub(crate) home: &'a Home,
+    pub(crate) url: String,
 }
 
 /// What a command said.
 #[derive(Debug)]
-struct Told {
-    code: Option<i32>,
-    out: String,
+pub(crate) struct Told {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
     err: String,
 }
 
 impl Told {
     #[track_caller]
-    fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{self:#?}");
         self.out
     }
 
     #[track_caller]
-    fn fails(self, code: i32) -> String {
+    pub(crate) fn fails(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{self:#?}");
         assert!(!self.err.contains("panicked"), "{self:#?}");
         self.err
@@ -41,11 +41,11 @@ impl Told {
 }
 
 impl Terminal<'_> {
-    async fn say(&self, args: &[&str]) -> Result<Told> {
+    pub(crate) async fn say(&self, args: &[&str]) -> Result<Told> {
         self.pipe(args, "").await
     }
 
-    async fn pipe(&self, args: &[&str], input: &str) -> Result<Told> {
+    pub(crate) async fn pipe(&self, args: &[&str], input: &str) -> Result<Told> {
         let mut child = troupe()
             .args(args)
             .current_dir(self.home.path())
@@ -72,20 +72,20 @@ impl Terminal<'_> {
         self.home.path().join("contexts.toml")
     }
 
-    async fn login(&self) -> Result<()> {
+    pub(crate) async fn login(&self) -> Result<()> {
         let args = ["login", &self.url, "--user", "admin", "--password-stdin"];
         self.pipe(&args, &format!("{PASSWORD}\n")).await?.ok();
         Ok(())
     }
 }
 
-async fn node(home: &Home) -> Result<(Node, Person)> {
+pub(crate) async fn node(home: &Home) -> Result<(Node, Person)> {
     let node = Node::start(home).await?;
     let who = node.setup().await?;
     Ok((node, who))
 }
 
-fn at<'a>(home: &'a Home, node: &Node) -> Terminal<'a> {
+pub(crate) fn at<'a>(home: &'a Home, node: &Node) -> Terminal<'a> {
     Terminal { home, url: node.url.clone() }
 }
 
@@ -100,7 +100,7 @@ async fn a_newcomer_gets_from_login_to_an_answer() -> Result<()> {
     me.pipe(&wrong, "wrong-password\n").await?.fails(4);
     me.login().await?;
     let teams = me.say(&["get", "teams", "-o", "name"]).await?.ok();
-    for name in ["assistant", "translator", "plan-then-build", "dev-team"] {
+    for name in ["assistant", "translator", "plan-then-build", "dev-team", "command"] {
         assert!(teams.lines().any(|line| line.ends_with(name)), "{name} in {teams}");
     }
     let answer = me.say(&["run", "What can you do?", "--team", "assistant"]).await?.ok();

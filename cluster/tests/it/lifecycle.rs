@@ -146,7 +146,9 @@ async fn a_drain_lets_a_step_end() -> Result<()> {
 #[tokio::test]
 async fn a_team_without_a_device_waits_and_says_how_to_go_on() -> Result<()> {
     let home = Home::new()?;
-    let node = Node::start(&home).await?;
+    // The machine itself is none, so there is none at all.
+    let options = NodeOptions::default().env("TROUPE__DEVICE__ENABLED", false);
+    let node = Node::start_with(&home, &options).await?;
     let who = node.setup().await?;
     let task = node.run(&who, "dev-team", "Fix the build.").await?;
     let waits = async |node: &Node| {
@@ -159,7 +161,7 @@ async fn a_team_without_a_device_waits_and_says_how_to_go_on() -> Result<()> {
     assert!(text.contains("device") && text.contains("claude"), "{text}");
     assert!(why["next_steps"].as_array().is_some_and(|s| !s.is_empty()), "{text}");
     node.kill().await?;
-    let node = Node::start(&home).await?;
+    let node = Node::start_with(&home, &options).await?;
     wait_until(PATIENCE, async || waits(&node).await).await;
     node.post(&format!("/api/v1/tasks/{task}/cancel"), Some(&who), &json!({})).await?;
     node.settled(&who, &task, "CANCELLED").await?;

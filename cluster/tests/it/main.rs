@@ -5,6 +5,8 @@
 //! frames here is a witness of its own.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod bad_events;
 #[cfg(test)]
 mod bad_input;
@@ -15,9 +17,11 @@ mod cli;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
-mod fold;
+mod init;
 #[cfg(test)]
 mod kill9;
 #[cfg(test)]
@@ -27,18 +31,21 @@ mod lifecycle;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
-mod node;
+mod machines;
 #[cfg(test)]
-mod scene;
+mod metric_names;
+#[cfg(test)]
+mod node;
 #[cfg(test)]
 mod soft_state;
 #[cfg(test)]
 mod stages;
 #[cfg(test)]
-mod stream;
-#[cfg(test)]
-mod tasks;
-#[cfg(test)]
 mod teams;
 #[cfg(test)]
+mod traces;
+#[cfg(test)]
 mod viewer;
+
+#[cfg(test)]
+use troupe_testkit::client::{fold, scene, stream, tasks};

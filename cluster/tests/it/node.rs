@@ -5,19 +5,15 @@ use std::{
     ops::Deref,
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+pub(crate) use troupe_testkit::client::rest::{Answer, PASSWORD, PATIENCE, Person, Rest};
 use troupe_testkit::try_until;
 
-/// Generous: a debug build on a busy two-core machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// The password of every person in these tests; a node of its own for each test.
-pub(crate) const PASSWORD: &str = "correct-horse-battery";
 /// Lines of a node's log that a failing test shows.
 const LOG_LINES_SHOWN: usize = 200;
 
@@ -159,7 +155,7 @@ impl Node {
         let told = told.with_context(|| format!("not ready in time:\n{}", home.log()))?;
         assert_eq!(told["pid"].as_u64(), child.id().map(u64::from), "the ready file names it");
         let url = told["http"].as_str().context("no url")?.to_owned();
-        let rest = Rest { url, http: reqwest::Client::builder().no_proxy().build()? };
+        let rest = Rest::new(&url)?;
         let setup_token = told["setup_token"].as_str().map(str::to_owned);
         Ok(Ok(Self { setup_token, child, rest }))
     }
@@ -216,145 +212,5 @@ impl Node {
         let ack = self.post("/api/v1/tasks", Some(who), &body).await?;
         let task = ack["task_id"].as_str().context("no task")?;
         self.settled(who, task, "COMPLETED").await
-    }
-}
-
-/// A client of the REST surface.
-#[derive(Clone, Debug)]
-pub(crate) struct Rest {
-    pub(crate) url: String,
-    http: reqwest::Client,
-}
-
-/// Any answer.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) content_type: String,
-    /// JSON; null if it is none.
-    pub(crate) body: Value,
-    pub(crate) text: String,
-}
-
-impl Answer {
-    /// An error as the API promises it: problem+json with a code and a sentence.
-    #[track_caller]
-    pub(crate) fn assert_problem(&self, statuses: &[u16]) {
-        let told =
-            || format!("{} {}", self.status, self.text.chars().take(400).collect::<String>());
-        assert!(statuses.contains(&self.status), "wanted {statuses:?}: {}", told());
-        assert!(self.content_type.starts_with("application/problem+json"), "{}", told());
-        assert_eq!(self.body["status"], self.status, "{}", told());
-        assert!(self.body["code"].as_str().is_some_and(|c| !c.is_empty()), "{}", told());
-        assert!(self.body["detail"].as_str().is_some_and(|d| d.len() > 5), "{}", told());
-    }
-}
-
-impl Rest {
-    pub(crate) async fn login(&self, name: &str) -> Result<Person> {
-        let body = json!({"user_name": name, "password": PASSWORD});
-        Person::of(&self.post("/api/v1/auth/login", None, &body).await?)
-    }
-
-    /// A further user, logged in.
-    pub(crate) async fn user(&self, admin: &Person, name: &str) -> Result<Person> {
-        let body = json!({"user_name": name, "password": PASSWORD});
-        self.post("/api/v1/users", Some(admin), &body).await?;
-        self.login(name).await
-    }
-
-    /// The same person by an API key, which outlives any access token.
-    pub(crate) async fn with_key(&self, who: &Person) -> Result<Person> {
-        let answer = self.post("/api/v1/api-keys", Some(who), &json!({"name": "tests"})).await?;
-        let token = answer["key"].as_str().context("no key")?.to_owned();
-        Ok(Person { token, ..who.clone() })
-    }
-
-    pub(crate) async fn post(
-        &self,
-        path: &str,
-        who: Option<&Person>,
-        body: &Value,
-    ) -> Result<Value> {
-        let answer = self.call("POST", path, who, Some(body)).await?;
-        if !(200..300).contains(&answer.status) {
-            bail!("POST {path}: {} {}", answer.status, answer.text);
-        }
-        Ok(answer.body)
-    }
-
-    pub(crate) async fn get(&self, path: &str, who: &Person) -> Result<Value> {
-        let answer = self.call("GET", path, Some(who), None).await?;
-        if !(200..300).contains(&answer.status) {
-            bail!("GET {path}: {} {}", answer.status, answer.text);
-        }
-        Ok(answer.body)
-    }
-
-    /// Any call with a JSON body or none.
-    pub(crate) async fn call(
-        &self,
-        method: &str,
-        path: &str,
-        who: Option<&Person>,
-        body: Option<&Value>,
-    ) -> Result<Answer> {
-        let body = body.map(|body| ("application/json", body.to_string().into_bytes()));
-        self.raw(method, path, who, body).await
-    }
-
-    /// Any call with any body.
-    pub(crate) async fn raw(
-        &self,
-        method: &str,
-        path: &str,
-        who: Option<&Person>,
-        body: Option<(&str, Vec<u8>)>,
-    ) -> Result<Answer> {
-        let method = reqwest::Method::from_bytes(method.as_bytes())?;
-        let mut request = self.http.request(method, format!("{}{path}", self.url));
-        if let Some(who) = who {
-            request = request.bearer_auth(&who.token);
-        }
-        if let Some((kind, bytes)) = body {
-            request = request.header("content-type", kind).body(bytes);
-        }
-        let response = request.timeout(PATIENCE).send().await?;
-        let status = response.status().as_u16();
-        let kind = response.headers().get("content-type").and_then(|v| v.to_str().ok());
-        let content_type = kind.unwrap_or_default().to_owned();
-        let text = response.text().await?;
-        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Answer { status, content_type, body, text })
-    }
-
-    /// Applies YAML to the personal namespace.
-    pub(crate) async fn apply(&self, who: &Person, yaml: &str) -> Result<Value> {
-        let path = "/api/v1/namespaces/default/apply";
-        let body = Some(("application/yaml", yaml.as_bytes().to_vec()));
-        let answer = self.raw("POST", path, Some(who), body).await?;
-        if answer.status != 200 || answer.body["success"] != true {
-            bail!("apply: {} {}", answer.status, answer.text);
-        }
-        Ok(answer.body)
-    }
-}
-
-/// Somebody who is logged in.
-#[derive(Clone, Debug)]
-pub(crate) struct Person {
-    pub(crate) token: String,
-    pub(crate) refresh: String,
-    pub(crate) name: String,
-}
-
-impl Person {
-    pub(crate) fn of(answer: &Value) -> Result<Self> {
-        let text = |v: &Value| v.as_str().map(str::to_owned).context("a field is missing");
-        Ok(Self {
-            token: text(&answer["access_token"])?,
-            refresh: text(&answer["refresh_token"])?,
-            name: text(&answer["user"]["user_name"])?,
-        })
     }
 }

@@ -35,6 +35,17 @@ pub struct ChatSend {
     /// Device or selector to run on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<String>,
+    /// Where the files of a new Task come from: the URL of a git repository (`https://`,
+    /// `ssh://`, `git@host:path`), or an absolute directory of the device that its policy file
+    /// allows. Absent: an empty directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_url: Option<String>,
+    /// The branch to start from; absent: the repository's own choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch_name: Option<String>,
+    /// In a directory of the device: work in a git worktree of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worktree: Option<bool>,
 }
 
 /// Ack of `chat:send`.
@@ -234,6 +245,7 @@ pub const CLIENT_EVENTS: &[&str] = &[
     "chat:resume",
     "chat:retry",
     "chat:edit",
+    "chat:answer",
     "task:join",
     "task:leave",
     "queue:edit",

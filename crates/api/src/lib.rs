@@ -2,9 +2,12 @@
 //!
 //! Field names are the contract's; ids are typed strings. No logic beyond conversions.
 
+pub mod admin;
 pub mod auth;
 pub mod chat;
+pub mod device;
 pub mod event;
+pub mod git;
 pub mod meta;
 pub mod problem;
 pub mod resource;

@@ -35,6 +35,47 @@ pub struct TaskLite {
     /// The last line of the answer, for lists (may be behind).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_line: Option<String>,
+    /// Approvals and questions of its agents that wait for a person.
+    #[serde(default)]
+    pub asks: u32,
+}
+
+/// An approval or a question of an agent that waits for a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OpenAsk {
+    /// The Task.
+    pub task_id: TaskId,
+    /// Its title.
+    pub title: String,
+    /// Name of its Team.
+    pub team_name: String,
+    /// Namespace of its Team.
+    pub team_namespace: String,
+    /// The row that asks.
+    #[serde(rename = "subtask_id")]
+    pub message: MessageId,
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// The member's Bot.
+    pub bot_name: String,
+    /// Where it runs.
+    #[serde(rename = "where")]
+    pub place: Place,
+    /// What is asked: `approval` or `question`. Its `expires_at` (absent: never) says when it
+    /// is over if nobody answers.
+    pub block: Block,
+}
+
+/// Answer to `GET /api/v1/asks`: what waits for the caller.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OpenAsks {
+    /// Those that wait longest first; at most 100.
+    pub asks: Vec<OpenAsk>,
+    /// There are more, or some Tasks could not be asked.
+    #[serde(default)]
+    pub more: bool,
 }
 
 /// A page of a list.

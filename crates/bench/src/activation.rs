@@ -254,9 +254,11 @@ fn plan() -> Arc<TeamPlan> {
         require_confirmation: false,
         context_passing: ContextPassing::OriginalAndPrevious,
         on: None,
+        base_image: None,
         model: Some(model),
         mcp_servers: BTreeMap::new(),
         skills: vec![],
+        skill_texts: Vec::new(),
     };
     let mut plan = TeamPlan {
         hash: String::new(),

@@ -12,6 +12,7 @@ mod apply;
 mod bare;
 mod chunks;
 mod connections;
+mod devices;
 mod engine_io;
 mod first;
 mod http;
@@ -72,6 +73,13 @@ enum Verb {
         #[command(flatten)]
         args: connections::Args,
     },
+    /// Devices: enrolment, many that idle, many executions at once
+    Devices {
+        #[command(flatten)]
+        node: NodeArgs,
+        #[command(flatten)]
+        args: devices::Args,
+    },
     /// Appends with fsync, beside bare SQLite
     Appends(appends::Args),
     /// Activations and passivations of Tasks
@@ -115,6 +123,7 @@ fn main() -> ExitCode {
 
 async fn run(verb: Verb) -> Result<()> {
     match verb {
+        Verb::Devices { node, args } => Box::pin(devices::run(&node.connect().await?, &args)).await,
         Verb::Read { node, args } => Box::pin(read::run(&node.connect().await?, &args)).await,
         Verb::Apply { node, args } => Box::pin(apply::run(&node.connect().await?, &args)).await,
         Verb::FirstChunk { node, args } => {

@@ -1,14 +1,17 @@
 //! One model call: its stream is told as it comes, its answer is returned whole.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
+use tokio::time::Instant;
+use tracing::{Instrument as _, Span, debug_span, field::Empty};
 use troupe_domain::task::RunEvent;
 use troupe_llm::{Completion, ModelError, ModelEvent, Part, Provider, Request};
+use troupe_telemetry::trace;
 use troupe_types::{BlockKind, BlockPatch, BlockStatus, StatusFrame, UsageFrame};
 
 use crate::{
-    caps,
+    caps, metrics,
     progress::Progress,
     tools::ToolSet,
     voice::{Stop, Voice},
@@ -35,6 +38,21 @@ pub(crate) async fn call_model(
     provider: &dyn Provider,
     request: Request,
 ) -> Result<Completion, Stop> {
+    let mut watch = Watch::new(provider);
+    let span = watch.span.clone();
+    let called = call(voice, progress, tools, (provider, request), &mut watch);
+    let called = Box::pin(called.instrument(span)).await;
+    watch.ended(&called);
+    called
+}
+
+async fn call(
+    voice: &mut Voice<'_>,
+    progress: &Progress,
+    tools: &ToolSet,
+    (provider, request): (&dyn Provider, Request),
+    watch: &mut Watch,
+) -> Result<Completion, Stop> {
     let mut stream = provider.stream(request, voice.cancel().child_token());
     let mut calls = Calls { progress, tools, told: BTreeMap::new() };
     voice.begin_step();
@@ -44,6 +62,7 @@ pub(crate) async fn call_model(
             () = voice.cancel().cancelled() => return Err(Stop::Cancelled),
             event = stream.next() => event.unwrap_or(Err(ModelError::Cut))?,
         };
+        watch.saw(&event);
         match event {
             ModelEvent::Text(piece) => voice.text(&piece).await?,
             ModelEvent::Thinking(piece) => voice.thinking(&piece).await?,
@@ -70,6 +89,80 @@ pub(crate) async fn call_model(
             | ModelEvent::ToolCallArgs { .. }
             | ModelEvent::Usage(_)
             | ModelEvent::Stop { .. } => {}
+        }
+    }
+}
+
+/// Measures one call.
+struct Watch {
+    provider: &'static str,
+    span: Span,
+    began: Instant,
+    first: Option<Duration>,
+    retries: u64,
+}
+
+impl Watch {
+    fn new(provider: &dyn Provider) -> Self {
+        let (name, model) = (provider.name(), provider.model());
+        let span = trace::child(|| {
+            debug_span!(
+                "model call",
+                otel.kind = "client",
+                otel.status_code = Empty,
+                gen_ai.operation.name = "chat",
+                gen_ai.provider.name = name,
+                gen_ai.request.model = model,
+                gen_ai.usage.input_tokens = Empty,
+                gen_ai.usage.output_tokens = Empty,
+                troupe.cached_tokens = Empty,
+                troupe.first_token_ms = Empty,
+                troupe.retries = Empty,
+                outcome = Empty
+            )
+        });
+        Self { provider: name, span, began: Instant::now(), first: None, retries: 0 }
+    }
+
+    fn saw(&mut self, event: &ModelEvent) {
+        match event {
+            ModelEvent::Retrying { .. } => {
+                self.retries += 1;
+                metrics::retried(self.provider);
+            }
+            ModelEvent::Text(_) | ModelEvent::Thinking(_) | ModelEvent::ToolCallStart { .. }
+                if self.first.is_none() =>
+            {
+                let after = self.began.elapsed();
+                self.first = Some(after);
+                metrics::first_token(self.provider, after);
+            }
+            _ => {}
+        }
+    }
+
+    fn ended(self, called: &Result<Completion, Stop>) {
+        let outcome = match called {
+            Ok(_) => "completed",
+            Err(Stop::Failed { error, .. }) => error.as_str(),
+            Err(Stop::Cancelled) => "cancelled",
+            Err(Stop::Gone) => "gone",
+        };
+        metrics::model_called(self.provider, outcome, self.began.elapsed());
+        if let Ok(Completion { usage, .. }) = called {
+            metrics::used(self.provider, usage);
+            trace::record(&self.span, "gen_ai.usage.input_tokens", usage.input);
+            trace::record(&self.span, "gen_ai.usage.output_tokens", usage.output);
+            trace::record(&self.span, "troupe.cached_tokens", usage.cached_read);
+        }
+        if let Some(first) = self.first {
+            let millis = u64::try_from(first.as_millis()).unwrap_or(u64::MAX);
+            trace::record(&self.span, "troupe.first_token_ms", millis);
+        }
+        trace::record(&self.span, "troupe.retries", self.retries);
+        self.span.record("outcome", outcome);
+        if matches!(called, Err(Stop::Failed { .. })) {
+            self.span.record("otel.status_code", "ERROR");
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod sink;
 pub mod tools;
 
 mod call;
+mod metrics;
 mod progress;
 mod record;
 mod voice;

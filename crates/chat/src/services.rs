@@ -106,6 +106,7 @@ impl ChatServices {
         egress: Egress,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        crate::metrics::describe();
         let loopback = Reached::new(egress.with_loopback());
         Self { models, tools, secrets, clock, public: Reached::new(egress), loopback }
     }

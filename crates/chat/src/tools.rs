@@ -5,11 +5,14 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 use thiserror::Error;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug_span};
 use troupe_llm::{Part, ToolDef};
+use troupe_telemetry::trace;
 use troupe_types::{BlockStatus, Clock};
 
-use crate::{caps, options::ChatOptions, progress::Call, record};
+use crate::{caps, metrics, options::ChatOptions, progress::Call, record};
 
 mod builtin;
 pub(crate) mod mcp;
@@ -263,6 +266,35 @@ impl Ran {
 
 /// Runs a call. Never fails: what goes wrong is a result that the model is told.
 pub(crate) async fn execute(
+    tools: &ToolSet,
+    call: &Call,
+    idempotency_key: String,
+    options: &ChatOptions,
+    cancel: &CancellationToken,
+) -> Ran {
+    let span = trace::child(|| {
+        debug_span!(
+            "tool call",
+            otel.kind = "client",
+            gen_ai.operation.name = "execute_tool",
+            gen_ai.tool.name = call.name,
+            outcome = tracing::field::Empty
+        )
+    });
+    let began = Instant::now();
+    let running = run(tools, call, idempotency_key, options, cancel);
+    let ran = running.instrument(span.clone()).await;
+    let outcome = match ran.status {
+        BlockStatus::Done => "done",
+        BlockStatus::Unknown => "unknown",
+        _ => "error",
+    };
+    metrics::tool_called(outcome, began.elapsed());
+    span.record("outcome", outcome);
+    ran
+}
+
+async fn run(
     tools: &ToolSet,
     call: &Call,
     idempotency_key: String,

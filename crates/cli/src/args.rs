@@ -1,8 +1,12 @@
 //! The command line.
 
+mod admin;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+
+pub use admin::{ActorsArgs, AdminVerb, LetterVerb, NodeArgs, RebalanceArg, ShardsArgs, WatchArgs};
 
 /// What every verb takes.
 #[derive(Clone, Debug, Args)]
@@ -108,12 +112,50 @@ pub enum Verb {
         /// Id of the Task, or a unique beginning of it
         task: String,
     },
+    /// Prints what the agents of a Task changed in files
+    #[command(after_help = "Examples:
+  troupe diff tsk_01k
+  troupe diff tsk_01k --turn 2 | git apply
+  troupe diff tsk_01k -o name")]
+    Diff(DiffArgs),
+    /// Manages devices: machines that run agents
+    #[command(subcommand)]
+    Device(DeviceVerb),
+    /// Runs one program on a device and ends with its exit code
+    #[command(after_help = "Examples:
+  troupe exec laptop -- make test
+  troupe exec laptop -- sh -c 'df -h | head -n 3'
+
+The device's policy says which programs may run: `commands` in its policy.toml.")]
+    Exec(ExecArgs),
+    /// Lists what agents ask, over all Tasks
+    #[command(after_help = "Examples:
+  troupe asks
+  troupe asks -o name | while read task block; do troupe approve $task $block; done")]
+    Asks,
+    /// Allows what an agent asks for
+    #[command(after_help = "Examples:
+  troupe approve tsk_01k
+  troupe approve tsk_01k 2.1.3 --always")]
+    Approve(ApproveArgs),
+    /// Denies what an agent asks for
+    Deny(DenyArgs),
+    /// Answers the question of an agent
+    #[command(after_help = "Example:
+  troupe answer tsk_01k \"Use PostgreSQL\"")]
+    Answer(AnswerArgs),
     /// Manages API keys
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Manages git tokens: what devices clone private repositories with
+    #[command(subcommand)]
+    Git(GitVerb),
     /// Manages users (administrators)
     #[command(subcommand)]
     User(UserVerb),
+    /// Looks after a node or a cluster (administrators)
+    #[command(subcommand)]
+    Admin(AdminVerb),
     /// Prints a completion script for a shell
     #[command(after_help = "Example:
   troupe completion bash > /etc/bash_completion.d/troupe")]
@@ -286,6 +328,18 @@ pub struct RunArgs {
     /// Title of the Task
     #[arg(long)]
     pub title: Option<String>,
+    /// A device's name, what it has to be (os=linux,tool=claude>=2,label:gpu), or container
+    #[arg(long, value_name = "SELECTOR")]
+    pub on: Option<String>,
+    /// Where its files come from: https://.., ssh://.., git@host:path, or a directory of the device
+    #[arg(long, value_name = "URL|DIR")]
+    pub repo: Option<String>,
+    /// The branch to start from
+    #[arg(long, value_name = "NAME", requires = "repo")]
+    pub branch: Option<String>,
+    /// Work in a git worktree of its own (with a directory)
+    #[arg(long, requires = "repo")]
+    pub worktree: bool,
     /// Print the id and return at once
     #[arg(short, long)]
     pub detach: bool,
@@ -303,6 +357,9 @@ pub struct LsArgs {
     /// Only titles that hold this
     #[arg(long)]
     pub text: Option<String>,
+    /// Only those whose agents wait for you
+    #[arg(long)]
+    pub asks: bool,
     /// How many
     #[arg(short = 'n', long, default_value_t = 20)]
     pub limit: u32,
@@ -359,6 +416,127 @@ pub struct RetryArgs {
     pub detach: bool,
 }
 
+/// Of `diff`.
+#[derive(Clone, Debug, Args)]
+pub struct DiffArgs {
+    /// Id of the Task, or a unique beginning of it
+    pub task: String,
+    /// Of this turn, from 1 [default: the last one that changed something]
+    #[arg(long, value_name = "N")]
+    pub turn: Option<u32>,
+}
+
+/// Of `exec`.
+#[derive(Clone, Debug, Args)]
+pub struct ExecArgs {
+    /// A device's name, or what it has to be: os=linux,label:gpu
+    pub device: String,
+    /// The program and what it is given
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+    /// The Team that runs it: one member with the shell Command
+    #[arg(short, long, default_value = "command")]
+    pub team: String,
+    /// Print the id of its Task and return at once
+    #[arg(short, long)]
+    pub detach: bool,
+}
+
+/// `device ..`
+#[derive(Clone, Debug, Subcommand)]
+pub enum DeviceVerb {
+    /// Prints the line that makes a machine a device; waits and says what joined
+    #[command(after_help = "Examples:
+  troupe device invite
+  troupe device invite --name laptop --address troupe.example.org:8443
+  troupe device invite --no-wait -o json")]
+    Invite {
+        /// Name of the device [default: the machine's own]
+        #[arg(long)]
+        name: Option<String>,
+        /// Where the machine reaches the cluster [default: as the node knows it]
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+        /// Return at once
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Lists devices
+    Ls,
+    /// Shows one
+    Describe {
+        /// Id, name or alias
+        device: String,
+    },
+    /// Changes alias, labels, slots, or which device is preferred
+    Set {
+        /// Id, name or alias
+        device: String,
+        /// Another name
+        #[arg(long)]
+        alias: Option<String>,
+        /// All labels that you give it (repeatable)
+        #[arg(long = "label", value_name = "KEY=VALUE")]
+        labels: Vec<String>,
+        /// Executions at once, 1 to 20
+        #[arg(long)]
+        slots: Option<u16>,
+        /// Prefer it where several fit
+        #[arg(long)]
+        default: bool,
+    },
+    /// Takes one out for good; its link ends at once, what it runs is lost
+    Revoke {
+        /// Id, name or alias
+        device: String,
+    },
+    /// Gives one no new work; what runs goes on
+    Drain {
+        /// Id, name or alias
+        device: String,
+        /// Gives it new work again
+        #[arg(long)]
+        undo: bool,
+    },
+}
+
+/// Of `approve`.
+#[derive(Clone, Debug, Args)]
+pub struct ApproveArgs {
+    /// Id of the Task, or a unique beginning of it
+    pub task: String,
+    /// The block that asks [default: the only one]
+    pub block: Option<String>,
+    /// The same in this Task from now on
+    #[arg(long)]
+    pub always: bool,
+}
+
+/// Of `deny`.
+#[derive(Clone, Debug, Args)]
+pub struct DenyArgs {
+    /// Id of the Task, or a unique beginning of it
+    pub task: String,
+    /// The block that asks [default: the only one]
+    pub block: Option<String>,
+    /// What the agent is told
+    #[arg(short, long)]
+    pub message: Option<String>,
+}
+
+/// Of `answer`.
+#[derive(Clone, Debug, Args)]
+pub struct AnswerArgs {
+    /// Id of the Task, or a unique beginning of it
+    pub task: String,
+    /// The answer, or QUESTION=ANSWER for one of several questions (repeatable)
+    #[arg(required = true)]
+    pub answers: Vec<String>,
+    /// The block that asks [default: the only one]
+    #[arg(long)]
+    pub block: Option<String>,
+}
+
 /// `key ..`
 #[derive(Clone, Debug, Subcommand)]
 pub enum KeyVerb {
@@ -373,6 +551,32 @@ pub enum KeyVerb {
     Delete {
         /// Id
         id: String,
+    },
+}
+
+/// `git ..`
+#[derive(Clone, Debug, Subcommand)]
+pub enum GitVerb {
+    /// Sets the token for a host; it is asked for, or comes from standard input
+    #[command(after_help = "Examples:
+  troupe git add github.com
+  echo \"$TOKEN\" | troupe git add gitlab.example.org --user oauth2 --token-stdin")]
+    Add {
+        /// HOST or HOST:PORT, as in https://HOST/..
+        host: String,
+        /// The name that goes with it [default: x-access-token, which most hosts take]
+        #[arg(short, long)]
+        user: Option<String>,
+        /// Read the token from standard input
+        #[arg(long)]
+        token_stdin: bool,
+    },
+    /// Lists hosts; tokens are masked
+    Ls,
+    /// Takes the token for a host away
+    Delete {
+        /// HOST or HOST:PORT
+        host: String,
     },
 }
 

@@ -131,10 +131,30 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, CliError> {
+        self.send(Method::POST, path, body).await
+    }
+
+    /// PUT of JSON.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        self.send(Method::PUT, path, body).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
         let body = serde_json::to_vec(body)
             .map_err(|e| CliError::local("the request cannot be encoded", e))?;
-        let answer = self.call(Method::POST, path, Some(("application/json", body))).await?;
-        read(answer)
+        read(self.call(method, path, Some(("application/json", body))).await?)
     }
 
     /// POST of YAML or JSON text as it is.
@@ -148,6 +168,29 @@ impl Client {
     ) -> Result<T, CliError> {
         let answer = self.call(Method::POST, path, Some(("application/yaml", text))).await?;
         read(answer)
+    }
+
+    /// POST of JSON that has no answer.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post_nothing(&self, path: &str, body: &impl Serialize) -> Result<(), CliError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|e| CliError::local("the request cannot be encoded", e))?;
+        let body = Some(("application/json", body));
+        self.call(Method::POST, path, body).await.map(|_| ())
+    }
+
+    /// PATCH of JSON.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        self.send(Method::PATCH, path, body).await
     }
 
     /// DELETE.

@@ -11,7 +11,7 @@ use troupe_types::{FrameSeq, Status, TaskId};
 
 use crate::{args::Format, client::Client, error::CliError};
 
-pub use print::Printer;
+pub use print::{Printer, printable};
 
 /// When to stop following.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -67,11 +67,21 @@ pub fn print(
     table: impl FnOnce() -> String,
     names: impl FnOnce() -> Vec<String>,
 ) {
+    print!("{}", text(format, value, table, names));
+}
+
+/// What [`print`] prints.
+pub fn text(
+    format: Format,
+    value: &Value,
+    table: impl FnOnce() -> String,
+    names: impl FnOnce() -> Vec<String>,
+) -> String {
     match format {
-        Format::Table => print!("{}", table()),
-        Format::Json => println!("{value:#}"),
-        Format::Yaml => print!("{}", value_to_yaml(value)),
-        Format::Name => names().iter().for_each(|name| println!("{name}")),
+        Format::Table => table(),
+        Format::Json => format!("{value:#}\n"),
+        Format::Yaml => value_to_yaml(value),
+        Format::Name => names().iter().map(|name| format!("{name}\n")).collect(),
     }
 }
 

@@ -1,5 +1,10 @@
 //! The verbs.
 
+mod admin;
+mod asks;
+mod device;
+mod diff;
+mod exec;
 mod login;
 mod model;
 mod people;
@@ -47,8 +52,17 @@ pub async fn run(verb: Verb, args: GlobalArgs, command: clap::Command) -> Result
                 Verb::Cancel { task } => tasks::cancel(&client, &task).await,
                 Verb::Retry(retry) => tasks::retry(&client, format, retry).await,
                 Verb::Why { task } => tasks::why(&client, format, &task).await,
+                Verb::Device(verb) => device::run(&client, format, verb).await,
+                Verb::Asks => asks::list(&client, format).await,
+                Verb::Diff(args) => diff::show(&client, format, args).await,
+                Verb::Exec(args) => exec::run(&client, format, args).await,
+                Verb::Approve(args) => device::approve(&client, args).await,
+                Verb::Deny(args) => device::deny(&client, args).await,
+                Verb::Answer(args) => device::answer(&client, args).await,
                 Verb::Key(verb) => people::keys(&client, format, verb).await,
+                Verb::Git(verb) => people::git(&client, format, verb).await,
                 Verb::User(verb) => people::users(&client, format, verb).await,
+                Verb::Admin(verb) => admin::run(&client, format, verb).await,
                 Verb::Login(_)
                 | Verb::Logout
                 | Verb::Setup(_)

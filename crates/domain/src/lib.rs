@@ -7,6 +7,7 @@
 //! Invariants: I9 (a terminal attempt never changes), replay equals live state, every run
 //! ends or waits for something named. Property tests hold them.
 
+pub mod device;
 pub mod namespace;
 pub mod slots;
 pub mod task;

@@ -18,14 +18,14 @@ mod text;
 pub mod transcript;
 
 pub use command::{
-    Ack, Command, Context, CreateTask, Decision, Output, QueueEdit, Refusal, Repeated, RunEvent,
-    SendAck, SendMessage,
+    Ack, Answer, Command, Context, CreateTask, Decision, Output, QueueEdit, Refusal, Repeated,
+    RunEvent, SendAck, SendMessage,
 };
 pub use decide::decide;
 pub use entry::{AttemptEnd, StepRecord, TaskEntry, TaskEvent};
-pub use execution::{AttemptState, Execution, OpenCall, Work};
+pub use execution::{AttemptState, AttemptToken, DeviceRun, Execution, OpenCall, Work};
 pub use history::{Conversation, History, HistoryItem};
 pub use leader::{LeaderDecision, WorkItem};
-pub use plan::{CollaborationModel, ContextPassing, MemberPlan, ModelPlan, TeamPlan};
+pub use plan::{CollaborationModel, ContextPassing, MemberPlan, ModelPlan, SkillPlan, TeamPlan};
 pub use state::TaskState;
 pub use transcript::Transcript;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use troupe_domain::{
+    device::{DeviceEvent, DeviceState},
     namespace::{NamespaceEntry, NamespaceState},
     task::{TaskEntry, TaskState},
 };
@@ -45,4 +46,23 @@ pub(crate) fn encode_namespace(state: &NamespaceState) -> Result<Bytes, RecordEr
 
 pub(crate) fn decode_namespace(body: &[u8]) -> Result<NamespaceState, RecordError> {
     troupe_records::decode(NAMESPACE_VERSION, body, never_upgrades)
+}
+
+/// Version of an encoded [`DeviceEvent`] and [`DeviceState`].
+const DEVICE_VERSION: u8 = 1;
+
+pub(crate) fn encode_device_event(event: &DeviceEvent) -> Result<Bytes, RecordError> {
+    troupe_records::encode(DEVICE_VERSION, event)
+}
+
+pub(crate) fn decode_device_event(body: &[u8]) -> Result<DeviceEvent, RecordError> {
+    troupe_records::decode(DEVICE_VERSION, body, never_upgrades)
+}
+
+pub(crate) fn encode_device(state: &DeviceState) -> Result<Bytes, RecordError> {
+    troupe_records::encode(DEVICE_VERSION, state)
+}
+
+pub(crate) fn decode_device(body: &[u8]) -> Result<DeviceState, RecordError> {
+    troupe_records::decode(DEVICE_VERSION, body, never_upgrades)
 }

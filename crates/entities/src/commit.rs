@@ -7,12 +7,16 @@
 //! that is the group commit of one entity. Effects (answers, frames, dispatches) run in order
 //! after the commit of every entry staged before them, so nobody is told what could be lost.
 
-use std::{collections::VecDeque, fmt, future::Future, pin::Pin, sync::Arc};
+use std::{collections::VecDeque, fmt, future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, debug_span};
 use troupe_store::{AppendError, Entry, JournalStore, Opened, WakeChange};
+use troupe_telemetry::{TraceParent, trace};
 use troupe_types::{FrameSeq, Seq, limits};
+
+use crate::metrics::AppendMetrics;
 
 /// Entries or bytes that one append may carry at most (well below the store's own bounds).
 const BATCH_ENTRIES_MAX: usize = 256;
@@ -34,6 +38,7 @@ struct Staged<F> {
     entry: Option<Entry>,
     wake: Vec<WakeChange>,
     effects: Vec<F>,
+    trace: Option<TraceParent>,
 }
 
 struct Flight<F> {
@@ -56,6 +61,7 @@ pub struct Committer<F> {
     flight_number: u64,
     /// Closed when the last append has its result.
     last_result: Option<oneshot::Receiver<()>>,
+    metrics: AppendMetrics,
 }
 
 impl<F> fmt::Debug for Committer<F> {
@@ -83,6 +89,7 @@ impl<F> Committer<F> {
             flights: VecDeque::new(),
             flight_number: 0,
             last_result: None,
+            metrics: AppendMetrics::new(),
         }
     }
 
@@ -128,13 +135,13 @@ impl<F> Committer<F> {
         let seq = self.next;
         self.next = seq.next();
         let entry = Some(Entry { seq, first_frame, frames, body });
-        self.staged.push_back(Staged { entry, wake, effects });
+        self.staged.push_back(Staged { entry, wake, effects, trace: trace::current() });
         seq
     }
 
     /// Stages a change of the wake index alone.
     pub fn stage_wake(&mut self, wake: Vec<WakeChange>, effects: Vec<F>) {
-        self.staged.push_back(Staged { entry: None, wake, effects });
+        self.staged.push_back(Staged { entry: None, wake, effects, trace: trace::current() });
     }
 
     /// Runs `effect` after the commit of all that is staged. `Some`: nothing is, run it now.
@@ -166,7 +173,7 @@ impl<F> Committer<F> {
             return None;
         }
         let (mut entries, mut wake, mut effects) = (Vec::new(), Vec::new(), Vec::new());
-        let mut bytes = 0;
+        let (mut bytes, mut trace) = (0, None);
         while let Some(staged) = self.staged.front() {
             let size = staged.entry.as_ref().map_or(0, |e| e.body.len());
             let full = entries.len() >= BATCH_ENTRIES_MAX
@@ -177,6 +184,8 @@ impl<F> Committer<F> {
             }
             let Some(staged) = self.staged.pop_front() else { break };
             bytes += size;
+            // Of several traces in one append the first one shows it.
+            trace = trace.or(staged.trace);
             entries.extend(staged.entry);
             wake.extend(staged.wake);
             effects.extend(staged.effects);
@@ -191,8 +200,23 @@ impl<F> Committer<F> {
         let (journal, opened) = (Arc::clone(&self.journal), Arc::clone(&self.opened));
         let (mine, result_is_there) = oneshot::channel();
         let before = self.last_result.replace(result_is_there);
+        let span = trace::child_of(trace, || {
+            debug_span!(
+                "append",
+                otel.kind = "client",
+                entries = entries.len(),
+                bytes,
+                outcome = tracing::field::Empty
+            )
+        });
+        let metrics = self.metrics.clone();
         Some(Box::pin(async move {
-            let result = journal.append(&opened, first, entries, wake).await;
+            let began = Instant::now();
+            let appending = journal.append(&opened, first, entries, wake);
+            let result = appending.instrument(span.clone()).await;
+            metrics.appended(began.elapsed(), result.is_ok());
+            span.record("outcome", if result.is_ok() { "committed" } else { "failed" });
+            drop(span);
             // Appends commit in order; telling their results in order keeps a failure from
             // overtaking that of the append before it, whose askers would learn nothing.
             if let Some(before) = before {

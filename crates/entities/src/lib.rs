@@ -1,4 +1,4 @@
-//! The entity actors: Task, Team slots, Namespace.
+//! The entity actors: Task, Team slots, Namespace, Device.
 //!
 //! Each is a thin async shell around a pure state machine of `domain`: it decides on a
 //! speculative fold, appends, and acts only after the commit ([`commit`]).
@@ -8,11 +8,15 @@
 
 mod codec;
 pub mod commit;
+pub mod device;
+pub mod git;
+mod metrics;
 pub mod models;
 pub mod namespace;
 pub mod task;
 pub mod team;
 
+pub use device::{DeviceAddress, DeviceFactory};
 pub use models::ProviderFactory;
 pub use namespace::{NamespaceAddress, NamespaceFactory};
 pub use task::{TaskAddress, TaskFactory, TaskOptions};

@@ -84,6 +84,13 @@ impl SealedSecrets {
     }
 }
 
+impl SealedSecrets {
+    /// The value of a sealed text with its place, as plans hold it.
+    pub(crate) fn reveal(&self, text: &str) -> Option<SecretText> {
+        open(&self.sealer, text)
+    }
+}
+
 impl SecretOpener for SealedSecrets {
     fn is_sealed(&self, value: &str) -> bool {
         looks_sealed(value)

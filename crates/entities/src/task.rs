@@ -6,9 +6,15 @@
 mod actor;
 mod address;
 mod ask;
+mod asks;
+mod container;
+mod device;
 mod effects;
 mod factory;
 mod internal;
+mod job;
+mod measure;
+mod place;
 mod projection;
 mod reads;
 mod recover;
@@ -21,6 +27,8 @@ mod window;
 
 pub use actor::TaskActor;
 pub use address::{TaskAddress, TaskError};
-pub use ask::{SubscribeAsk, SubscribeReply, TaskAsk, TaskReply};
+pub use ask::{DeviceChecked, DeviceInput, SubscribeAsk, SubscribeReply, TaskAsk, TaskReply};
 pub use factory::{Notifier, Silent, TaskFactory, TaskOptions};
 pub use internal::TaskInternal;
+pub use job::{BRANCH_LABEL, REPO_LABEL, WORKTREE_LABEL};
+pub use place::ON_LABEL;

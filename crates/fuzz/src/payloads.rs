@@ -40,6 +40,7 @@ pub fn run(bytes: &[u8]) {
     round::<task::JoinAnswer>(bytes);
     round::<task::TaskPatch>(bytes);
     round::<task::WhyAnswer>(bytes);
+    round::<task::OpenAsks>(bytes);
     // the rest
     round::<problem::Problem>(bytes);
     round::<resource::ApplyAnswer>(bytes);

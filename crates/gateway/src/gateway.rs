@@ -10,7 +10,7 @@ use std::{
 
 use axum::Router;
 use troupe_actor::{TaskHandle, spawn_task};
-use troupe_services::{Auth, Resources, Tasks};
+use troupe_services::{Auth, Devices, GitTokens, Operations, Resources, Tasks};
 use troupe_soft_state::SoftState;
 use troupe_telemetry::MetricsHandle;
 use troupe_types::Clock;
@@ -30,8 +30,14 @@ const CLOSE_MAX: Duration = Duration::from_secs(5);
 pub struct GatewayState {
     /// Use cases of Tasks.
     pub tasks: Arc<dyn Tasks>,
+    /// Use cases of devices.
+    pub devices: Arc<dyn Devices>,
     /// Use cases of the declarative API.
     pub resources: Arc<dyn Resources>,
+    /// Use cases of administrators.
+    pub operations: Arc<Operations>,
+    /// Git tokens of people.
+    pub git_tokens: Arc<GitTokens>,
     /// Who is who.
     pub auth: Arc<Auth>,
     /// Presence, and notices to users.

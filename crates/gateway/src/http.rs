@@ -1,8 +1,10 @@
 //! REST: one table of routes, from which the router and the OpenAPI document are made.
 
+mod admin;
 mod answer;
 pub(crate) mod body;
 mod console;
+mod devices;
 mod guard;
 mod kinds;
 pub mod openapi;
@@ -25,10 +27,18 @@ use crate::{gateway::Shared, live};
 /// All routes, by tag.
 #[must_use]
 pub fn routes() -> Vec<&'static Route> {
-    [session::ROUTES, people::ROUTES, tasks::ROUTES, kinds::ROUTES, system::ROUTES]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        session::ROUTES,
+        people::ROUTES,
+        tasks::ROUTES,
+        devices::ROUTES,
+        kinds::ROUTES,
+        admin::ROUTES,
+        system::ROUTES,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Everything that is asked over HTTP, Socket.IO and the stream included.

@@ -1,6 +1,9 @@
 //! The gateway against fakes of the use cases, over real connections.
 
 #[cfg(test)]
+#[path = "it/admin.rs"]
+mod admin;
+#[cfg(test)]
 #[path = "it/bad_input.rs"]
 mod bad_input;
 #[cfg(test)]

@@ -43,6 +43,12 @@ pub enum CertError {
     /// The CA cannot check anybody.
     #[error("the CA cannot be used to check peers")]
     Verifier(#[source] rustls::server::VerifierBuilderError),
+    /// A certificate request that is not one, or not signed by its own key.
+    #[error("the certificate request does not read")]
+    Request(#[source] rcgen::Error),
+    /// Not a certificate.
+    #[error("the certificate does not read")]
+    Der,
     /// TLS has no cipher suite for QUIC.
     #[error("TLS has no cipher suite for QUIC")]
     Cipher(#[source] quinn::crypto::rustls::NoInitialCipherSuite),
@@ -77,7 +83,7 @@ impl fmt::Debug for NodeCert {
     }
 }
 
-fn validity(params: &mut CertificateParams, from: Timestamp, valid: Duration) {
+pub(crate) fn validity(params: &mut CertificateParams, from: Timestamp, valid: Duration) {
     let since_epoch = Duration::from_millis(u64::try_from(from.as_millis()).unwrap_or(0));
     let epoch = date_time_ymd(1970, 1, 1);
     params.not_before = epoch + since_epoch.saturating_sub(CLOCK_SKEW);

@@ -5,8 +5,8 @@
 //!   Connection                                            carries streams, each with a purpose
 //!     greet::{dial, accept}                               certificate, hello, versions: a Link
 //! ```
-//! Today this is the side between nodes (`troupe-node/1`). Devices will come in by the same
-//! doors with their own certificates, their own ALPN and their own purposes of streams.
+//! This is the side between nodes (`troupe-node/1`). Devices come in by doors of their own, with
+//! a CA, an ALPN and purposes of streams of their own, over QUIC or over a WebSocket: [`device`].
 //!
 //! Invariants:
 //! - A peer is who its certificate names, or there is no link.
@@ -17,9 +17,10 @@
 //! - Bulk data goes over streams of its own, so that small messages do not wait behind it.
 //!
 //! Absences: nothing here knows what a message means, or who owns what. No task is spawned
-//! here but those that a caller drives.
+//! here but those that a caller drives and those that carry a connection and end with it.
 
 pub mod cert;
+pub mod device;
 pub mod error;
 pub mod greet;
 pub mod memory;
@@ -41,7 +42,8 @@ pub use options::LinkOptions;
 pub use quic::QuicNetwork;
 pub use redial::Redial;
 #[cfg(feature = "test-support")]
-pub use relay::UdpRelay;
+pub use relay::{TcpRelay, UdpRelay};
 pub use stream::{
-    Arriving, BoxRead, BoxWrite, Connection, LinkStream, Network, Purpose, StallGuard,
+    Arriving, BoxRead, BoxWrite, Carrier, Connection, LinkStream, Network, Protocol, Purpose,
+    StallGuard,
 };

@@ -28,7 +28,7 @@ use crate::{
     error::LinkError,
     name::check_node_name,
     options::LinkOptions,
-    stream::{Arriving, Connection, LinkStream, Network, Purpose, StallGuard},
+    stream::{Arriving, Connection, LinkStream, Network, Protocol, Purpose, StallGuard},
 };
 
 /// How often a cut is looked at again.
@@ -76,11 +76,21 @@ struct Door {
     knock: mpsc::Sender<Arc<dyn Connection>>,
 }
 
+/// Two nodes, in the order of their names.
+type Pair = (String, String);
+
 /// All that the networks of one test share.
 #[derive(Debug, Default)]
 struct Inner {
     doors: Mutex<HashMap<SocketAddr, Door>>,
-    weather: Mutex<HashMap<(String, String), Arc<Weather>>>,
+    weather: Mutex<HashMap<Pair, Arc<Weather>>>,
+    lines: Mutex<Vec<(Pair, Weak<Line>)>>,
+}
+
+/// The same for both directions.
+fn pair(a: &str, b: &str) -> Pair {
+    let (a, b) = if a < b { (a, b) } else { (b, a) };
+    (a.to_owned(), b.to_owned())
 }
 
 /// Where in-memory networks meet. Cloning gives the same one.
@@ -109,20 +119,47 @@ impl MemoryHub {
             node: node.to_owned(),
             at,
             options,
+            protocol: Protocol::Node,
             knocking: AsyncMutex::new(knocking),
             lines: Mutex::default(),
         }
     }
 
+    /// The network of a device, or of a node for devices: what it dials is a session.
+    #[must_use]
+    pub fn edge_network(&self, name: &str, options: LinkOptions) -> MemoryNetwork {
+        let mut network = self.network(name, options);
+        network.protocol = Protocol::Edge;
+        network
+    }
+
     fn weather(&self, a: &str, b: &str) -> Arc<Weather> {
-        let key = if a < b { (a, b) } else { (b, a) };
-        let key = (key.0.to_owned(), key.1.to_owned());
-        Arc::clone(lock(&self.0.weather).entry(key).or_default())
+        Arc::clone(lock(&self.0.weather).entry(pair(a, b)).or_default())
     }
 
     /// Cuts two nodes apart, or joins them again.
     pub fn cut(&self, a: &str, b: &str, cut: bool) {
         *lock(&self.weather(a, b).cut) = cut.then(Instant::now);
+    }
+
+    fn note(&self, between: (String, String), line: &Arc<Line>) {
+        let mut lines = lock(&self.0.lines);
+        lines.retain(|(_, line)| line.strong_count() > 0);
+        lines.push((between, Arc::downgrade(line)));
+    }
+
+    /// Ends every connection between two nodes at once, as a reset does; what was under way is
+    /// lost. New ones can be made.
+    pub fn sever(&self, a: &str, b: &str) {
+        let key = pair(a, b);
+        let lines: Vec<_> = {
+            let mut lines = lock(&self.0.lines);
+            lines.retain(|(_, line)| line.strong_count() > 0);
+            lines.iter().filter(|(of, _)| *of == key).filter_map(|(_, l)| l.upgrade()).collect()
+        };
+        for line in lines {
+            line.close("severed");
+        }
     }
 
     /// What is written takes so long, and up to `jitter` longer, by these dice.
@@ -141,6 +178,7 @@ pub struct MemoryNetwork {
     node: String,
     at: SocketAddr,
     options: LinkOptions,
+    protocol: Protocol,
     knocking: AsyncMutex<mpsc::Receiver<Arc<dyn Connection>>>,
     lines: Mutex<Vec<Weak<Line>>>,
 }
@@ -170,12 +208,14 @@ impl Network for MemoryNetwork {
         let line = Arc::new(Line::new(weather));
         lock(&self.lines).retain(|line| line.strong_count() > 0);
         lock(&self.lines).push(Arc::downgrade(&line));
+        self.hub.note(pair(&self.node, node), &line);
         let (near, far) = (mpsc::channel(WAITING_MAX), mpsc::channel(WAITING_MAX));
         let end = |peer: &str, remote, opened, accepted| MemoryConnection {
             line: Arc::clone(&line),
             peer: peer.to_owned(),
             remote,
             options: self.options.clone(),
+            protocol: self.protocol,
             opened,
             accepted: AsyncMutex::new(accepted),
         };
@@ -269,6 +309,7 @@ struct MemoryConnection {
     peer: String,
     remote: SocketAddr,
     options: LinkOptions,
+    protocol: Protocol,
     opened: mpsc::Sender<LinkStream>,
     accepted: AsyncMutex<mpsc::Receiver<LinkStream>>,
 }
@@ -319,6 +360,10 @@ impl Connection for MemoryConnection {
 
     fn remote(&self) -> SocketAddr {
         self.remote
+    }
+
+    fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     fn close(&self, why: &'static str) {

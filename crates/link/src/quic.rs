@@ -1,11 +1,13 @@
 //! Links over QUIC.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use aws_lc_rs::hmac;
+use bytes::Bytes;
 use quinn::{
-    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
-    rustls::pki_types::CertificateDer,
+    ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout,
+    ServerConfig, TransportConfig, VarInt, rustls::pki_types::CertificateDer,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -14,7 +16,7 @@ use crate::{
     error::LinkError,
     name::check_node_name,
     options::LinkOptions,
-    stream::{Arriving, Connection, LinkStream, Network, Purpose, StallGuard},
+    stream::{Arriving, Carrier, Connection, LinkStream, Network, Protocol, Purpose, StallGuard},
     tls::{self, ALPN_NODE},
 };
 
@@ -22,6 +24,8 @@ use crate::{
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// What one connection may have under way.
 const WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Datagrams that wait to be read.
+const DATAGRAMS_BYTES: usize = 16 * 1024;
 
 /// The QUIC endpoint of a node: one UDP socket for dialling and accepting.
 #[derive(Debug)]
@@ -31,7 +35,7 @@ pub struct QuicNetwork {
     options: LinkOptions,
 }
 
-fn transport(options: &LinkOptions) -> Arc<TransportConfig> {
+pub(crate) fn transport(options: &LinkOptions, datagrams: bool) -> Arc<TransportConfig> {
     let idle_ms = u32::try_from(options.idle.as_millis()).unwrap_or(u32::MAX);
     let mut config = TransportConfig::default();
     config
@@ -39,7 +43,7 @@ fn transport(options: &LinkOptions) -> Arc<TransportConfig> {
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle_ms))))
         .max_concurrent_bidi_streams(VarInt::from_u32(options.streams_max))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(datagrams.then_some(DATAGRAMS_BYTES))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(WINDOW_BYTES))
         .send_window(u64::from(WINDOW_BYTES));
@@ -71,7 +75,7 @@ impl QuicNetwork {
         options: LinkOptions,
         alpn: &[u8],
     ) -> Result<Result<Self, io::Error>, CertError> {
-        let transport = transport(&options);
+        let transport = transport(&options, false);
         let mut server = ServerConfig::with_crypto(Arc::new(tls::server(ca_pem, cert, alpn)?));
         // Packets that wait for a handshake to be begun: bounded, however many come.
         server
@@ -83,13 +87,51 @@ impl QuicNetwork {
         client.transport_config(transport);
         let bound = std::net::UdpSocket::bind(at).and_then(|socket| {
             let runtime = Arc::new(quinn::TokioRuntime);
-            Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)
+            Endpoint::new(endpoint_config(&cert.key_pem), Some(server), socket, runtime)
         });
         Ok(bound.map(|endpoint| Self { endpoint, client, options }))
     }
 }
 
-fn failed(error: &dyn std::error::Error) -> LinkError {
+/// A node that comes back at the same address after a crash tells its peers at their next packet
+/// that their connections are gone (a stateless reset, RFC 9000 section 10.3), instead of
+/// leaving them to wait for the idle timeout. For that its reset tokens follow from its private
+/// key, as those of the process before did.
+fn endpoint_config(key_pem: &str) -> EndpointConfig {
+    let of_key = hmac::Key::new(hmac::HMAC_SHA256, key_pem.as_bytes());
+    let derived = |what: &[u8]| hmac::sign(&of_key, what);
+    let reset = hmac::Key::new(hmac::HMAC_SHA256, derived(b"stateless reset").as_ref());
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    config.cid_generator(|| Box::new(RandomIds));
+    config
+}
+
+/// Ids of connections that any process of the node takes for its own: quinn's own ids carry a
+/// key of their process, and packets with others are dropped without a reset.
+struct RandomIds;
+
+/// Length of an id, in bytes.
+const ID_BYTES: usize = 8;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; ID_BYTES];
+        // Without randomness no handshake would get this far.
+        let drawn = aws_lc_rs::rand::fill(&mut id);
+        debug_assert!(drawn.is_ok(), "the system gives randomness");
+        ConnectionId::new(&id)
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<std::time::Duration> {
+        None
+    }
+}
+
+pub(crate) fn failed(error: &dyn std::error::Error) -> LinkError {
     let mut reason = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
@@ -98,6 +140,36 @@ fn failed(error: &dyn std::error::Error) -> LinkError {
         source = inner.source();
     }
     LinkError::Connection { reason }
+}
+
+/// The next peer at the door of an endpoint; floods are turned away before any handshake.
+pub(crate) async fn arriving(
+    endpoint: &Endpoint,
+    under_way: usize,
+    options: &LinkOptions,
+) -> Option<Arriving> {
+    loop {
+        let incoming = endpoint.accept().await?;
+        if under_way >= options.handshakes_max {
+            incoming.refuse();
+            continue;
+        }
+        let unproven = !incoming.remote_address_validated() && incoming.may_retry();
+        if unproven && under_way >= options.handshakes_unproven_max {
+            // It must come again with a token that only its address can receive.
+            if let Err(error) = incoming.retry() {
+                error.into_incoming().refuse();
+            }
+            continue;
+        }
+        let options = options.clone();
+        return Some(Box::pin(async move {
+            let connecting = incoming.accept().map_err(|error| failed(&error))?;
+            let connection = connecting.await.map_err(|error| failed(&error))?;
+            let connection: Arc<dyn Connection> = Arc::new(QuicConnection { connection, options });
+            Ok(connection)
+        }));
+    }
 }
 
 #[async_trait]
@@ -113,29 +185,7 @@ impl Network for QuicNetwork {
     }
 
     async fn arriving(&self, under_way: usize) -> Option<Arriving> {
-        loop {
-            let incoming = self.endpoint.accept().await?;
-            if under_way >= self.options.handshakes_max {
-                incoming.refuse();
-                continue;
-            }
-            let unproven = !incoming.remote_address_validated() && incoming.may_retry();
-            if unproven && under_way >= self.options.handshakes_unproven_max {
-                // It must come again with a token that only its address can receive.
-                if let Err(error) = incoming.retry() {
-                    error.into_incoming().refuse();
-                }
-                continue;
-            }
-            let options = self.options.clone();
-            return Some(Box::pin(async move {
-                let connecting = incoming.accept().map_err(|error| failed(&error))?;
-                let connection = connecting.await.map_err(|error| failed(&error))?;
-                let connection: Arc<dyn Connection> =
-                    Arc::new(QuicConnection { connection, options });
-                Ok(connection)
-            }));
-        }
+        arriving(&self.endpoint, under_way, &self.options).await
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -148,12 +198,18 @@ impl Network for QuicNetwork {
 }
 
 #[derive(Debug)]
-struct QuicConnection {
-    connection: quinn::Connection,
-    options: LinkOptions,
+pub(crate) struct QuicConnection {
+    pub(crate) connection: quinn::Connection,
+    pub(crate) options: LinkOptions,
 }
 
 impl QuicConnection {
+    fn peer(&self) -> Option<CertificateDer<'static>> {
+        let identity = self.connection.peer_identity()?;
+        let certs = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+        certs.first().cloned()
+    }
+
     fn stream(
         &self,
         purpose: Purpose,
@@ -181,9 +237,33 @@ impl Connection for QuicConnection {
     }
 
     fn is_of(&self, node: &str) -> bool {
-        let identity = self.connection.peer_identity();
-        let certs = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-        certs.and_then(|certs| certs.first().map(|cert| tls::names(cert, node))).unwrap_or(false)
+        self.peer().is_some_and(|cert| tls::names(&cert, node))
+    }
+
+    fn protocol(&self) -> Protocol {
+        let data = self.connection.handshake_data();
+        let data = data.and_then(|any| any.downcast::<quinn::crypto::rustls::HandshakeData>().ok());
+        tls::protocol(data.as_ref().and_then(|data| data.protocol.as_deref()))
+    }
+
+    fn carrier(&self) -> Carrier {
+        Carrier::Quic
+    }
+
+    fn peer_cert(&self) -> Option<Bytes> {
+        self.peer().map(|cert| Bytes::copy_from_slice(&cert))
+    }
+
+    fn rtt(&self) -> Option<Duration> {
+        Some(self.connection.rtt())
+    }
+
+    fn send_datagram(&self, datagram: Bytes) -> bool {
+        self.connection.send_datagram(datagram).is_ok()
+    }
+
+    async fn datagram(&self) -> Option<Bytes> {
+        self.connection.read_datagram().await.ok()
     }
 
     fn remote(&self) -> SocketAddr {

@@ -1,4 +1,6 @@
-//! A UDP relay between one dialler and one door, to cut them apart. For tests.
+//! Relays between diallers and one door, to cut them apart. For tests.
+
+mod tcp;
 
 use std::{
     io,
@@ -10,6 +12,8 @@ use std::{
 };
 
 use tokio::{net::UdpSocket, task::JoinSet};
+
+pub use tcp::TcpRelay;
 
 /// Largest datagram.
 const DATAGRAM_BYTES_MAX: usize = 65_536;

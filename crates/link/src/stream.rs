@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep_until},
@@ -31,6 +32,43 @@ pub enum Purpose {
     Router,
     /// Large data that nobody should wait behind; what it is follows on the stream.
     Bulk,
+    /// Output of one execution of a device.
+    Execution,
+}
+
+/// What both ends said they speak (their ALPN).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// `troupe-node/1`: both are nodes.
+    #[default]
+    Node,
+    /// `troupe-edge/1`: a session of a device.
+    Edge,
+    /// `troupe-enrol/1`: a machine that wants to become a device; it has no certificate.
+    Enrol,
+}
+
+/// What carries a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// QUIC over UDP.
+    Quic,
+    /// WebSocket over TLS over TCP.
+    WebSocket,
+    /// The process itself.
+    Memory,
+}
+
+impl Carrier {
+    /// A word for people: `quic`, `websocket`, `memory`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::WebSocket => "websocket",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 impl Purpose {
@@ -39,6 +77,7 @@ impl Purpose {
             Self::Control => 1,
             Self::Router => 2,
             Self::Bulk => 3,
+            Self::Execution => 4,
         }
     }
 
@@ -47,6 +86,7 @@ impl Purpose {
             1 => Ok(Self::Control),
             2 => Ok(Self::Router),
             3 => Ok(Self::Bulk),
+            4 => Ok(Self::Execution),
             other => Err(LinkError::Purpose(other)),
         }
     }
@@ -87,8 +127,38 @@ pub trait Connection: fmt::Debug + Send + Sync + 'static {
     /// Whether the peer's certificate is of this node.
     fn is_of(&self, node: &str) -> bool;
 
-    /// Where the peer is.
+    /// Where the peer is; changes when it moves to another network.
     fn remote(&self) -> SocketAddr;
+
+    /// What both ends speak.
+    fn protocol(&self) -> Protocol {
+        Protocol::Node
+    }
+
+    /// What carries it.
+    fn carrier(&self) -> Carrier {
+        Carrier::Memory
+    }
+
+    /// The peer's certificate, DER, if it showed one.
+    fn peer_cert(&self) -> Option<Bytes> {
+        None
+    }
+
+    /// How long a packet and its answer take, as the transport measures it.
+    fn rtt(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Sends a datagram that may be lost. `false`: this connection has none, or it is gone.
+    fn send_datagram(&self, _datagram: Bytes) -> bool {
+        false
+    }
+
+    /// The next datagram; `None` when there will be none any more. Cancel safe.
+    async fn datagram(&self) -> Option<Bytes> {
+        std::future::pending().await
+    }
 
     /// Closes it at once; the peer is told why if it can be reached.
     fn close(&self, why: &'static str);

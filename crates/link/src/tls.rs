@@ -11,16 +11,36 @@ use rustls::{
     version::TLS13,
 };
 
-use crate::cert::{CertError, NodeCert};
+use crate::{
+    cert::{CertError, NodeCert},
+    stream::Protocol,
+};
 
 /// What both ends of a node link say they speak.
 pub(crate) const ALPN_NODE: &[u8] = b"troupe-node/1";
 
-fn provider() -> Arc<CryptoProvider> {
+/// What a session of a device speaks.
+pub(crate) const ALPN_EDGE: &[u8] = b"troupe-edge/1";
+/// What enrolment speaks.
+pub(crate) const ALPN_ENROL: &[u8] = b"troupe-enrol/1";
+
+/// What an ALPN stands for.
+pub(crate) fn protocol(alpn: Option<&[u8]>) -> Protocol {
+    match alpn {
+        Some(ALPN_EDGE) => Protocol::Edge,
+        Some(ALPN_ENROL) => Protocol::Enrol,
+        _ => Protocol::Node,
+    }
+}
+
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn certs(what: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, CertError> {
+pub(crate) fn certs(
+    what: &'static str,
+    pem: &str,
+) -> Result<Vec<CertificateDer<'static>>, CertError> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|source| CertError::Pem { what, source })

@@ -146,6 +146,8 @@ pub struct LlmOptions {
     pub prompt_caching: bool,
     /// Pieces per second of the `demo` model; 0: no waiting.
     pub demo_pace: u32,
+    /// Tells providers where in a trace a call stands (`traceparent`).
+    pub send_trace: bool,
 }
 
 impl Default for LlmOptions {
@@ -162,6 +164,7 @@ impl Default for LlmOptions {
             seed: None,
             prompt_caching: true,
             demo_pace: 30,
+            send_trace: false,
         }
     }
 }

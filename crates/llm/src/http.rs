@@ -84,7 +84,12 @@ impl Wire {
         let options = &self.options;
         let start = Instant::now();
         let first_byte = start + options.first_byte_timeout;
-        let call = self.client.post(self.url.clone()).headers(self.headers.clone()).body(body);
+        let mut call = self.client.post(self.url.clone()).headers(self.headers.clone()).body(body);
+        if options.send_trace
+            && let Some(here) = troupe_telemetry::trace::current()
+        {
+            call = call.header("traceparent", here.to_string());
+        }
         let response = timeout_at(first_byte, call.send())
             .await
             .map_err(|_| timed_out(TimeoutPhase::FirstByte, options.first_byte_timeout))?

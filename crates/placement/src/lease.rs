@@ -128,6 +128,14 @@ impl Lease {
         }
     }
 
+    /// The own row as it was last known to be.
+    pub(crate) const fn row(&self) -> Option<&LeaseRow> {
+        match &self.phase {
+            Phase::Held(held) => Some(&held.row),
+            _ => None,
+        }
+    }
+
     /// The last good renewal, and until when it holds, while it holds.
     pub(crate) const fn valid(&self) -> Option<(Incarnation, u64, MonoTime)> {
         match &self.phase {

@@ -6,7 +6,7 @@
 
 mod policy;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use troupe_types::{
     Epoch, Incarnation, LeaseRow, MonoTime, NodeName, NodeState, ShardId, ShardRow, Uuid,
@@ -96,33 +96,50 @@ impl Node {
     /// Something happened at `now`, a reading of a clock that goes on while the machine sleeps
     /// (`CLOCK_BOOTTIME`) and never goes back.
     pub fn step(&mut self, input: Input, now: MonoTime) -> Vec<Effect> {
+        self.step_all([input], now)
+    }
+
+    /// The same for several things that happened by `now`, in their order; what is due anyway
+    /// is looked at once.
+    pub fn step_all(
+        &mut self,
+        inputs: impl IntoIterator<Item = Input>,
+        now: MonoTime,
+    ) -> Vec<Effect> {
         let mut out = Vec::new();
         self.check_time(now, &mut out);
-        if let Input::Message { from, message: PeerMessage::Heartbeat { inc, seq } } = &input {
-            self.heard(from, *inc, *seq, now);
-            return out; // Heartbeats come often; what follows from them has time.
+        let mut look = false;
+        for input in inputs {
+            // Heartbeats come often; what follows from them has time.
+            look |= !matches!(input, Input::Message { message: PeerMessage::Heartbeat { .. }, .. });
+            self.take(input, now, &mut out);
         }
+        if look {
+            self.advance(now, &mut out);
+        }
+        out
+    }
+
+    fn take(&mut self, input: Input, now: MonoTime, out: &mut Vec<Effect>) {
         match input {
-            Input::Start { boot_id } => self.start(boot_id, now, &mut out),
+            Input::Start { boot_id } => self.start(boot_id, now, out),
             Input::Tick => {}
-            Input::Reply { attempt, answer } => self.reply(attempt, &answer, now, &mut out),
-            Input::Message { from, message } => self.message(&from, &message, now, &mut out),
+            Input::Reply { attempt, answer } => self.reply(attempt, &answer, now, out),
+            Input::Message { from, message } => self.message(&from, &message, now, out),
             Input::BarrierShows { inc, row } => {
                 let news = self.lease.shown(inc, row.as_ref());
-                self.heed(news, now, &mut out);
+                self.heed(news, now, out);
             }
             Input::Drained { shard, id } => {
                 if let Some(slot) = self.slots.get_mut(&shard) {
-                    slot.drained(id, &mut out);
+                    slot.drained(id, out);
                 }
             }
             Input::PauseRebalance(paused) => self.paused = paused,
-            Input::MoveShard { shard, to } => self.start_handoff(shard, to, now, &mut out),
-            Input::Leave => self.leave(now, &mut out),
+            Input::MoveShard { shard, to } => self.start_handoff(shard, to, now, out),
+            Input::Leave => self.leave(now, out),
             Input::Passivated => self.passivated(now),
         }
-        self.advance(now, &mut out);
-        out
     }
 
     /// Who owns the shard, as far as this node knows at `now`.
@@ -133,13 +150,28 @@ impl Node {
             let valid = self.valid_until().is_some_and(|until| now < until);
             return if valid { Owner::Here(epoch) } else { Owner::Nobody };
         }
+        let me = &self.lease.me().node;
         match &slot.row {
-            Some(row) if row.owner != self.lease.me().node => {
-                let gone = self.peers.seems_gone(&row.owner, row.owner_inc);
-                if gone { Owner::Nobody } else { Owner::There(row.owner.clone(), row.epoch) }
-            }
-            _ => Owner::Nobody,
+            Some(row) if row.owner == *me => Owner::Nobody,
+            Some(row) if !self.is_unowned(slot) => Owner::There(row.owner.clone(), row.epoch),
+            // Whoever should own it is the first to know who does.
+            _ => match slot.first.as_ref().filter(|first| *first != me) {
+                Some(first) => Owner::There(first.clone(), Epoch::ZERO),
+                None => Owner::Nobody,
+            },
         }
+    }
+
+    /// Whether no living owner of a shard is known.
+    fn is_unowned(&self, slot: &Slot) -> bool {
+        let gone = |row: &ShardRow| self.peers.seems_gone(&row.owner, row.owner_inc);
+        slot.owned().is_none() && slot.row.as_ref().is_none_or(gone)
+    }
+
+    /// Shards that somebody should own and nobody is known to.
+    #[must_use]
+    pub fn unowned(&self) -> usize {
+        self.slots.values().filter(|slot| slot.first.is_some() && self.is_unowned(slot)).count()
     }
 
     /// Handle nothing from here on, whatever this machine has been told meanwhile. `None`:
@@ -167,9 +199,37 @@ impl Node {
         self.slots.values().filter_map(|slot| slot.row.as_ref())
     }
 
+    /// The node that should own a shard, as the hash has it now.
+    #[must_use]
+    pub fn preferred(&self, shard: ShardId) -> Option<&NodeName> {
+        self.slots.get(&shard)?.first.as_ref()
+    }
+
+    /// Where a shard of this node is being moved to.
+    #[must_use]
+    pub fn moving_to(&self, shard: ShardId) -> Option<&NodeName> {
+        match &self.slots.get(&shard)?.state {
+            State::Source(source) => Some(&source.to),
+            _ => None,
+        }
+    }
+
     /// The newest lease rows seen, the own one left out.
     pub fn peers(&self) -> impl Iterator<Item = &LeaseRow> {
         self.peers.rows()
+    }
+
+    /// All leases seen, the own one among them while it holds, each with the time since this
+    /// node saw it renewed.
+    #[must_use]
+    pub fn leases(&self, now: MonoTime) -> Vec<(LeaseRow, Duration)> {
+        let mut all: Vec<_> =
+            self.peers.seen(now).map(|(row, since)| (row.clone(), since)).collect();
+        if let (Some(row), Some(until)) = (self.lease.row(), self.valid_until()) {
+            let left = until.since(now);
+            all.push((row.clone(), self.timings.validity.saturating_sub(left)));
+        }
+        all
     }
 
     /// Hand-offs to others that are under way.
@@ -257,7 +317,7 @@ impl Node {
                 let retry_at = now.plus(self.timings.retry_after);
                 self.peers.answered(&node, &op, answer, retry_at, now);
             }
-            Purpose::ListLeases => self.leases(answer, now, out),
+            Purpose::ListLeases => self.leases_listed(answer, now, out),
             Purpose::ListShards => match answer {
                 Answer::Shards(rows) => self.shards(rows, now),
                 _ => self.list_shards_at = now.plus(self.timings.retry_after),
@@ -268,7 +328,7 @@ impl Node {
         }
     }
 
-    fn leases(&mut self, answer: &Answer, now: MonoTime, out: &mut Vec<Effect>) {
+    fn leases_listed(&mut self, answer: &Answer, now: MonoTime, out: &mut Vec<Effect>) {
         let Answer::Leases(rows) = answer else {
             self.list_leases_at = now.plus(self.timings.retry_after);
             return;
@@ -394,7 +454,10 @@ impl Node {
             self.list_shards_at = now;
         }
         if now >= self.list_shards_at && !self.is_under_way(&Purpose::ListShards) {
-            self.list_shards_at = now.plus(self.timings.list_shards_every);
+            // Others are claiming what this node waits for: look soon who has it.
+            let Timings { heartbeat_every, list_shards_every, .. } = self.timings;
+            let often = self.unowned() > 0;
+            self.list_shards_at = now.plus(if often { heartbeat_every } else { list_shards_every });
             self.begin(Purpose::ListShards, StoreOp::ListShards, now, out);
         }
     }
@@ -445,7 +508,11 @@ impl Node {
 
     fn advance_shards(&mut self, now: MonoTime, out: &mut Vec<Effect>) {
         let shards = self.attempts.values().filter(|a| matches!(a.purpose, Purpose::Shard(_)));
-        let mut free = self.timings.claims_max.saturating_sub(shards.count());
+        // A store that is slow throughout takes few at once, or the lease would not be renewed in
+        // time. A few slow answers are no reason: shards without owner are waited for.
+        let is_slow = self.pace.p50(now) > self.timings.pause_above;
+        let max = if is_slow { self.timings.claims_slow_max } else { self.timings.claims_max };
+        let mut free = max.saturating_sub(shards.count());
         let mut ops = Vec::new();
         let mut jitter = std::mem::replace(&mut self.jitter, Jitter(0));
         // What is being given away goes first: nobody handles it meanwhile.

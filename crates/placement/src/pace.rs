@@ -25,10 +25,19 @@ impl Pace {
 
     /// The 99th percentile of the last 30 s; zero without samples.
     pub(crate) fn p99(&self, now: MonoTime) -> Duration {
+        self.percentile(99, now)
+    }
+
+    /// The median of the last 30 s; zero without samples.
+    pub(crate) fn p50(&self, now: MonoTime) -> Duration {
+        self.percentile(50, now)
+    }
+
+    fn percentile(&self, percent: usize, now: MonoTime) -> Duration {
         let recent = self.0.iter().filter(|(at, _)| now.since(*at) <= SAMPLE_AGE_MAX);
         let mut recent: Vec<_> = recent.map(|(_, duration)| *duration).collect();
         recent.sort_unstable();
-        let index = (recent.len() * 99).div_ceil(100);
+        let index = (recent.len() * percent).div_ceil(100);
         recent.get(index.saturating_sub(1)).copied().unwrap_or_default()
     }
 }

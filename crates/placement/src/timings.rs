@@ -28,6 +28,8 @@ pub struct Timings {
     pub list_shards_every: Duration,
     /// Store operations on shard rows that are under way at once.
     pub claims_max: usize,
+    /// The same while the store is slow, as `pause_above` says.
+    pub claims_slow_max: usize,
     /// A claim waits a random time up to this.
     pub claim_jitter: Duration,
     /// A claim waits so much longer for each node that the hash prefers to this one.
@@ -66,6 +68,7 @@ impl Default for Timings {
             list_leases_every: s(5),
             list_shards_every: s(30),
             claims_max: 32,
+            claims_slow_max: 4,
             claim_jitter: ms(200),
             rank_delay: s(3),
             differs_for: s(10),
@@ -116,7 +119,7 @@ impl Timings {
         if validity <= self.renew_every + 2 * self.attempt_timeout {
             return Err(InvalidTimings::ValidityTooShort { validity });
         }
-        if self.claims_max == 0 || self.moves_max == 0 {
+        if self.claims_max == 0 || self.claims_slow_max == 0 || self.moves_max == 0 {
             return Err(InvalidTimings::NothingAtOnce);
         }
         Ok(())

@@ -86,8 +86,9 @@ impl Printer {
 
     /// After the indent: a key and its value, to the end of the line.
     fn entry(&mut self, name: &str, value: &Value, ty: Option<&Type>, level: usize) {
-        // YAML reads a key of at most 1,024 characters without a mark.
-        if name.len() > 500 {
+        // YAML reads a key of at most 1,024 characters without a mark, its escapes written out.
+        let printed: usize = name.chars().map(|c| if is_invisible(c) { 10 } else { 2 }).sum();
+        if printed > 1_000 {
             self.out.push_str("? ");
             self.quoted(name);
             self.out.push('\n');
@@ -276,6 +277,7 @@ mod tests {
     #[test]
     fn long_keys_read_back() {
         let mut map = Map::new();
+        map.insert("\u{1a}".repeat(120), json!({"found by": "fuzzing"}));
         map.insert("k".repeat(3000), json!([{"x".repeat(2000): {"y": 1}}]));
         let value = Value::Object(map);
         assert_eq!(read_back(&value_to_yaml(&value)), value);

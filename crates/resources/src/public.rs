@@ -1,4 +1,4 @@
-//! The resources that everybody has: shells, the `demo` model, and four teams to begin with.
+//! The resources that everybody has: shells, the `demo` model, and five teams to begin with.
 //!
 //! They are ordinary documents, read and checked like anybody's; a test shows that they hold
 //! no problem and that every reference leads somewhere. Their Bots name no Model.
@@ -13,13 +13,14 @@ use crate::{
 };
 
 /// The files: name and text.
-pub const FILES: [(&str, &str); 6] = [
+pub const FILES: [(&str, &str); 7] = [
     ("shells.yaml", include_str!("../public/shells.yaml")),
     ("models.yaml", include_str!("../public/models.yaml")),
     ("assistant.yaml", include_str!("../public/assistant.yaml")),
     ("translator.yaml", include_str!("../public/translator.yaml")),
     ("plan-then-build.yaml", include_str!("../public/plan-then-build.yaml")),
     ("dev-team.yaml", include_str!("../public/dev-team.yaml")),
+    ("command.yaml", include_str!("../public/command.yaml")),
 ];
 
 /// Name of the scripted Model that needs no key.

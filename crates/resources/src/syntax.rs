@@ -22,8 +22,9 @@ pub const DEPTH_MAX: usize = 64;
 pub const DOCUMENTS_MAX: usize = 1_000;
 /// Most values of one document, aliases expanded.
 pub const VALUES_MAX: usize = 100_000;
-/// Most bytes that the anchors and aliases of one document may copy.
-pub const ALIAS_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes that the anchors and aliases of one document may copy. Printed, a document has its
+/// copies written out and has to be read again: far below [`DOCUMENT_BYTES_MAX`].
+pub const ALIAS_BYTES_MAX: usize = 256 * 1024;
 
 /// How a text is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -26,6 +26,7 @@ mod users;
 mod tests;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -254,6 +255,41 @@ pub async fn cluster_of(
     store_timeout: Duration,
 ) -> Result<Uuid, AuthError> {
     cluster_id(&Rows::new(directory, store_timeout)).await
+}
+
+/// Holds the ids of this node's keys against those that the cluster uses, and adds newer ones.
+/// The ids tell nothing of the keys.
+///
+/// # Errors
+/// The ids that this node lacks: it could not read what the others write.
+pub async fn agree_on_keys(
+    directory: Arc<dyn Directory>,
+    store_timeout: Duration,
+    mine: &BTreeSet<String>,
+) -> Result<Result<(), Vec<String>>, AuthError> {
+    const KEY: &[u8] = b"keys";
+    const TRIES_MAX: u32 = 8;
+    let rows = Rows::new(directory, store_timeout);
+    for _ in 0..TRIES_MAX {
+        let held = rows.get::<rows::KeysRow>(DirectoryTable::Setting, KEY).await?;
+        let known = held.as_ref().map(|held| held.value.ids.clone()).unwrap_or_default();
+        let missing: Vec<String> = known.difference(mine).cloned().collect();
+        if !missing.is_empty() {
+            return Ok(Err(missing));
+        }
+        if known == *mine {
+            return Ok(Ok(()));
+        }
+        let row = rows::KeysRow { v: rows::VERSION, ids: mine.clone() };
+        let written = match &held {
+            Some(held) => rows.update(&held.row, &row, false).await?,
+            None => rows.insert(DirectoryTable::Setting, KEY, None, &row).await?,
+        };
+        if written {
+            return Ok(Ok(()));
+        }
+    }
+    Err(AuthError::Store(StoreFault::Contended))
 }
 
 async fn cluster_id(rows: &Rows) -> Result<Uuid, AuthError> {

@@ -3,13 +3,19 @@
 //! Every call takes a [`Caller`] and answers a [`Problem`] that says what and the way out; what
 //! is not the caller's answers exactly as what does not exist (I10).
 
+pub mod admin;
 pub mod auth;
 pub mod caller;
+pub mod devices;
+mod git_tokens;
 pub mod resources;
 pub mod tasks;
 
+pub use admin::{Operations, OperationsParts, Operator, OperatorError};
 pub use auth::{Auth, AuthError, AuthOptions};
 pub use caller::{Caller, Credential};
+pub use devices::{Devices, LiveDevices};
+pub use git_tokens::GitTokens;
 pub use resources::{ApplyOptions, LiveResources, Resources};
 pub use tasks::{LiveTasks, TaskFilter, TaskStream, Tasks};
 pub use troupe_api::Problem;

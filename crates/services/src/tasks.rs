@@ -1,5 +1,7 @@
 //! Tasks: send, follow, steer.
 
+mod answer;
+mod asks;
 mod cancel;
 mod follow;
 mod live;
@@ -14,7 +16,10 @@ use tokio::sync::mpsc;
 use troupe_api::{
     Problem,
     chat::{ChatCancel, ChatEdit, ChatRetry, ChatSend, ChatSendAck, QueueOp, TaskJoin},
-    task::{FramesPage, JoinAnswer, Page, TaskLite, TaskPatch, TaskView, TurnsPage, WhyAnswer},
+    device::AnswerBlock,
+    task::{
+        FramesPage, JoinAnswer, OpenAsks, Page, TaskLite, TaskPatch, TaskView, TurnsPage, WhyAnswer,
+    },
 };
 use troupe_sharding::StreamItem;
 use troupe_types::{FrameSeq, LogId, Status, TaskId, TurnId};
@@ -22,7 +27,7 @@ use troupe_types::{FrameSeq, LogId, Status, TaskId, TurnId};
 use crate::caller::Caller;
 
 pub use live::{LiveTasks, TeamResolver};
-pub(crate) use problems::ask_problem;
+pub(crate) use problems::{ask_problem, task_problem};
 
 /// What to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub struct TaskFilter {
     pub status: Vec<Status>,
     /// Only titles that hold this text, any case.
     pub text: Option<String>,
+    /// Only those whose agents wait for a person.
+    pub asks: bool,
     /// From an earlier page.
     pub cursor: Option<String>,
     /// 1 to 100; 0 means 20.
@@ -62,6 +69,9 @@ pub trait Tasks: fmt::Debug + Send + Sync + 'static {
     async fn retry(&self, caller: &Caller, retry: ChatRetry) -> Result<(), Problem>;
     /// Replaces an earlier message and all that follows it, and runs.
     async fn edit(&self, caller: &Caller, edit: ChatEdit) -> Result<ChatSendAck, Problem>;
+    /// Answers an approval or a question: exactly one answer is taken, from whatever client. A
+    /// repeated `client_message_id` is harmless.
+    async fn answer(&self, caller: &Caller, answer: AnswerBlock) -> Result<(), Problem>;
     /// Changes what waits behind the running turn.
     async fn queue(&self, caller: &Caller, op: QueueOp) -> Result<(), Problem>;
     /// Changes title or labels.
@@ -105,6 +115,9 @@ pub trait Tasks: fmt::Debug + Send + Sync + 'static {
     async fn may_follow(&self, caller: &Caller, task: TaskId) -> Result<(), Problem>;
     /// The caller's Tasks, newest activity first.
     async fn list(&self, caller: &Caller, filter: TaskFilter) -> Result<Page<TaskLite>, Problem>;
+    /// Approvals and questions of all the caller's Tasks that wait, those of the Task with the
+    /// oldest activity first.
+    async fn asks(&self, caller: &Caller) -> Result<OpenAsks, Problem>;
     /// Why it waits, or what it does, in words.
     async fn why(&self, caller: &Caller, task: TaskId) -> Result<WhyAnswer, Problem>;
 }

@@ -10,6 +10,8 @@ mod egress;
 mod follow;
 #[path = "it/host.rs"]
 mod host;
+#[path = "it/operations.rs"]
+mod operations;
 #[path = "it/repeat.rs"]
 mod repeat;
 #[path = "it/resources.rs"]

@@ -6,7 +6,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster_derive::RactorMessage;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span, debug_span};
 use troupe_actor::catch_panic;
+use troupe_telemetry::{TraceParent, trace};
 use troupe_types::{EntityId, Epoch};
 
 use crate::{
@@ -38,6 +40,8 @@ pub(crate) enum Tell {
     Passivate,
     /// Take on no more work.
     Drain,
+    /// The same, and say whether a run is still under way.
+    Settle,
     /// Close, idle or not.
     Close,
 }
@@ -82,9 +86,15 @@ pub(crate) struct EntityState<E> {
 struct Life {
     stop: CancellationToken,
     permits: Arc<Semaphore>,
+    /// It was told to drain ahead of a planned move.
+    settling: bool,
 }
 
 impl Life {
+    fn new(permits: Arc<Semaphore>) -> Self {
+        Self { stop: CancellationToken::new(), permits, settling: false }
+    }
+
     fn end(&self) {
         self.stop.cancel();
         self.permits.close();
@@ -116,7 +126,7 @@ impl<F: EntityFactory> Actor for EntityActor<F> {
         (): (),
     ) -> Result<Self::State, ActorProcessingErr> {
         let permits = Arc::new(Semaphore::new(InternalSender::<()>::PERMITS));
-        Ok(EntityState { entity: None, life: Life { stop: CancellationToken::new(), permits } })
+        Ok(EntityState { entity: None, life: Life::new(permits) })
     }
 
     /// The activation; here and not in `pre_start`, so that the Shard's actor need not wait.
@@ -171,6 +181,13 @@ impl<F: EntityFactory> Actor for EntityActor<F> {
             EntityMsg::Internal(message) => self.watched(entity.internal(message)).await,
             EntityMsg::Tell(Tell::Feed) => self.feed(&me, entity).await,
             EntityMsg::Tell(Tell::Drain) => self.watched(entity.drain()).await,
+            EntityMsg::Tell(Tell::Settle) => {
+                let first = !std::mem::replace(&mut state.life.settling, true);
+                let told = if first { self.watched(entity.drain()).await } else { Ok(()) };
+                let Place { shard, id, generation, .. } = &self.place;
+                shard.lock().settled(*id, *generation, !entity.is_running());
+                told
+            }
             EntityMsg::Tell(what @ (Tell::Passivate | Tell::Close)) => {
                 if self.close(entity, what == Tell::Close).await {
                     state.end();
@@ -221,6 +238,11 @@ impl<F: EntityFactory> EntityActor<F> {
     ) -> Result<(), Crash> {
         let Place { host, shard, id, generation, .. } = &self.place;
         for _ in 0..FEED_BURST {
+            if !host.may_handle(shard.id, self.place.epoch) {
+                // The lease ran out while this process slept, say.
+                shard.lock().disown(*id, *generation);
+                return Ok(());
+            }
             let now = host.clock.mono();
             let next = shard.lock().next_work(*id, *generation, now);
             match next {
@@ -231,11 +253,13 @@ impl<F: EntityFactory> EntityActor<F> {
                     }
                     self.watched(entity.wake()).await?;
                 }
-                Some(Work::Letter(Content::Ask(body), reply)) => {
-                    self.watched(entity.ask(body, reply)).await?;
+                Some(Work::Letter(Content::Ask(body), reply, trace)) => {
+                    let span = self.span(trace, "ask");
+                    self.watched(entity.ask(body, reply).instrument(span)).await?;
                 }
-                Some(Work::Letter(Content::Subscribe(body, sink), reply)) => {
-                    self.watched(entity.subscribe(body, sink, reply)).await?;
+                Some(Work::Letter(Content::Subscribe(body, sink), reply, trace)) => {
+                    let span = self.span(trace, "subscribe");
+                    self.watched(entity.subscribe(body, sink, reply).instrument(span)).await?;
                 }
             }
         }
@@ -243,6 +267,15 @@ impl<F: EntityFactory> EntityActor<F> {
             me.tell(Tell::Feed);
         }
         Ok(())
+    }
+
+    /// The span of a handler, below the one that sent the message.
+    fn span(&self, trace: Option<TraceParent>, what: &'static str) -> Span {
+        let Place { id, epoch, .. } = &self.place;
+        trace::child_of(trace, || {
+            debug_span!("entity handle", otel.kind = "consumer", what, kind = id.kind.name(),
+                entity = %id, epoch = epoch.0)
+        })
     }
 
     /// Runs a handler to its end. Its deadline is a matter of notice: to end it in the middle

@@ -40,6 +40,17 @@ impl AskError {
         !matches!(self, Self::Failed(_))
     }
 
+    /// One word for it, for spans and metrics.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Overloaded => "overloaded",
+            Self::NotDelivered => "not_delivered",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Failed(_) => "failed",
+        }
+    }
+
     /// Whether it is certain that nothing happened.
     #[must_use]
     pub const fn nothing_happened(&self) -> bool {

@@ -160,7 +160,13 @@ pub trait Entity: Send + 'static {
     fn is_idle(&self) -> bool;
 
     /// Stop taking on work: let runs end at the end of their step. `is_idle` says when done.
+    /// May be called more than once; messages are still answered.
     async fn drain(&mut self) -> Result<(), Crash>;
+
+    /// Whether a run is under way whose step a planned move waits for.
+    fn is_running(&self) -> bool {
+        false
+    }
 
     /// Last call before it is dropped, after `is_idle` or on shutdown.
     async fn close(&mut self);

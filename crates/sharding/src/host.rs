@@ -168,12 +168,41 @@ impl ShardHost {
         outcome
     }
 
-    /// Takes a Shard back that was let go of and not moved. `false`: something of it is still
-    /// active. Never after the move was sent to the store.
-    #[must_use]
-    pub fn resume(&self, shard: ShardId) -> bool {
-        let draining = self.shared.is_draining();
-        self.shared.known(shard).is_none_or(|shard| shard.lock().resume(draining))
+    /// Has the runs of a Shard end with their step, for at most `step_max`, while its messages
+    /// are answered as ever; then [`release`](Self::release)s it within `drain_max`.
+    ///
+    /// Dropped before it is done, the Shard is in between: [`claimed`](Self::claimed) takes it up
+    /// again.
+    pub async fn hand_over(
+        &self,
+        shard: ShardId,
+        step_max: Duration,
+        drain_max: Duration,
+    ) -> DrainOutcome {
+        if let Some(known) = self.shared.known(shard) {
+            // What is not over by then is interrupted, and goes on at its last finished step.
+            settle(step_max, || known.lock().settle()).await;
+        }
+        self.release(shard, drain_max).await
+    }
+
+    /// A Shard came to this node, or one that it let go of, or dropped, stays: it is taken up as
+    /// soon as nothing from before is active, and what is due in it is woken. Never for an epoch
+    /// under which a move was sent to the store.
+    pub fn claimed(&self, shard: ShardId) {
+        self.shared.claimed(shard);
+    }
+
+    /// Drops everything of a Shard that is active, at once: it is another node's by now.
+    pub fn lost(&self, shard: ShardId) {
+        if let Some(shard) = self.shared.known(shard) {
+            HostShared::lost(&shard);
+        }
+    }
+
+    /// Drops everything that is active, at once: the node's lease is over.
+    pub fn fence(&self) {
+        self.shared.used_shards().for_each(|shard| HostShared::lost(shard));
     }
 
     /// Ends the host in order: new asks get `NotDelivered`, every activation is told to drain,

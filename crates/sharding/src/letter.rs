@@ -17,6 +17,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use troupe_actor::Strikes;
+use troupe_telemetry::{TraceParent, trace};
 
 use crate::{
     ask::AskError,
@@ -195,12 +196,14 @@ pub(crate) struct Letter {
     content: Content,
     cell: Arc<AskCell>,
     strikes: Strikes,
+    /// Where in a trace it was sent.
+    trace: Option<TraceParent>,
 }
 
 impl Letter {
     pub(crate) fn new(content: Content, slot: OwnedSemaphorePermit) -> (Self, PendingAnswer) {
         let (cell, answer) = AskCell::new(Some(slot));
-        (Self { content, cell, strikes: Strikes::NONE }, answer)
+        (Self { content, cell, strikes: Strikes::NONE, trace: trace::current() }, answer)
     }
 
     /// What the handler gets; `None`: the caller is gone.
@@ -221,6 +224,10 @@ impl Letter {
 
     pub(crate) fn strikes(&self) -> u32 {
         self.strikes.count()
+    }
+
+    pub(crate) fn trace(&self) -> Option<TraceParent> {
+        self.trace
     }
 
     pub(crate) fn body(&self) -> &Bytes {

@@ -43,12 +43,14 @@ pub mod entity;
 mod host;
 mod kind;
 mod letter;
+pub mod membership;
 mod metrics;
 pub mod node;
 pub mod options;
 pub mod placement;
 mod router;
 mod shard;
+mod trace;
 mod wake;
 
 pub use ask::{AskError, FailedAsk};
@@ -58,14 +60,18 @@ pub use entity::{
 };
 pub use host::{
     DrainOutcome, HostParts, ShardHost, StartError,
-    stats::{EntityInfo, HostStats, KindStats},
+    stats::{EntityInfo, HostStats, HostWatch, KindStats, Passivation, ShardInfo},
 };
 pub use kind::RegisteredKind;
 pub use letter::PendingAnswer;
+pub use membership::{
+    ClusterStatus, ClusterView, Ended, Membership, MembershipError, MembershipParts, ShardStatus,
+};
 pub use node::{
     NodeIdentity, NodeLink, NodeParts, NodeStartError, PeerInfo,
     observer::{NoObserver, NodeObserver},
     options::NodeOptions,
+    questions::{AnswerError, Answerer, BulkHandler, QuestionError, Questions},
 };
 pub use options::{HostOptions, InvalidOption};
 pub use placement::{NodeName, NotOwner, OneNode, Owner, Placement};

@@ -1,5 +1,7 @@
 //! Metrics of this crate: names, descriptions, and handles that are looked up once.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
@@ -43,6 +45,8 @@ pub(crate) fn describe() {
 #[derive(Debug)]
 pub(crate) struct KindMetrics {
     asks: [Counter; 5],
+    /// The second of them again, as a number that can be read.
+    overloaded: AtomicU64,
     pub(crate) activations: Counter,
     pub(crate) activation_failures: Counter,
     pub(crate) activation_seconds: Histogram,
@@ -62,6 +66,7 @@ impl KindMetrics {
         let fate = |fate: &'static str| counter!(ASKS, "kind" => kind, "fate" => fate);
         Self {
             asks: ["ok", "overloaded", "not_delivered", "outcome_unknown", "failed"].map(fate),
+            overloaded: AtomicU64::new(0),
             activations: counter!(ACTIVATIONS, "kind" => kind),
             activation_failures: counter!(ACTIVATION_FAILURES, "kind" => kind),
             activation_seconds: histogram!(ACTIVATION_SECONDS, "kind" => kind),
@@ -86,6 +91,14 @@ impl KindMetrics {
             Err(AskError::Failed(_)) => 4,
         };
         self.asks[fate].increment(1);
+        if fate == 1 {
+            self.overloaded.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Asks that were refused because a queue or the memory was full.
+    pub(crate) fn overloaded(&self) -> u64 {
+        self.overloaded.load(Ordering::Relaxed)
     }
 }
 

@@ -21,6 +21,7 @@ mod metrics;
 pub mod observer;
 pub mod options;
 mod peer;
+pub mod questions;
 mod server;
 pub(crate) mod shared;
 mod streams;
@@ -229,6 +230,12 @@ impl NodeLink {
         let mut list: Vec<_> = self.links.node.peers().iter().map(|peer| peer.info()).collect();
         list.sort_by(|a, b| a.node.0.cmp(&b.node.0));
         list
+    }
+
+    /// Whether there is a link with every node of [`set_peers`](Self::set_peers).
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        self.links.is_linked()
     }
 
     /// Opens a stream for large data to a peer: what goes over it delays no message. `None`:

@@ -1,30 +1,12 @@
-//! Who owns a Shard. Today one node owns all of them; the claims of a cluster come in here.
+//! Who owns a Shard, as the Router and the Shards ask it for every message. A node alone owns all
+//! of them ([`OneNode`]); in a cluster the [membership](crate::membership) answers.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use thiserror::Error;
+pub use troupe_placement::Owner;
+pub use troupe_types::NodeName;
 use troupe_types::{Epoch, ShardId};
-
-/// The name of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct NodeName(pub Arc<str>);
-
-impl fmt::Display for NodeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Who owns a Shard, as far as this node knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// This node, under this epoch.
-    Here(Epoch),
-    /// Another node, as of this epoch: a hint for routing, never a decision.
-    There(NodeName, Epoch),
-    /// Nobody known.
-    Nobody,
-}
 
 /// This node does not own the Shard of an address. Between nodes this is an answer; to a
 /// caller it is `NotDelivered`.
@@ -41,7 +23,7 @@ pub struct NotOwner {
 
 /// Answers who owns a Shard; asked for every message, so it must not block.
 pub trait Placement: fmt::Debug + Send + Sync + 'static {
-    /// The owner, as far as this node knows.
+    /// The owner, as far as this node knows. `Here` only while this node may handle messages.
     fn owner(&self, shard: ShardId) -> Owner;
 }
 

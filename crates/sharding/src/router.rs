@@ -12,14 +12,16 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
+use tracing::{Instrument as _, debug_span};
 use troupe_actor::spawn_task;
+use troupe_telemetry::trace;
 use troupe_types::{EntityId, ShardId, Timestamp, limits::ENTRY_BYTES_MAX};
 
 use crate::{
     ask::{AskError, FailedAsk},
     entity::{FrameSink, StreamItem},
     host::shared::HostShared,
-    letter::{Content, PendingAnswer},
+    letter::{Answer, Content, PendingAnswer},
     node::{
         asks::{RemoteAsk, What},
         shared::NodeShared,
@@ -158,6 +160,25 @@ impl Router {
         self.repeat(to, body, Mode::Repeatable, timeout).await
     }
 
+    /// Asks once, or again and again if the entity knows repeated messages and there are other
+    /// nodes: alone, a second try finds what the first one found.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub async fn ask_or_repeat(
+        &self,
+        to: EntityId,
+        body: Bytes,
+        may_repeat: bool,
+        timeout: Duration,
+    ) -> Result<Bytes, AskError> {
+        if may_repeat && self.has_node() {
+            self.ask_repeatable(to, body, timeout).await
+        } else {
+            self.ask(to, body, timeout).await
+        }
+    }
+
     async fn repeat(
         &self,
         to: EntityId,
@@ -236,13 +257,17 @@ impl Router {
         mode: Mode,
         timeout: Duration,
     ) -> Result<Bytes, AskError> {
-        let answer = match self.post(to, content, self.inside) {
-            Posted::Here(pending) => pending.within(timeout).await,
-            Posted::Refused(fate) => Err(fate),
-            // Boxed, so that the way within the node stays as light as it is.
-            Posted::Elsewhere(content) => {
-                Box::pin(self.elsewhere(to, content, mode, timeout)).await
-            }
+        let span = trace::child(|| {
+            debug_span!("router ask", otel.kind = "producer", kind = to.kind.name(), entity = %to,
+                fate = tracing::field::Empty)
+        });
+        let answer = if span.is_disabled() {
+            self.carry(to, content, mode, timeout).await
+        } else {
+            let carried = self.carry(to, content, mode, timeout).instrument(span.clone());
+            let answer = Box::pin(carried).await;
+            span.record("fate", answer.as_ref().map_or_else(AskError::word, |_| "answered"));
+            answer
         };
         if let Some(host) = &*self.link.host.load()
             && let Some(kind) = host.kind(to.kind)
@@ -250,6 +275,17 @@ impl Router {
             kind.metrics.asked(&answer);
         }
         answer
+    }
+
+    async fn carry(&self, to: EntityId, content: Content, mode: Mode, timeout: Duration) -> Answer {
+        match self.post(to, content, self.inside) {
+            Posted::Here(pending) => pending.within(timeout).await,
+            Posted::Refused(fate) => Err(fate),
+            // Boxed, so that the way within the node stays as light as it is.
+            Posted::Elsewhere(content) => {
+                Box::pin(self.elsewhere(to, content, mode, timeout)).await
+            }
+        }
     }
 
     /// Gives a message to an entity of this node.

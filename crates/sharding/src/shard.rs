@@ -11,12 +11,13 @@ use std::{
     fmt,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use ractor::ActorRef;
+use troupe_telemetry::TraceParent;
 use troupe_types::{Epoch, ShardId};
 
 use self::{actor::ShardMsg, slot::Census, table::Table};
@@ -33,6 +34,9 @@ pub(crate) struct Shard {
     pub(crate) id: ShardId,
     /// The claim under which this node owns it.
     epoch: AtomicU64,
+    /// It was let go of and is this node's again under the same claim: taken up as soon as
+    /// nothing of it is active any more.
+    reopens: AtomicBool,
     table: Mutex<Table>,
 }
 
@@ -50,19 +54,35 @@ impl Shard {
         backoff: (Duration, Duration),
     ) -> Self {
         let table = Table::new(census, backoff);
-        Self { id, epoch: AtomicU64::new(epoch.0), table: Mutex::new(table) }
+        let (epoch, reopens) = (AtomicU64::new(epoch.0), AtomicBool::new(false));
+        Self { id, epoch, reopens, table: Mutex::new(table) }
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
         Epoch(self.epoch.load(Ordering::Acquire))
     }
 
-    /// Takes the Shard up under a newer claim. `false`: something of the older claim is still
-    /// active; it is told to close.
+    /// See [`adopt`](Self::adopt).
+    pub(crate) fn reopens(&self) -> bool {
+        self.reopens.load(Ordering::Acquire)
+    }
+
+    /// Has the Shard taken up again under the claim that it was let go of under.
+    pub(crate) fn reopen(&self) {
+        self.lock().unsettle();
+        self.reopens.store(true, Ordering::Release);
+    }
+
+    /// Takes the Shard up under a newer claim, or once more. `false`: something from before is
+    /// still active; it is told to close.
     pub(crate) fn adopt(&self, epoch: Epoch, draining: bool) -> bool {
         let mut table = self.lock();
-        if epoch <= self.epoch() {
+        if epoch < self.epoch() || (epoch == self.epoch() && !self.reopens()) {
             return epoch == self.epoch();
+        }
+        if epoch == self.epoch() && !table.is_released() {
+            self.reopens.store(false, Ordering::Release);
+            return true;
         }
         if !table.resume(draining) {
             if !table.is_released() {
@@ -72,6 +92,7 @@ impl Shard {
             return false;
         }
         self.epoch.store(epoch.0, Ordering::Release);
+        self.reopens.store(false, Ordering::Release);
         true
     }
 
@@ -95,7 +116,7 @@ pub(crate) enum Nudge {
 #[derive(Debug)]
 pub(crate) enum Work {
     Wake,
-    Letter(Content, Reply),
+    Letter(Content, Reply, Option<TraceParent>),
 }
 
 /// How an activation ended.

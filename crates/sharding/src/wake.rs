@@ -18,7 +18,10 @@ use troupe_store::WakeRow;
 use troupe_telemetry::error_chain;
 use troupe_types::{EntityId, MonoTime, ShardId, Timestamp};
 
-use crate::{host::shared::HostShared, metrics::WakeMetrics};
+use crate::{
+    host::shared::{HostShared, Woken},
+    metrics::WakeMetrics,
+};
 
 /// Rows of one page; the next one is read when fewer than these are in memory.
 const PAGE: usize = 1_000;
@@ -26,14 +29,34 @@ const PAGE: usize = 1_000;
 const WAITING_MAX: usize = 10_000;
 /// Time for one page.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// A Shard that is not ready yet is looked at again after this.
+const NOT_READY_PAUSE: Duration = Duration::from_millis(200);
 /// Longest sleep, because the wall clock may jump.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A pass over the index.
+/// Shards that are read together: each may be a request of its own to the store, and all of them
+/// have [`READ_DEADLINE`].
+const SHARDS_AT_ONCE: usize = 64;
+
+/// A pass over the index: some Shards at a time, each group page by page.
 struct Pass {
     shards: Vec<ShardId>,
     until: Timestamp,
+    /// How far the first group is.
     after: Option<WakeRow>,
+}
+
+impl Pass {
+    fn group(&self) -> &[ShardId] {
+        &self.shards[..self.shards.len().min(SHARDS_AT_ONCE)]
+    }
+
+    /// The first group is done; answers whether another one is left.
+    fn next_group(&mut self) -> bool {
+        self.after = None;
+        self.shards.drain(..self.shards.len().min(SHARDS_AT_ONCE));
+        !self.shards.is_empty()
+    }
 }
 
 pub(crate) struct WakeLoop {
@@ -111,26 +134,32 @@ impl WakeLoop {
             return;
         }
         let now = self.host.clock.mono();
-        // Lost notes are looked for once there is room for them.
-        let lost = self.waiting.len() < PAGE && self.host.note_lost.swap(false, Ordering::Relaxed);
-        if now < self.next_pass && !lost {
-            return;
+        // Lost notes and new Shards are looked for once there is room for them.
+        let room = self.waiting.len() < PAGE;
+        let lost = room && self.host.note_lost.swap(false, Ordering::Relaxed);
+        let claimed = if room { self.host.take_claimed() } else { BTreeSet::new() };
+        let shards = if now >= self.next_pass || lost {
+            self.next_pass = now.plus(self.host.options.wake_read_every);
+            self.host.owned_shards()
+        } else {
+            claimed.into_iter().collect()
+        };
+        if !shards.is_empty() {
+            let until = self.host.clock.now().plus(self.host.options.wake_horizon);
+            self.pass = Some(Pass { shards, until, after: None });
         }
-        self.next_pass = now.plus(self.host.options.wake_read_every);
-        let until = self.host.clock.now().plus(self.host.options.wake_horizon);
-        self.pass = Some(Pass { shards: self.host.owned_shards(), until, after: None });
     }
 
     async fn read(&mut self) {
         let Some(pass) = &mut self.pass else { return };
-        let page = self.host.stores.wake.due(&pass.shards, pass.until, pass.after, PAGE);
+        let page = self.host.stores.wake.due(pass.group(), pass.until, pass.after, PAGE);
         let rows = match timeout(READ_DEADLINE, page).await {
             Ok(Ok(rows)) => rows,
             Ok(Err(error)) => return self.failed(error_chain(&error)).await,
             Err(_) => return self.failed("it took too long".to_owned()).await,
         };
         pass.after = rows.last().copied();
-        if rows.len() < PAGE {
+        if rows.len() < PAGE && !pass.next_group() {
             self.pass = None;
         }
         self.waiting.extend(rows.into_iter().map(|row| (row.due, row.entity)));
@@ -150,10 +179,12 @@ impl WakeLoop {
         tokio::time::sleep(wait).await;
     }
 
-    async fn wake(&self, entity: EntityId) {
+    async fn wake(&mut self, entity: EntityId) {
         self.rate.ready().await;
-        if !self.host.wake(entity) {
-            tracing::debug!(%entity, "nobody to wake");
+        match self.host.wake(entity) {
+            Woken::Now => {}
+            Woken::Later => self.note((entity, self.host.clock.now().plus(NOT_READY_PAUSE))),
+            Woken::NotHere => tracing::debug!(%entity, "nobody to wake"),
         }
     }
 
@@ -164,6 +195,7 @@ impl WakeLoop {
         tokio::select! {
             // The host holds a sender, so this ends with the loop only.
             Some(note) = self.notes.recv() => self.note(note),
+            () = self.host.claims.notified() => {}
             () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
         }
     }

@@ -19,7 +19,7 @@ const NOTICES_MAX: usize = 4_096;
 pub struct Notice {
     /// Whose clients.
     pub user: UserId,
-    /// Name of the event: `task:created`, `task:status`, `task:deleted`.
+    /// Name of the event: `task:created`, `task:status`, `task:asks`, `task:deleted`.
     pub event: Cow<'static, str>,
     /// Its payload.
     pub payload: Value,

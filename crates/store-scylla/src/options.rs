@@ -111,6 +111,33 @@ impl ScyllaOptions {
         }
     }
 
+    /// Encrypts connections to servers whose certificates an authority of this PEM file signed.
+    ///
+    /// # Errors
+    /// [`ConnectError::Options`]: the file holds no certificate that can be used.
+    pub fn encrypt_with_ca(&mut self, pem: &[u8]) -> Result<(), ConnectError> {
+        use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+        let unusable = ConnectError::Options("the authority's certificates");
+        let mut roots = rustls::RootCertStore::empty();
+        for cert in CertificateDer::pem_slice_iter(pem) {
+            let Ok(cert) = cert else { return Err(unusable) };
+            if roots.add(cert).is_err() {
+                return Err(unusable);
+            }
+        }
+        if roots.is_empty() {
+            return Err(unusable);
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|_| unusable)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        self.tls = Some(Arc::new(config));
+        Ok(())
+    }
+
     /// Whether the values make sense together; names go into statements as they are.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Task lists: rows by id, hints by activity, counts by owner. Each is written with the
+//! Task lists: rows by id, hints by activity, counts by owner, and the few that ask by owner.
+//! Each is written with the
 //! entity's seq as its write time, so the newest wins wherever and whenever it arrives.
 
 use async_trait::async_trait;
@@ -24,6 +25,8 @@ const PERIOD_MS: i64 = 30 * 24 * 3600 * 1000;
 const COUNT_BUCKETS: u8 = 8;
 /// Rows that one call reads at once.
 const ROWS_AT_ONCE: usize = 16;
+/// Tasks of one owner that ask and are looked at.
+const ASKING_MAX: i32 = 1_000;
 /// Hints of one page, at least.
 const HINTS_MIN: usize = 32;
 
@@ -40,6 +43,8 @@ struct Found {
     team_namespace: String,
     archived: bool,
     deleted: bool,
+    /// A row of an earlier version has none.
+    asks: Option<i32>,
     body: Option<Bytes>,
 }
 
@@ -57,6 +62,7 @@ impl From<Found> for TaskRow {
             team_namespace: row.team_namespace,
             archived: row.archived,
             deleted: row.deleted,
+            asks: row.asks.and_then(|asks| asks.try_into().ok()).unwrap_or_default(),
             body: row.body.map_or_else(Bytes::new, |body| Bytes::copy_from_slice(&body)),
         }
     }
@@ -98,6 +104,10 @@ impl ScyllaStore {
             cql.write(&statements.period_insert, (owner, period(row.updated_at))),
             cql.write(&statements.hint_insert, hint),
         )?;
+        if row.asks > 0 && before.as_ref().is_none_or(|old| old.seq <= row.seq) {
+            let asking = (owner, id_bytes(row.task), seq);
+            cql.write(&statements.asking_insert, asking).await?;
+        }
         let (created_at, updated_at) = (stamp(row.created_at), stamp(row.updated_at));
         let whole = (
             task,
@@ -111,6 +121,7 @@ impl ScyllaStore {
             row.team_namespace.as_str(),
             row.archived,
             row.deleted,
+            i32::try_from(row.asks).unwrap_or(i32::MAX),
             &row.body,
             seq,
         );
@@ -128,6 +139,11 @@ impl ScyllaStore {
             cql.write(&statements.task_insert, whole),
             cql.write(&statements.count_insert, counted),
         )?;
+        // One that stays all the same is skipped by readers, as its row does not ask.
+        if row.asks == 0 && before.as_ref().is_some_and(|old| old.asks > 0) {
+            let values = (seq, owner, id_bytes(row.task));
+            cql.write(&statements.asking_delete, values).await?;
+        }
         match before {
             Some(old) if old.seq < row.seq && old.updated_at != row.updated_at => {
                 self.delete_hint(&old).await
@@ -180,6 +196,22 @@ impl ScyllaStore {
         Ok(rows.into_iter().flatten().collect())
     }
 
+    /// All rows that ask and pass the filter, latest first.
+    async fn asking(&self, owner: UserId, filter: &TaskFilter) -> Result<Vec<TaskRow>, Failed> {
+        let odd = |e| Failed::Odd(cause(e));
+        let values = (owner.uuid(), ASKING_MAX);
+        let ids: Vec<(Bytes,)> = self.cql().rows(&self.statements().asking, values).await?;
+        let read = |(task,): (Bytes,)| async move {
+            self.task(TaskId::from_uuid(Uuid::from_slice(&task).map_err(odd)?)).await
+        };
+        let rows = stream::iter(ids).map(read).buffer_unordered(ROWS_AT_ONCE);
+        let rows: Vec<Option<TaskRow>> = rows.try_collect().await?;
+        let mut rows: Vec<TaskRow> = rows.into_iter().flatten().collect();
+        rows.retain(|row| row.owner == owner && filter.admits(row));
+        rows.sort_by_key(|row| std::cmp::Reverse((row.updated_at, row.task)));
+        Ok(rows)
+    }
+
     async fn list(
         &self,
         owner: UserId,
@@ -187,6 +219,14 @@ impl ScyllaStore {
         after: Option<TaskCursor>,
         limit: usize,
     ) -> Result<Vec<TaskRow>, Failed> {
+        if filter.asks {
+            let mut rows = self.asking(owner, filter).await?;
+            if let Some(TaskCursor { updated_at, task }) = after {
+                rows.retain(|row| (row.updated_at, row.task) < (updated_at, task));
+            }
+            rows.truncate(limit);
+            return Ok(rows);
+        }
         let periods: Vec<(i64,)> =
             self.cql().rows(&self.statements().periods, (owner.uuid(),)).await?;
         let newest = after.map_or(i64::MAX, |after| period(after.updated_at));
@@ -213,6 +253,9 @@ impl ScyllaStore {
     }
 
     async fn count(&self, owner: UserId, filter: &TaskFilter) -> Result<u64, Failed> {
+        if filter.asks {
+            return Ok(self.asking(owner, filter).await?.len() as u64);
+        }
         let count = |bucket: u8| async move {
             let key = (owner.uuid(), crate::cql::tiny(bucket));
             let rows: Vec<(String, String, bool, bool)> =
@@ -242,6 +285,7 @@ fn counted(owner: UserId, status: &str, title: &str, archived: bool, deleted: bo
         team_namespace: String::new(),
         archived,
         deleted,
+        asks: 0,
         body: Bytes::new(),
     }
 }
@@ -257,9 +301,11 @@ impl Projections for ScyllaStore {
         let (cql, statements, seq_int) = (self.cql(), self.statements(), int(seq.0));
         let before = self.task(task).await?;
         let counted = (seq_int, owner.uuid(), count_bucket(task), task.uuid());
+        let asking = (seq_int, owner.uuid(), id_bytes(task));
         futures::try_join!(
             cql.write(&statements.task_delete, (seq_int, task.uuid())),
             cql.write(&statements.count_delete, counted),
+            cql.write(&statements.asking_delete, asking),
         )?;
         match before {
             Some(old) if old.seq <= seq => Ok(self.delete_hint(&old).await?),

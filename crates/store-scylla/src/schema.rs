@@ -20,10 +20,22 @@ use crate::{
 struct Migration {
     name: &'static str,
     statements: &'static [&'static str],
+    columns: &'static [Column],
+}
+
+/// A column that is added to a table unless it is there. Not every server has a statement that
+/// says just that.
+struct Column {
+    table: &'static str,
+    name: &'static str,
+    kind: &'static str,
 }
 
 /// Number n is at index n - 1.
-const MIGRATIONS: &[Migration] = &[Migration { name: "first tables", statements: FIRST }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { name: "first tables", statements: FIRST, columns: &[] },
+    Migration { name: "tasks that ask", statements: ASKING, columns: ASKS },
+];
 
 /// What migrations themselves need.
 const LEDGER: &[&str] = &[
@@ -41,8 +53,8 @@ const LOCK_POLL: Duration = Duration::from_millis(100);
 
 /// Partitions are bounded: an entity's journal by its snapshots, an archive bucket by 256
 /// entries, lists by owner and period, everything else by hand (see `docs/stores.md`).
-/// Deleted rows that come back are garbage in `journal`, `snapshot` and `wake`, never wrong, so
-/// their tombstones need not outlive a repair.
+/// Deleted rows that come back are garbage in `journal`, `snapshot`, `wake` and `task_asking`,
+/// never wrong, so their tombstones need not outlive a repair.
 const FIRST: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS node_lease (cluster text, node text, boot_id uuid, inc bigint,
      seq bigint, state text, addr text, build text, roles tinyint, weight int,
@@ -94,6 +106,13 @@ const FIRST: &[&str] = &[
      PRIMARY KEY ((id), period))",
 ];
 
+/// The Tasks of an owner whose agents wait for a person: few at a time. Nodes of the version
+/// before write rows without the count, so it trails while both run, until the Task itself
+/// writes again.
+const ASKING: &[&str] = &["CREATE TABLE IF NOT EXISTS task_asking (owner uuid, task blob,
+     PRIMARY KEY ((owner), task)) WITH gc_grace_seconds = 86400"];
+const ASKS: &[Column] = &[Column { table: "task_row", name: "asks", kind: "int" }];
+
 /// Makes the keyspace if it may, uses it, and applies what is missing.
 pub(crate) async fn prepare(cql: &Cql, options: &ScyllaOptions) -> Result<(), ConnectError> {
     let failed = |failed: Failed| ConnectError::Migration { step: 0, source: failed.cause() };
@@ -107,7 +126,7 @@ pub(crate) async fn prepare(cql: &Cql, options: &ScyllaOptions) -> Result<(), Co
     }
     if found(cql).await.map_err(failed)? != newest() {
         let lock = Lock::take(cql).await?;
-        let outcome = migrate(cql, &lock).await;
+        let outcome = migrate(cql, &options.keyspace, &lock).await;
         lock.free().await;
         outcome?;
     }
@@ -121,7 +140,7 @@ fn newest() -> i32 {
     i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
 }
 
-async fn migrate(cql: &Cql, lock: &Lock<'_>) -> Result<(), ConnectError> {
+async fn migrate(cql: &Cql, keyspace: &str, lock: &Lock<'_>) -> Result<(), ConnectError> {
     let failed =
         |step| move |failed: Failed| ConnectError::Migration { step, source: failed.cause() };
     let (found, known) = (found(cql).await.map_err(failed(0))?, newest());
@@ -139,12 +158,36 @@ async fn migrate(cql: &Cql, lock: &Lock<'_>) -> Result<(), ConnectError> {
             }
             cql.run(statement).await.map_err(failed(number))?;
         }
+        for column in step.columns {
+            add_column(cql, keyspace, column).await.map_err(failed(number))?;
+        }
         let insert = "INSERT INTO migration (ledger, number, name) VALUES (0, ?, ?)";
         let insert = cql.prepare(insert, Kind::Write).await.map_err(failed(number))?;
         cql.write(&insert, (number, step.name)).await.map_err(failed(number))?;
         tracing::info!(number, name = step.name, "migration applied");
     }
     Ok(())
+}
+
+/// May run twice, also at the same time.
+async fn add_column(cql: &Cql, keyspace: &str, column: &Column) -> Result<(), Failed> {
+    let Column { table, name, kind } = *column;
+    if has_column(cql, keyspace, column).await? {
+        return Ok(());
+    }
+    let Err(failed) = cql.run(&format!("ALTER TABLE {table} ADD {name} {kind}")).await else {
+        return Ok(());
+    };
+    // Somebody else was first, perhaps.
+    if has_column(cql, keyspace, column).await? { Ok(()) } else { Err(failed) }
+}
+
+async fn has_column(cql: &Cql, keyspace: &str, column: &Column) -> Result<bool, Failed> {
+    let found = "SELECT column_name FROM system_schema.columns
+                 WHERE keyspace_name = ? AND table_name = ? AND column_name = ?";
+    let found = cql.prepare(found, Kind::Read).await?;
+    let values = (keyspace.to_lowercase(), column.table, column.name);
+    Ok(cql.row::<(String,)>(&found, values).await?.is_some())
 }
 
 /// The newest step that was applied, 0 if none was.

@@ -150,11 +150,16 @@ statements! {
 
     // Projections: the write time is the entity's seq.
     task_insert: Write, SMALL, "INSERT INTO task_row (task, owner, seq, created_at, updated_at,
-        status, title, team, team_namespace, archived, deleted, body)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+        status, title, team, team_namespace, archived, deleted, asks, body)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
     task_delete: Write, SMALL, "DELETE FROM task_row USING TIMESTAMP ? WHERE task = ?";
     task: Read, SMALL, "SELECT task, owner, seq, created_at, updated_at, status, title, team,
-        team_namespace, archived, deleted, body FROM task_row WHERE task = ?";
+        team_namespace, archived, deleted, asks, body FROM task_row WHERE task = ?";
+    asking_insert: Write, SMALL, "INSERT INTO task_asking (owner, task) VALUES (?, ?)
+        USING TIMESTAMP ?";
+    asking_delete: Write, SMALL, "DELETE FROM task_asking USING TIMESTAMP ?
+        WHERE owner = ? AND task = ?";
+    asking: Read, SMALL, "SELECT task FROM task_asking WHERE owner = ? LIMIT ?";
     count_insert: Write, SMALL, "INSERT INTO task_count (owner, bucket, task, status, title,
         archived, deleted) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
     count_delete: Write, SMALL, "DELETE FROM task_count USING TIMESTAMP ?

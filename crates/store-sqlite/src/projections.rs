@@ -22,14 +22,14 @@ fn stamp(seq: Seq, gone: bool) -> i64 {
 
 const PUT: &str = "
 INSERT INTO task (task, owner, stamp, gone, created_at, updated_at, status, title, title_lower,
-                  team, team_namespace, archived, deleted, body)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                  team, team_namespace, archived, deleted, asks, body)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
 ON CONFLICT (task) DO UPDATE SET
   owner = excluded.owner, stamp = excluded.stamp, gone = excluded.gone,
   created_at = excluded.created_at, updated_at = excluded.updated_at, status = excluded.status,
   title = excluded.title, title_lower = excluded.title_lower, team = excluded.team,
   team_namespace = excluded.team_namespace, archived = excluded.archived,
-  deleted = excluded.deleted, body = excluded.body
+  deleted = excluded.deleted, asks = excluded.asks, body = excluded.body
 WHERE excluded.stamp > task.stamp";
 
 fn put(db: &Connection, row: &TaskRow, gone: bool) -> rusqlite::Result<()> {
@@ -48,13 +48,14 @@ fn put(db: &Connection, row: &TaskRow, gone: bool) -> rusqlite::Result<()> {
         row.team_namespace,
         row.archived,
         row.deleted,
+        row.asks,
         row.body.as_ref(),
     ])?;
     Ok(())
 }
 
 const COLUMNS: &str = "task, owner, stamp, created_at, updated_at, status, title, team,
-                       team_namespace, archived, deleted, body";
+                       team_namespace, archived, deleted, asks, body";
 
 fn to_row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
     Ok(TaskRow {
@@ -69,7 +70,8 @@ fn to_row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
         team_namespace: row.get(8)?,
         archived: row.get(9)?,
         deleted: row.get(10)?,
-        body: row.get::<_, Vec<u8>>(11)?.into(),
+        asks: row.get(11)?,
+        body: row.get::<_, Vec<u8>>(12)?.into(),
     })
 }
 
@@ -77,6 +79,13 @@ fn to_row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
 const ADMITTED: &str = "owner = ?1 AND gone = 0 AND deleted = 0 AND archived = ?2
   AND (?3 = '' OR instr(?3, ',' || status || ',') > 0)
   AND (?4 = '' OR instr(title_lower, ?4) > 0)";
+
+/// Written out where it is wanted: only then is the index of those that ask used.
+const ASKS: &str = " AND asks > 0";
+
+fn admitted(filter: &TaskFilter) -> String {
+    format!("{ADMITTED}{}", if filter.asks { ASKS } else { "" })
+}
 
 /// What [`ADMITTED`] wants to know of a filter.
 fn conditions(filter: &TaskFilter) -> (bool, String, String) {
@@ -97,8 +106,9 @@ fn list(
     limit: usize,
 ) -> Result<Vec<TaskRow>, ReadFailure> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM task WHERE {ADMITTED} AND (updated_at, task) < (?5, ?6)
-         ORDER BY updated_at DESC, task DESC LIMIT ?7"
+        "SELECT {COLUMNS} FROM task WHERE {} AND (updated_at, task) < (?5, ?6)
+         ORDER BY updated_at DESC, task DESC LIMIT ?7",
+        admitted(filter)
     );
     let mut read = db.prepare_cached(&sql)?;
     let (archived, statuses, text) = conditions(filter);
@@ -135,6 +145,7 @@ impl Projections for SqliteStore {
             team_namespace: String::new(),
             archived: false,
             deleted: true,
+            asks: 0,
             body: bytes::Bytes::new(),
         };
         Ok(self.inner.writer.write(64, move |db| put(db, &tombstone, true)).await?)
@@ -154,8 +165,8 @@ impl Projections for SqliteStore {
 
     async fn count_tasks(&self, owner: UserId, filter: &TaskFilter) -> Result<u64, ReadError> {
         let (archived, statuses, text) = conditions(filter);
+        let sql = format!("SELECT count(*) FROM task WHERE {}", admitted(filter));
         let read = move |db: &Connection| {
-            let sql = format!("SELECT count(*) FROM task WHERE {ADMITTED}");
             let mut read = db.prepare_cached(&sql)?;
             let owner = owner.uuid();
             let params = params![owner.as_bytes(), archived, statuses, text];

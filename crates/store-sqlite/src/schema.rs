@@ -11,7 +11,10 @@ struct Migration {
 }
 
 /// Number n is at index n - 1.
-const MIGRATIONS: &[Migration] = &[Migration { name: "first tables", sql: FIRST }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { name: "first tables", sql: FIRST },
+    Migration { name: "tasks that ask", sql: ASKS },
+];
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -52,6 +55,12 @@ CREATE INDEX task_by_activity ON task (owner, updated_at DESC, task DESC);
 CREATE TABLE dead_letter (
   id BLOB PRIMARY KEY, kind INTEGER NOT NULL, entity BLOB NOT NULL, message BLOB NOT NULL,
   error TEXT NOT NULL, strikes INTEGER NOT NULL, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// Few Tasks ask at a time, so the index of them is small.
+const ASKS: &str = "
+ALTER TABLE task ADD COLUMN asks INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX task_asking ON task (owner, updated_at DESC, task DESC) WHERE asks > 0;
 ";
 
 /// What became of the attempt to bring a database up to date.

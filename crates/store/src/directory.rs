@@ -31,6 +31,14 @@ pub enum DirectoryTable {
     Setting = 6,
     /// Memberships of users in groups; owned by their user.
     Membership = 7,
+    /// What administrators did, newest first; kept for a year.
+    Audit = 8,
+    /// Devices by id; owned by their user.
+    Device = 9,
+    /// Containers of Tasks, and the pools that make them.
+    Container = 10,
+    /// Git tokens of users by user and host; owned by their user.
+    GitToken = 11,
 }
 
 impl DirectoryTable {
@@ -51,6 +59,10 @@ impl DirectoryTable {
             5 => Some(Self::OneUse),
             6 => Some(Self::Setting),
             7 => Some(Self::Membership),
+            8 => Some(Self::Audit),
+            9 => Some(Self::Device),
+            10 => Some(Self::Container),
+            11 => Some(Self::GitToken),
             _ => None,
         }
     }

@@ -36,6 +36,8 @@ pub struct TaskRow {
     pub archived: bool,
     /// Deleted; never listed, still found by id.
     pub deleted: bool,
+    /// Approvals and questions of its agents that wait for a person.
+    pub asks: u32,
     /// Everything else a list shows, as the entity encoded it.
     pub body: Bytes,
 }
@@ -49,6 +51,8 @@ pub struct TaskFilter {
     pub text: Option<String>,
     /// Only those that are put away, or (`false`, as by default) only the others.
     pub archived: bool,
+    /// Only those whose agents wait for a person.
+    pub asks: bool,
 }
 
 impl TaskFilter {
@@ -61,6 +65,7 @@ impl TaskFilter {
         };
         !row.deleted
             && row.archived == self.archived
+            && (row.asks > 0 || !self.asks)
             && (self.statuses.is_empty() || self.statuses.contains(&row.status))
             && text()
     }

@@ -8,12 +8,20 @@ use std::{
 
 use thiserror::Error;
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::ParseError, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer,
+    filter::{LevelFilter, ParseError, filter_fn},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+use crate::{
+    trace,
+    traces::{self, TraceError, TraceExport, TraceOptions, Traces},
 };
 
 /// House code from INFO on; libraries that talk much from WARN on.
-pub const DEFAULT_FILTER: &str =
-    "info,ractor=warn,hyper=warn,h2=warn,rustls=warn,engineioxide=warn,socketioxide=warn";
+pub const DEFAULT_FILTER: &str = "info,ractor=warn,ractor_cluster=error,hyper=warn,h2=warn,\
+    rustls=warn,engineioxide=warn,socketioxide=warn,scylla=warn,scylla::network=error";
 
 /// How to log.
 #[derive(Clone, Debug)]
@@ -36,6 +44,9 @@ pub enum LogError {
     /// The filter's directives.
     #[error("the log filter is not valid")]
     Filter(#[source] ParseError),
+    /// Traces cannot be collected.
+    #[error("traces cannot be collected")]
+    Traces(#[source] TraceError),
     /// Something else in this process has set it up.
     #[error("logging is set up already")]
     Twice(#[source] Box<dyn Error + Send + Sync>),
@@ -46,23 +57,52 @@ pub enum LogError {
 /// # Errors
 /// See [`LogError`].
 pub fn init(options: &LogOptions) -> Result<(), LogError> {
+    init_with_traces(options, None).map(drop)
+}
+
+/// As [`init`], and collects traces if it is told where they go: run the [`TraceExport`], and
+/// [`finish`](Traces::finish) last of all. Needs the metrics recorder before it, and a runtime.
+///
+/// # Errors
+/// See [`LogError`].
+pub fn init_with_traces(
+    options: &LogOptions,
+    traces: Option<&TraceOptions>,
+) -> Result<Option<(Traces, TraceExport)>, LogError> {
     let filter = EnvFilter::try_new(&options.filter).map_err(LogError::Filter)?;
+    let made = traces.map(traces::make).transpose().map_err(LogError::Traces)?;
+    let (tracer, collecting) = made.map(|made| (made.tracer, (made.traces, made.export))).unzip();
     // Colours are for people; a file gets plain text.
     let colours = io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours);
     let lines = if options.json { lines.json().boxed() } else { lines.boxed() };
+    // Spans of the house alone: no events, whose fields are written for the log, and nothing of
+    // the libraries, one of which sends these spans.
+    let spans = tracer.map(|tracer| {
+        let ours = |of: &tracing::Metadata<'_>| of.is_span() && of.target().starts_with("troupe");
+        tracing_opentelemetry::layer()
+            .with_tracer(tracer)
+            .with_context_activation(false)
+            .with_tracked_inactivity(false)
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_filter(filter_fn(ours).with_max_level_hint(LevelFilter::DEBUG))
+    });
     tracing_subscriber::registry()
         .with(lines.with_filter(filter))
+        .with(spans)
         .try_init()
         .map_err(|error| LogError::Twice(Box::new(error)))?;
+    trace::set_collected(collecting.is_some());
     panic::set_hook(Box::new(|info| {
         let text = info.payload_as_str().unwrap_or("(no text)");
         let (file, line) = info.location().map_or(("", 0), |place| (place.file(), place.line()));
         let thread = std::thread::current().name().unwrap_or("").to_owned();
         tracing::error!(text, file, line, thread, "panic");
     }));
-    Ok(())
+    Ok(collecting)
 }
 
 #[cfg(test)]

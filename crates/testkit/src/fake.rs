@@ -1,5 +1,6 @@
-//! A model server that speaks Anthropic Messages (`/v1/messages`) and OpenAI chat completions
-//! (`/v1/chat/completions`), streaming or not, and answers what a [`Script`] says.
+//! A model server that speaks Anthropic Messages (`/v1/messages`), OpenAI chat completions
+//! (`/v1/chat/completions`) and OpenAI Responses (`/v1/responses`), streaming or not, and
+//! answers what a [`Script`] says.
 //!
 //! The step of an answer comes from the conversation in the request, never from a counter, so
 //! repeated, parallel and side calls stay right.
@@ -26,6 +27,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 mod anthropic;
 mod directive;
 mod openai;
+mod responses;
 mod script;
 mod stream;
 
@@ -196,6 +198,7 @@ impl FakeModel {
             .route("/v1/messages", post(anthropic::messages))
             .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
             .route("/v1/chat/completions", post(openai::completions))
+            .route("/v1/responses", post(responses::responses))
             .route("/v1/models", get(openai::models))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(Arc::clone(&shared));
@@ -300,7 +303,7 @@ const fn tokens(bytes: usize) -> u64 {
 /// Takes out what runtimes put into a human's message by themselves.
 fn cleaned(text: &str) -> String {
     let mut text = text.to_owned();
-    for tag in ["system-reminder", "environment_context"] {
+    for tag in ["system-reminder", "environment_context", "turn_aborted", "user_instructions"] {
         let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
         while let Some(from) = text.find(&open) {
             let to = text[from..].find(&close).map_or(text.len(), |at| from + at + close.len());

@@ -5,8 +5,11 @@
 //! mistake with what they test. They check what the real ones check (keys, signatures, results
 //! that belong to a call) and answer what a script says.
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod fake;
 pub mod mcp;
+mod nat;
 mod wait;
 
 pub use fake::{
@@ -14,4 +17,5 @@ pub use fake::{
     Wire,
 };
 pub use mcp::{McpCall, McpServer};
+pub use nat::Nat;
 pub use wait::{try_until, wait_until};

@@ -76,7 +76,15 @@ impl McpServer {
     /// # Errors
     /// If there is no port.
     pub async fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await
+    }
+
+    /// Starts a server on an address.
+    ///
+    /// # Errors
+    /// If the port is taken.
+    pub async fn start_at(addr: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let app = Router::new()
@@ -90,7 +98,7 @@ impl McpServer {
         Ok(Self { addr, shared, server })
     }
 
-    /// `http://127.0.0.1:PORT/mcp`.
+    /// `http://ADDRESS:PORT/mcp`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/mcp", self.addr)

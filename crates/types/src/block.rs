@@ -137,7 +137,16 @@ impl Block {
                     *tool_output = Some(new.clone());
                 }
             }
-            BlockKind::Confirmation { .. } | BlockKind::Other(_) => {}
+            // Approvals, diffs..: kinds that the runners know and this crate does not.
+            BlockKind::Other(fields) => {
+                let mut set = |name: &str, new: Option<Value>| {
+                    fields.extend(new.map(|new| (name.to_owned(), new)));
+                };
+                set("content", patch.content.clone().map(Value::String));
+                set("tool_input", patch.tool_input.clone());
+                set("tool_output", patch.tool_output.clone().map(Value::String));
+            }
+            BlockKind::Confirmation { .. } => {}
         }
     }
 }

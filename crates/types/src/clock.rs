@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -110,17 +110,25 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn mono(&self) -> MonoTime;
 }
 
-/// The machine's clocks.
+/// The machine's clocks. The monotonic one is `CLOCK_BOOTTIME`: it goes on while the machine
+/// sleeps, so a lease runs out meanwhile as its observers see it.
 #[derive(Debug)]
 pub struct SystemClock {
-    start: Instant,
+    start: Duration,
+}
+
+/// Since the machine started, its sleep included.
+fn boot_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (secs, nanos) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    Duration::new(secs.unwrap_or(0), nanos.unwrap_or(0))
 }
 
 impl SystemClock {
     /// A clock that starts now.
     #[must_use]
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: boot_time() }
     }
 
     /// The same, ready to be shared.
@@ -142,7 +150,8 @@ impl Clock for SystemClock {
     }
 
     fn mono(&self) -> MonoTime {
-        MonoTime(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        let since = boot_time().saturating_sub(self.start);
+        MonoTime(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 

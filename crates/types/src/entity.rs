@@ -1,11 +1,11 @@
 //! What an actor is for, and the shard that it hashes to.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::id::{NamespaceId, TaskId, TeamSlotsId, encode_uuid};
+use crate::id::{DeviceId, NamespaceId, TaskId, TeamSlotsId, decode_uuid, encode_uuid};
 
 /// Shards 0 to 1023 hold all kinds but KnowledgeBase; fixed for the life of a cluster.
 pub const SHARDS_GENERAL: u16 = 1024;
@@ -115,6 +115,35 @@ impl fmt::Display for EntityId {
     }
 }
 
+/// Why a text is no address of an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntityIdError;
+
+impl fmt::Display for EntityIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected KIND/ID as `task/0123..`, or a Task's id")
+    }
+}
+
+impl std::error::Error for EntityIdError {}
+
+/// Reads what `Display` wrote; the typed ids of entities are understood too.
+impl FromStr for EntityId {
+    type Err = EntityIdError;
+
+    fn from_str(text: &str) -> Result<Self, EntityIdError> {
+        if let Some((kind, id)) = text.split_once('/') {
+            let known = (0..=u8::MAX).filter_map(EntityKind::from_code);
+            let kind = known.into_iter().find(|k| k.name() == kind).ok_or(EntityIdError)?;
+            return Ok(Self { kind, id: decode_uuid(id).ok_or(EntityIdError)? });
+        }
+        let task = text.parse::<TaskId>().map(Self::from);
+        let team = || text.parse::<TeamSlotsId>().map(Self::from);
+        let namespace = || text.parse::<NamespaceId>().map(Self::from);
+        task.or_else(|_| team()).or_else(|_| namespace()).map_err(|_| EntityIdError)
+    }
+}
+
 impl fmt::Debug for EntityId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -130,6 +159,12 @@ impl From<TaskId> for EntityId {
 impl From<NamespaceId> for EntityId {
     fn from(id: NamespaceId) -> Self {
         Self { kind: EntityKind::Namespace, id: id.uuid() }
+    }
+}
+
+impl From<DeviceId> for EntityId {
+    fn from(id: DeviceId) -> Self {
+        Self { kind: EntityKind::Device, id: id.uuid() }
     }
 }
 
@@ -153,6 +188,20 @@ mod tests {
             shard(EntityKind::KnowledgeBase, 1),
         ];
         assert_eq!(got, PINNED, "a changed hash would lose every entity of a running cluster");
+    }
+
+    #[test]
+    fn an_address_comes_back_from_its_text() {
+        let task = TaskId::derived(&["a"]);
+        for code in 1..=5 {
+            let kind = EntityKind::from_code(code).unwrap();
+            let id = EntityId { kind, id: task.uuid() };
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        assert_eq!(task.to_string().parse(), Ok(EntityId::from(task)));
+        for wrong in ["", "task", "task/", "task/x", "robot/0", "msg_00000000000000000000000000"] {
+            assert_eq!(wrong.parse::<EntityId>(), Err(EntityIdError), "{wrong}");
+        }
     }
 
     const PINNED: [u16; 4] = [125, 1022, 944, 1278];

@@ -1,7 +1,7 @@
 //! Planned moves of a Shard from one node to another.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use troupe_types::{Epoch, ShardId};
+use troupe_types::{Epoch, Incarnation, ShardId};
 
 use crate::{codec::Reader, error::DecodeError};
 
@@ -29,8 +29,15 @@ pub enum HandoffStep {
 pub struct Handoff {
     /// Which Shard.
     pub shard: ShardId,
-    /// The epoch under which the new owner will hold it.
+    /// `Prepare`: the epoch under which the old owner holds it; `Committed`: the new owner's;
+    /// in all other words zero.
     pub epoch: Epoch,
+    /// The incarnation of the old owner. With `count` it names this hand-off.
+    pub source_inc: Incarnation,
+    /// Which hand-off of that incarnation.
+    pub count: u64,
+    /// `Ready`: the incarnation of the new owner; in all other words zero.
+    pub target_inc: Incarnation,
     /// Which word.
     pub step: HandoffStep,
 }
@@ -48,6 +55,9 @@ impl Handoff {
             HandoffStep::Cancelled => 6,
             HandoffStep::Other(code) => code,
         });
+        to.put_u64(self.source_inc.0);
+        to.put_u64(self.count);
+        to.put_u64(self.target_inc.0);
     }
 
     pub(crate) fn decode(payload: Bytes) -> Result<Self, DecodeError> {
@@ -63,6 +73,9 @@ impl Handoff {
             6 => HandoffStep::Cancelled,
             other => HandoffStep::Other(other),
         };
-        Ok(Self { shard, epoch, step })
+        let source_inc = Incarnation(from.u64()?);
+        let count = from.u64()?;
+        let target_inc = Incarnation(from.u64()?);
+        Ok(Self { shard, epoch, source_inc, count, target_inc, step })
     }
 }

@@ -26,3 +26,5 @@ pub const HELLO_BYTES_MAX: usize = 4 * 1024;
 pub const STREAM_FRAMES_MAX: usize = 4_096;
 /// Roles of one node.
 pub const ROLES_MAX: usize = 32;
+/// Body of a question from node to node, and of its answer.
+pub const QUESTION_BYTES_MAX: usize = 4 * 1024 * 1024;

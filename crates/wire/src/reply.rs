@@ -57,6 +57,13 @@ pub enum Fate {
     Unknown,
     /// The node does not know this kind of envelope or entity: nothing happened.
     Unsupported,
+    /// A part of an answer that is too long for one item; `Done` brings its last part.
+    Part {
+        /// Which one, from 0.
+        part: u32,
+        /// Its bytes.
+        body: Bytes,
+    },
     /// Something newer. It is read as [`Fate::Unknown`].
     Other(u8),
 }
@@ -95,6 +102,11 @@ impl Reply {
             Fate::NotDelivered => to.put_u8(7),
             Fate::Unknown => to.put_u8(8),
             Fate::Unsupported => to.put_u8(9),
+            Fate::Part { part, body } => {
+                to.put_u8(10);
+                to.put_u32(*part);
+                to.put_part("body", body, BODY_BYTES_MAX)?;
+            }
             Fate::Other(code) => to.put_u8(*code),
         }
         Ok(())
@@ -124,6 +136,7 @@ impl Reply {
             7 => Fate::NotDelivered,
             8 => Fate::Unknown,
             9 => Fate::Unsupported,
+            10 => Fate::Part { part: from.u32()?, body: from.bytes(BODY_BYTES_MAX)? },
             other => Fate::Other(other),
         };
         Ok(Self { to, fate })

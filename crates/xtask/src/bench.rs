@@ -49,6 +49,11 @@ const BENCHES: &[Bench] = &[
         run: |s| s.load("sockets", &[]),
     },
     Bench {
+        name: "devices",
+        about: "1,000 simulated devices on one node: enrolment, idle, 200 executions at once",
+        run: devices,
+    },
+    Bench {
         name: "appends",
         about: "appends per second with fsync beside bare SQLite",
         run: |s| s.alone("appends", &[]),
@@ -113,6 +118,13 @@ fn rows(load: &mut Command) -> Result<Vec<Row>> {
     Ok(pairs.map(row).collect())
 }
 
+/// With a look at the program that real devices run.
+fn devices(stage: &Stage<'_>) -> Result<Vec<Row>> {
+    let agent = stage.troupe.with_file_name("troupe-edge");
+    let agent = agent.to_str().context("a path that is text")?;
+    stage.load("devices", &["--agent", agent])
+}
+
 /// The same offered load, spread differently: few tasks with many viewers, many with one.
 fn chunks(stage: &Stage<'_>) -> Result<Vec<Row>> {
     let mut all = Vec::new();
@@ -153,8 +165,9 @@ pub(crate) fn bench(ws: &Workspace, name: Option<&str>) -> Result<()> {
     }
     step("building troupe and its load generator in release mode");
     // In one go: features are resolved over both, so that what they share is built once.
-    let build = ["build", "--release", "--quiet", "-p", "troupe-cluster", "-p", "troupe-bench"];
-    run(ws.cargo().args(build))?;
+    let packages = ["troupe-cluster", "troupe-bench", "troupe-edge-agent"];
+    let packages = packages.iter().flat_map(|package| ["-p", package]);
+    run(ws.cargo().args(["build", "--release", "--quiet"]).args(packages))?;
     let troupe = ws.binary("release");
     let stage = Stage { ws, load: troupe.with_file_name("troupe-bench"), troupe };
     for bench in chosen {
@@ -218,6 +231,8 @@ impl RunningNode {
             .arg(dir.join("data"))
             .arg("--ready-file")
             .arg(&ready)
+            // All simulated devices come from one address.
+            .env("TROUPE__EDGE__ENROLMENTS_PER_MINUTE", "100000")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(dir.join("node.log")).context("make the node's log")?)

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{counts::Counts, deny, fuzz, lint, run::took, test, tidy, workspace::Workspace};
+use crate::{
+    chaos, counts::Counts, deny, deploy_check, fuzz, lint, run::took, test, tidy,
+    workspace::Workspace,
+};
 
 /// Seconds for each fuzz target; they run side by side.
 const FUZZ_SECONDS: u32 = 60;
@@ -13,6 +16,7 @@ pub(crate) fn ci(ws: &Workspace) -> Result<()> {
     let mut stages = Stages::default();
     stages.run("tidy", || tidy::tidy(ws));
     stages.run("deny", || deny::deny(ws));
+    stages.run("deploy", || deploy_check::deploy_check(ws));
     stages.run("lint", || lint::lint(ws));
     stages.run("fuzz", || fuzz::fuzz(ws, None, FUZZ_SECONDS));
     let mut counts = Counts::default();
@@ -21,6 +25,7 @@ pub(crate) fn ci(ws: &Workspace) -> Result<()> {
         counts = report.counts();
         report.verdict()
     });
+    stages.run("chaos", || chaos::for_ci(ws));
     let failed = stages.close();
     // A stage that is not a test run counts as one failure, so that the line is honest.
     counts.failed += failed.iter().filter(|name| **name != "test").count() as u64;

@@ -26,8 +26,10 @@ impl Counts {
     /// libtest, nextest, vitest, node's own, pytest, or the plain form.
     pub(crate) fn read_line(&mut self, line: &str) {
         let line = strip_colour(line);
+        // What nextest shows of a failed test is indented, and counted in its summary.
+        let nested = line.starts_with(char::is_whitespace);
         let line = line.trim();
-        let reported = if line.starts_with("test result:")
+        let reported = if (line.starts_with("test result:") && !nested)
             || line.starts_with("Summary [")
             || (line.starts_with("Tests ") && line.ends_with(')'))
             || (line.starts_with("==") && line.ends_with("==") && line.contains(" in "))
@@ -129,6 +131,8 @@ mod tests {
         let nextest =
             "     Summary [   0.021s] 9 tests run: 7 passed (1 flaky), 2 failed, 25 skipped";
         assert_eq!(read(&[nextest]), (7, 2, 25));
+        let nested = "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured";
+        assert_eq!(read(&[nested, nextest]), (7, 2, 25));
         let vitest =
             "\u{1b}[2m      Tests \u{1b}[22m \u{1b}[31m2 failed\u{1b}[39m | 10 passed (12)";
         assert_eq!(read(&[vitest]), (10, 2, 0));

@@ -132,7 +132,7 @@ fn make(dir: &Path, again: bool) -> Result<()> {
 }
 
 /// The first address in apt's lists; debootstrap knows a default if there is none.
-fn mirror() -> Option<String> {
+pub(crate) fn mirror() -> Option<String> {
     let lists = fs::read_dir("/etc/apt/sources.list.d").ok()?.flatten().map(|entry| entry.path());
     let lists = lists.chain([PathBuf::from("/etc/apt/sources.list")]);
     let texts: Vec<String> = lists.filter_map(|list| fs::read_to_string(list).ok()).collect();

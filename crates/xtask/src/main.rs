@@ -6,14 +6,20 @@
 #![expect(clippy::print_stdout, reason = "a command line tool talks on standard output")]
 
 mod bench;
+mod chaos;
 mod ci;
+mod cluster;
 mod console;
 mod counts;
+mod daemon;
 mod deny;
+mod deploy_check;
 mod fresh;
 mod fuzz;
+mod image;
 mod lint;
 mod run;
+mod runtimes;
 mod services;
 mod test;
 mod tidy;
@@ -36,7 +42,12 @@ Examples:
   cargo xtask test journal                Rust tests with `journal` in their name
   cargo xtask test --suite browser        one suite only
   cargo xtask services up                 the real servers that tests run against
+  cargo xtask cluster up --nodes 3        the same, and three nodes
+  cargo xtask runtimes install            the agent programs that tests drive
+  cargo xtask image                       the image that containers of Tasks run
+  cargo xtask chaos all --seed 7          real nodes under faults, a verdict per invariant
   cargo xtask tidy                        order of crates, sizes, links, banned words
+  cargo xtask deploy-check                rules, units, containers, manifests of deploy/
   cargo xtask bless                       accept changed snapshots
   cargo xtask ci                          exactly what CI runs";
 
@@ -69,6 +80,20 @@ enum Verb {
         #[command(subcommand)]
         verb: services::Verb,
     },
+    /// Starts a cluster on this machine: a CQL server, Redis, and nodes; ends it
+    Cluster {
+        #[command(subcommand)]
+        verb: cluster::Verb,
+    },
+    /// Installs the agent programs that tests drive, at pinned versions
+    Runtimes {
+        #[command(subcommand)]
+        verb: runtimes::Verb,
+    },
+    /// Makes the image that containers of Tasks run, in a Docker engine (as root)
+    Image(image::ImageArgs),
+    /// Runs real nodes, a store and Redis under faults (as root); `list` names the scenarios
+    Chaos(chaos::ChaosArgs),
     /// Checks format, clippy and the console's types and lints
     Lint,
     /// Checks the rules that a compiler does not: order of crates, sizes, links
@@ -95,7 +120,9 @@ enum Verb {
         #[arg(long, default_value_t = 600)]
         seconds: u32,
     },
-    /// What CI runs, verbatim: tidy, deny, lint, fuzz, test
+    /// Has what lies in `deploy/` judged: rules, units, containers, manifests
+    DeployCheck,
+    /// What CI runs, verbatim: tidy, deny, deploy, lint, fuzz, test, chaos (a part of it)
     Ci,
     /// Runs the README's two commands in an empty Debian 12 (root only, on demand)
     FreshRoot(fresh::FreshArgs),
@@ -117,6 +144,10 @@ fn dispatch(verb: Verb) -> Result<()> {
         Verb::Up { args } => up::up(&ws, &args),
         Verb::Test { filter, suite } => test::verb(&ws, filter.as_deref(), &suite),
         Verb::Services { verb } => services::verb(&ws, &verb),
+        Verb::Cluster { verb } => cluster::verb(&ws, &verb),
+        Verb::Runtimes { verb } => runtimes::verb(&ws, verb),
+        Verb::Image(args) => image::image(&ws, &args),
+        Verb::Chaos(args) => chaos::chaos(&ws, &args),
         Verb::Lint => lint::lint(&ws),
         Verb::Tidy => tidy::tidy(&ws),
         Verb::Deny => deny::deny(&ws),
@@ -124,6 +155,7 @@ fn dispatch(verb: Verb) -> Result<()> {
         Verb::Bless { filter } => test::bless(&ws, filter.as_deref()),
         Verb::Bench { name } => bench::bench(&ws, name.as_deref()),
         Verb::Fuzz { target, seconds } => fuzz::fuzz(&ws, target.as_deref(), seconds),
+        Verb::DeployCheck => deploy_check::deploy_check(&ws),
         Verb::Ci => ci::ci(&ws),
         Verb::FreshRoot(args) => fresh::fresh_root(&ws, &args),
     }

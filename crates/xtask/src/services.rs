@@ -6,12 +6,13 @@
 //! are free ones, taken at the first start and kept as long as the data directory is.
 
 mod cassandra;
+mod docker;
 mod redis;
 
 use std::{
     fmt,
     fs::{self, File},
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -21,19 +22,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
+    daemon::{END_WAIT, POLL, Record, began, end, free_ports, is_alive, is_free, tail},
     run::{step, took},
     workspace::{Workspace, in_ci},
 };
-
-/// How often a server that starts or ends is looked at.
-const POLL: Duration = Duration::from_millis(100);
-/// How long a server may take to end by itself before it is killed.
-const END_WAIT: Duration = Duration::from_secs(20);
-/// Lines of a log that are shown when a server does not start.
-const LOG_LINES: usize = 15;
 
 /// Which service a verb is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,6 +37,8 @@ pub(crate) enum Which {
     Cassandra,
     /// Redis 7
     Redis,
+    /// A Docker engine
+    Docker,
     /// All of them
     All,
 }
@@ -50,11 +47,15 @@ impl Which {
     /// Every service there is, in the order in which they start.
     pub(crate) fn services(self) -> Vec<Box<dyn Service>> {
         match self {
-            Self::Cassandra => vec![Box::new(cassandra::Cassandra)],
-            Self::Redis => vec![Box::new(redis::Redis)],
-            Self::All => {
-                [Self::Cassandra, Self::Redis].into_iter().flat_map(Self::services).collect()
+            Self::Cassandra => {
+                vec![Box::new(cassandra::Cassandra { keeps_schema: false, announced: None })]
             }
+            Self::Redis => vec![Box::new(redis::Redis)],
+            Self::Docker => vec![Box::new(docker::Docker)],
+            Self::All => [Self::Cassandra, Self::Redis, Self::Docker]
+                .into_iter()
+                .flat_map(Self::services)
+                .collect(),
         }
     }
 }
@@ -92,6 +93,11 @@ pub(crate) trait Service: fmt::Debug {
     /// How long it may take from its start to its first answer.
     fn start_limit(&self) -> Duration;
 
+    /// Where one answers that this program did not start and that will do.
+    fn found(&self) -> Option<String> {
+        None
+    }
+
     /// Installs what is missing. Says what it does, in one line each.
     fn install(&self, ws: &Workspace) -> Result<()>;
 
@@ -100,6 +106,9 @@ pub(crate) trait Service: fmt::Debug {
 
     /// Whether it answers a client.
     fn is_ready(&self, place: &Place) -> bool;
+
+    /// What a client sends to see whether it answers, and how the answer begins.
+    fn probe(&self) -> (&'static [u8], &'static [u8]);
 
     /// What tests are given.
     fn address(&self, place: &Place) -> String {
@@ -113,16 +122,6 @@ pub(crate) struct Place {
     /// Its own directory, below `target/services`.
     pub(crate) dir: PathBuf,
     pub(crate) ports: Vec<u16>,
-}
-
-/// What is written down about an instance.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Record {
-    address: String,
-    ports: Vec<u16>,
-    pid: u32,
-    /// When the kernel says that the process began: process ids come again.
-    began: u64,
 }
 
 /// The address of a service, and whether this call started it.
@@ -163,6 +162,12 @@ impl<'a> ForTests<'a> {
         }
         Ok(all)
     }
+
+    /// Where a Docker engine is, if there is one.
+    pub(crate) fn docker(&self) -> Option<String> {
+        let docker = docker::Docker.variable();
+        self.env.iter().find(|(variable, _)| *variable == docker).map(|(_, at)| at.clone())
+    }
 }
 
 impl Drop for ForTests<'_> {
@@ -179,8 +184,14 @@ pub(crate) fn verb(ws: &Workspace, verb: &Verb) -> Result<()> {
     match verb {
         Verb::Up { which } => {
             for service in which.services() {
-                let running = up(ws, service.as_ref())?;
-                println!("{}={}", running.variable, running.address);
+                match up(ws, service.as_ref()) {
+                    Ok(running) => println!("{}={}", running.variable, running.address),
+                    // Not every machine lets us start it.
+                    Err(error) if service.name() == "docker" && *which == Which::All => {
+                        step(&format!("docker is left out: {error:#}"));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         Verb::Down { which } => {
@@ -197,6 +208,46 @@ pub(crate) fn verb(ws: &Workspace, verb: &Verb) -> Result<()> {
     Ok(())
 }
 
+/// How somebody else starts an instance of their own, to kill it and start it again.
+#[derive(Debug, Serialize)]
+pub(crate) struct Recipe {
+    name: String,
+    program: PathBuf,
+    args: Vec<String>,
+    dir: PathBuf,
+    address: String,
+    probe: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+/// Recipes for an instance of each service, with data below `dir`; drivers are told that the
+/// store is at `announced`.
+pub(crate) fn recipes(ws: &Workspace, dir: &Path, announced: Ipv4Addr) -> Result<Vec<Recipe>> {
+    let store = cassandra::Cassandra { keeps_schema: true, announced: Some(announced) };
+    let all: [Box<dyn Service>; 2] = [Box::new(store), Box::new(redis::Redis)];
+    all.iter().map(|service| recipe(ws, service.as_ref(), dir)).collect()
+}
+
+fn recipe(ws: &Workspace, service: &dyn Service, dir: &Path) -> Result<Recipe> {
+    // Two programs that install one service at once: the second waits.
+    let _lock = lock(&home(ws)?, service.name())?;
+    service.install(ws)?;
+    let place = Place { dir: dir.join(service.name()), ports: free_ports(service.ports())? };
+    fs::create_dir_all(&place.dir).with_context(|| format!("make {}", place.dir.display()))?;
+    let command = service.command(ws, &place)?;
+    let (probe, answer) = service.probe();
+    let port = place.ports.first().context("a service listens")?;
+    Ok(Recipe {
+        name: service.name().to_owned(),
+        program: command.get_program().into(),
+        args: command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        address: format!("127.0.0.1:{port}"),
+        dir: place.dir,
+        probe: probe.to_vec(),
+        answer: answer.to_vec(),
+    })
+}
+
 /// Starts a service unless it runs; ready when this returns.
 pub(crate) fn up(ws: &Workspace, service: &dyn Service) -> Result<Running> {
     let home = home(ws)?;
@@ -207,7 +258,10 @@ pub(crate) fn up(ws: &Workspace, service: &dyn Service) -> Result<Running> {
     if is_alive(&record) && wait_ready(service, &place, &record).is_ok() {
         return Ok(Running { variable, address: record.address, started: false });
     }
-    end(&record, name)?;
+    end(&record, name, END_WAIT)?;
+    if let Some(address) = service.found() {
+        return Ok(Running { variable, address, started: false });
+    }
     service.install(ws)?;
     // Again free ports if the old ones were taken meanwhile.
     let ports = if is_free(&place.ports) { place.ports } else { free_ports(service.ports())? };
@@ -230,7 +284,7 @@ pub(crate) fn up(ws: &Workspace, service: &dyn Service) -> Result<Running> {
     // Reaps it should it end before us; it outlives us otherwise.
     thread::spawn(move || child.wait());
     if let Err(error) = wait_ready(service, &place, &record) {
-        end(&record, name)?;
+        end(&record, name, END_WAIT)?;
         return Err(error.context(tail(&log_file(&home, name))));
     }
     step(&format!("{name} answers at {} after {}", record.address, took(start.elapsed())));
@@ -245,7 +299,7 @@ pub(crate) fn down(ws: &Workspace, service: &dyn Service) -> Result<()> {
     let (record, _) = known(&home, service);
     if is_alive(&record) {
         step(&format!("ending {name} (process {})", record.pid));
-        end(&record, name)?;
+        end(&record, name, END_WAIT)?;
     } else {
         step(&format!("{name} does not run"));
     }
@@ -293,19 +347,6 @@ fn known(home: &Path, service: &dyn Service) -> (Record, Place) {
     (record, Place { dir: home.join(name), ports })
 }
 
-fn is_alive(record: &Record) -> bool {
-    record.pid != 0 && began(record.pid) == Some(record.began)
-}
-
-/// When a process began, in ticks since the machine did; `None` if it is gone or a zombie.
-fn began(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // "pid (name) state ppid ...": the name may hold blanks and brackets.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    (state != "Z").then(|| fields.nth(18)?.parse().ok())?
-}
-
 fn wait_ready(service: &dyn Service, place: &Place, record: &Record) -> Result<()> {
     let (start, limit) = (Instant::now(), service.start_limit());
     loop {
@@ -322,67 +363,9 @@ fn wait_ready(service: &dyn Service, place: &Place, record: &Record) -> Result<(
     }
 }
 
-fn end(record: &Record, name: &str) -> Result<()> {
-    for signal in ["TERM", "KILL"] {
-        let start = Instant::now();
-        while is_alive(record) && start.elapsed() < END_WAIT {
-            // The shell's own kill: a minimal machine has no program of that name.
-            let mut kill = Command::new("sh");
-            kill.arg("-c").arg(format!("kill -{signal} {}", record.pid)).stderr(Stdio::null());
-            // It may have ended by itself meanwhile: that is what we want.
-            let _already_gone = kill.status();
-            thread::sleep(POLL);
-        }
-    }
-    if is_alive(record) {
-        bail!("{name} (process {}) does not end", record.pid);
-    }
-    Ok(())
-}
-
-fn is_free(ports: &[u16]) -> bool {
-    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    !ports.is_empty() && ports.iter().all(free)
-}
-
-fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port");
-    let held = (0..count).map(bind).collect::<Result<Vec<_>>>()?;
-    held.iter().map(|port| Ok(port.local_addr()?.port())).collect()
-}
-
-fn tail(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    let shown = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default();
-    format!("the end of {}:\n{}", log.display(), shown.join("\n"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_is_known_by_its_beginning() {
-        let me = std::process::id();
-        let record = Record { pid: me, began: began(me).unwrap(), ..Record::default() };
-        assert!(is_alive(&record));
-        assert!(!is_alive(&Record { began: record.began + 1, ..record }));
-        assert!(!is_alive(&Record::default()));
-    }
-
-    #[test]
-    fn ports_are_free_and_differ() {
-        let ports = free_ports(4).unwrap();
-        assert!(is_free(&ports));
-        let mut distinct = ports.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        assert_eq!(distinct.len(), 4);
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        assert!(!is_free(&[taken.local_addr().unwrap().port()]));
-        assert!(!is_free(&[]));
-    }
 
     #[test]
     fn every_service_has_files_and_a_variable_of_its_own() {

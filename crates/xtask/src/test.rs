@@ -1,8 +1,9 @@
 //! `cargo xtask test`: four suites on real parts, one table at the end.
 //!
 //! Suites find what this program prepared through the environment: `TROUPE_BIN`,
-//! `TROUPE_NODE`, `TROUPE_PYTHON`, `TROUPE_CHROMIUM`, and for the Rust suite the servers that
-//! it needs: `TROUPE_TEST_CQL`, `TROUPE_TEST_REDIS`.
+//! `TROUPE_NODE`, `TROUPE_PYTHON`, `TROUPE_CHROMIUM`, the agent programs (`TROUPE_TEST_RUNTIMES`),
+//! and for the Rust suite `TROUPE_OTEL_COLLECTOR`, `TROUPE_TEST_CQL`, `TROUPE_TEST_REDIS`,
+//! `TROUPE_TEST_DOCKER` (a Docker engine) with `TROUPE_TEST_IMAGE`.
 
 use std::{
     fmt,
@@ -17,10 +18,12 @@ use clap::ValueEnum;
 use crate::{
     console,
     counts::Counts,
+    image,
     run::{Outcome, run, step, took, watch},
+    runtimes,
     services::ForTests,
     tools::{self, Node},
-    workspace::Workspace,
+    workspace::{Workspace, in_ci},
 };
 
 /// A project of its own with `package.json` and `requirements.txt`, both pinned.
@@ -135,6 +138,18 @@ pub(crate) fn run_all(ws: &Workspace, filter: Option<&str>, chosen: &[Suite]) ->
     for (variable, address) in services.iter().flat_map(|services| &services.env) {
         kit.env.push((variable, PathBuf::from(address)));
     }
+    if [Suite::Rust, Suite::Browser].iter().any(|suite| chosen.contains(suite))
+        && let Some(dir) = runtimes::for_tests(ws)?
+    {
+        kit.env.push((runtimes::VARIABLE, dir));
+    }
+    if let Some(engine) = services.as_ref().and_then(ForTests::docker) {
+        match image::for_tests(ws, &engine) {
+            Ok(base) => kit.env.push((image::VARIABLE, PathBuf::from(base))),
+            Err(error) if in_ci() => return Err(error.context("the image is needed in CI")),
+            Err(error) => step(&format!("containers are left out: {error:#}")),
+        }
+    }
     let mut suites = Vec::new();
     for &suite in chosen {
         if !suite.is_here(ws) {
@@ -199,6 +214,11 @@ impl Kit {
                 told("the console", console::build(ws, node));
             }
         }
+        if wants(Suite::Rust)
+            && let Some(collector) = told("the collector", tools::otel_collector(ws))
+        {
+            kit.env.push(("TROUPE_OTEL_COLLECTOR", collector));
+        }
         if wants(Suite::Browser)
             && let Some(browser) = told("Chromium", tools::chromium())
         {
@@ -215,10 +235,10 @@ impl Kit {
             step("building troupe");
             let mut build = ws.cargo();
             // With the Rust suite to come, build what it needs: the same features, one time.
-            match wants(Suite::Rust) {
-                true => build.args(["build", "--quiet", "--workspace", "--bins", "--tests"]),
-                false => build.args(["build", "--quiet", "--package", "troupe-cluster"]),
-            };
+            build.args(["build", "--quiet", "--workspace", "--bins"]);
+            if wants(Suite::Rust) {
+                build.arg("--tests");
+            }
             if told("troupe", run(&mut build)).is_some() {
                 kit.env.push(("TROUPE_BIN", ws.binary("debug")));
             }

@@ -145,24 +145,29 @@ pub(crate) fn python_tools(ws: &Workspace, name: &str, requirements: &Path) -> R
     if is_stamped(&stamp, &wanted) {
         return Ok(venv);
     }
+    step(&format!("installing Python packages into target/tools/{name}"));
+    self::venv(&venv, requirements)?;
+    fs::write(&stamp, wanted).context("write the stamp of the Python packages")?;
+    Ok(venv)
+}
+
+/// A virtual environment with the packages of `requirements`, made anew.
+pub(crate) fn venv(venv: &Path, requirements: &Path) -> Result<()> {
     if which("python3").is_none() {
         apt(&["python3", "python3-venv"])?;
     }
     let make = || {
         let mut command = Command::new("python3");
-        command.args(["-m", "venv", "--clear"]).arg(&venv).stderr(std::process::Stdio::null());
+        command.args(["-m", "venv", "--clear"]).arg(venv).stderr(std::process::Stdio::null());
         command
     };
     if !make().output().context("run python3")?.status.success() {
         apt(&["python3-venv"])?;
         run(&mut make())?;
     }
-    step(&format!("installing Python packages into target/tools/{name}"));
     let mut pip = Command::new(venv.join("bin/python"));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
-    quiet(pip.arg(requirements))?;
-    fs::write(&stamp, wanted).context("write the stamp of the Python packages")?;
-    Ok(venv)
+    quiet(pip.arg(requirements))
 }
 
 /// Where an installed package lies inside a virtual environment.
@@ -179,6 +184,26 @@ pub(crate) fn cargo_tool(ws: &Workspace, name: &str) -> Result<PathBuf> {
     }
     let requirements = ws.root.join("crates/xtask/tools/cargo-tools.txt");
     Ok(python_tools(ws, "cargo-tools", &requirements)?.join("bin").join(name))
+}
+
+/// The OpenTelemetry Collector that tests send traces to, built of its Go modules into
+/// `target/tools/otel-collector`; minutes the first time.
+pub(crate) fn otel_collector(ws: &Workspace) -> Result<PathBuf> {
+    let dir = "crates/xtask/tools/otel-collector";
+    let sources = ["main.go", "go.mod", "go.sum"].map(|file| format!("{dir}/{file}"));
+    let go = which("go").context("there is no Go: install 1.25 or newer")?;
+    let wanted = hash_files(&ws.root, &sources, "")?;
+    let home = ws.tools().join("otel-collector");
+    let (program, stamp) = (home.join("otel-collector"), home.join("stamp"));
+    if is_stamped(&stamp, &wanted) && program.is_file() {
+        return Ok(program);
+    }
+    step("building the OpenTelemetry Collector that tests send traces to");
+    let mut build = Command::new(go);
+    build.current_dir(ws.root.join(dir)).args(["build", "-trimpath", "-ldflags=-s -w", "-o"]);
+    quiet(build.arg(&program).arg("."))?;
+    fs::write(&stamp, wanted).context("write the stamp of the collector")?;
+    Ok(program)
 }
 
 /// A browser for the end-to-end tests; Debian's Chromium if there is none.

@@ -20,9 +20,11 @@ pub(crate) fn team(names: &[&str]) -> TeamPlan {
         require_confirmation: false,
         context_passing: ContextPassing::None,
         on: None,
+        base_image: None,
         model: Some(model(200_000)),
         mcp_servers: BTreeMap::new(),
         skills: Vec::new(),
+        skill_texts: Vec::new(),
     };
     TeamPlan {
         hash: "h".into(),

@@ -125,6 +125,8 @@ impl Printer {
         if block["type"] == "tool" {
             let name = block["tool_name"].as_str().unwrap_or("tool");
             self.note(&format!("tool {name}"));
+        } else if let Some(text) = asks(block) {
+            self.note(&text);
         }
     }
 
@@ -132,6 +134,9 @@ impl Printer {
         match data["status"].as_str() {
             Some("error") => self.note("tool failed"),
             Some("unknown") => self.note("tool outcome unknown: it may have run"),
+            Some("running") if data["tool_output"] == "expired" => {
+                self.note("expired: nobody answered in time");
+            }
             _ => {}
         }
     }
@@ -181,14 +186,40 @@ impl Printer {
     }
 }
 
+/// What an agent asks, and how to answer it.
+fn asks(block: &Value) -> Option<String> {
+    let id = block["id"].as_str().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    match block["type"].as_str()? {
+        "approval" => {
+            let (tool, title) = (text(&block["tool_name"]), text(&block["title"]));
+            Some(format!("may {tool} do this? {title} (troupe approve or deny, block {id})"))
+        }
+        "question" => {
+            let question = text(&block["questions"][0]["text"]);
+            Some(format!("asks: {question} (troupe answer, block {id})"))
+        }
+        _ => None,
+    }
+}
+
 /// Without escape sequences: what a model writes must not drive the terminal.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_follows_hears_what_is_asked() {
+        let approval = serde_json::json!({"id": "2.1.1", "type": "approval", "tool_name": "Bash",
+            "title": "touch x"});
+        let words = "may Bash do this? touch x (troupe approve or deny, block 2.1.1)";
+        assert_eq!(asks(&approval).as_deref(), Some(words));
+        assert_eq!(asks(&serde_json::json!({"type": "tool"})), None);
+    }
 
     #[test]
     fn a_model_cannot_drive_the_terminal() {

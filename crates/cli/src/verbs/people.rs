@@ -1,11 +1,11 @@
-//! `key ..`, `user ..`
+//! `key ..`, `git ..`, `user ..`
 #![expect(clippy::print_stdout, reason = "a client prints")]
 
 use serde_json::{Value, json};
 
 use super::secret;
 use crate::{
-    args::{Format, KeyVerb, UserVerb},
+    args::{Format, GitVerb, KeyVerb, UserVerb},
     client::{Client, segment},
     error::CliError,
     output::{self, Table},
@@ -26,6 +26,29 @@ pub(super) async fn keys(client: &Client, format: Format, verb: KeyVerb) -> Resu
         KeyVerb::Delete { id } => {
             client.delete(&format!("/api/v1/api-keys/{}", segment(&id))).await?;
             println!("key/{id} deleted");
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn git(client: &Client, format: Format, verb: GitVerb) -> Result<(), CliError> {
+    const PATH: &str = "/api/v1/users/me/git";
+    let at = |host: &str| format!("{PATH}/{}", segment(host));
+    match verb {
+        GitVerb::Add { host, user, token_stdin } => {
+            let token = secret(token_stdin, "Token: ")?;
+            let set: Value = client.put(&at(&host), &json!({"token": token, "user": user})).await?;
+            let host = set["host"].as_str().unwrap_or_default().to_owned();
+            let table = || format!("git/{host} set: clones of https://{host}/.. use it\n");
+            output::print(format, &set, table, || vec![host.clone()]);
+        }
+        GitVerb::Ls => {
+            let list: Value = client.get(PATH).await?;
+            print_list(format, &list, &["host", "user", "token", "updated_at"]);
+        }
+        GitVerb::Delete { host } => {
+            client.delete(&at(&host)).await?;
+            println!("git/{host} deleted");
         }
     }
     Ok(())

@@ -30,6 +30,18 @@ pub(super) async fn run(client: &Client, format: Format, args: RunArgs) -> Resul
     if let Some(model) = args.model {
         body["force_override_bot_model"] = model.into();
     }
+    if let Some(on) = args.on {
+        body["device_id"] = on.into();
+    }
+    if let Some(repo) = args.repo {
+        body["git_url"] = repo.into();
+    }
+    if let Some(branch) = args.branch {
+        body["branch_name"] = branch.into();
+    }
+    if args.worktree {
+        body["worktree"] = true.into();
+    }
     if let Some(title) = args.title {
         body["title"] = title.into();
     }
@@ -71,7 +83,7 @@ fn text(given: String) -> Result<String, CliError> {
     if given == "-" { stdin_text(1024 * 1024) } else { Ok(given) }
 }
 
-fn print_ack(format: Format, ack: &ChatSendAck) {
+pub(super) fn print_ack(format: Format, ack: &ChatSendAck) {
     let value = serde_json::to_value(ack).unwrap_or_default();
     let line = || {
         let queued = if ack.queued { " (queued behind the running turn)" } else { "" };
@@ -89,6 +101,9 @@ pub(super) async fn list(client: &Client, format: Format, args: LsArgs) -> Resul
     if let Some(text) = &args.text {
         path.push_str(&format!("&text={}", segment(text)));
     }
+    if args.asks {
+        path.push_str("&asks=true");
+    }
     let page: Page<TaskLite> = client.get(&path).await?;
     let value = serde_json::to_value(&page).unwrap_or_default();
     let table = || {
@@ -96,7 +111,7 @@ pub(super) async fn list(client: &Client, format: Format, args: LsArgs) -> Resul
         for task in &page.items {
             table.row(vec![
                 task.id.to_string(),
-                word(task.status),
+                if task.asks > 0 { "asks".to_owned() } else { word(task.status) },
                 task.team_name.clone(),
                 task.updated_at.to_string(),
                 task.title.clone(),
@@ -211,22 +226,31 @@ pub(super) async fn why(client: &Client, format: Format, task: &str) -> Result<(
     let task = resolve(client, task).await?;
     let answer: WhyAnswer = client.get(&format!("/api/v1/tasks/{task}/why")).await?;
     let value = serde_json::to_value(&answer).unwrap_or_default();
-    let words = || {
-        let mut text = format!("{}: {}\n", word(answer.status), answer.summary);
-        for line in &answer.details {
-            text.push_str(&format!("  {line}\n"));
-        }
-        for line in &answer.next_steps {
-            text.push_str(&format!("  you can: {line}\n"));
-        }
-        text
-    };
+    let WhyAnswer { status, summary, details, next_steps, .. } = &answer;
+    let words = || print_why(*status, summary, details, next_steps);
     output::print(format, &value, words, || vec![task.to_string()]);
     Ok(())
 }
 
+/// Why a Task waits or what it does, for people.
+pub(super) fn print_why(
+    status: Status,
+    summary: &str,
+    details: &[String],
+    next_steps: &[String],
+) -> String {
+    let mut text = format!("{}: {summary}\n", word(status));
+    for line in details {
+        text.push_str(&format!("  {line}\n"));
+    }
+    for line in next_steps {
+        text.push_str(&format!("  you can: {line}\n"));
+    }
+    text
+}
+
 /// A whole id, or a unique beginning of one (with or without `tsk_`).
-async fn resolve(client: &Client, given: &str) -> Result<TaskId, CliError> {
+pub(super) async fn resolve(client: &Client, given: &str) -> Result<TaskId, CliError> {
     if let Ok(task) = given.parse() {
         return Ok(task);
     }

@@ -6,7 +6,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-const BIN = process.env.TROUPE_BIN ?? new URL('../../../../target/debug/troupe', import.meta.url).pathname
+export const BIN = process.env.TROUPE_BIN ?? new URL('../../../../target/debug/troupe', import.meta.url).pathname
 const READY_MS = 30_000
 
 export const PASSWORD = 'correct horse battery'
@@ -34,12 +34,15 @@ export class Node {
     this.dir = mkdtempSync(join(tmpdir(), 'troupe-e2e-'))
     this.data = join(this.dir, 'data')
     this.log = ''
+    /** More for its environment, and for its command line. */
+    this.env = {}
+    this.args = []
   }
 
   async start(port = 0) {
     const ready = join(this.dir, `ready-${Date.now()}.json`)
-    const args = ['up', '--http', `127.0.0.1:${port}`, '--data-dir', this.data, '--ready-file', ready]
-    const child = spawn(BIN, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    const args = ['up', '--http', `127.0.0.1:${port}`, '--data-dir', this.data, '--ready-file', ready, ...this.args]
+    const child = spawn(BIN, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...this.env } })
     this.child = child
     this.exited = new Promise((done) => child.on('exit', done))
     for (const stream of [child.stdout, child.stderr]) {
@@ -69,7 +72,15 @@ export class Node {
 
   async close() {
     if (this.child && this.child.exitCode === null) await this.kill()
-    rmSync(this.dir, { recursive: true, force: true })
+    // What an agent started may write for a moment longer.
+    await until(`${this.dir} is gone`, () => {
+      try {
+        rmSync(this.dir, { recursive: true, force: true })
+        return true
+      } catch {
+        return false
+      }
+    })
   }
 
   async call(path, options = {}) {

@@ -146,7 +146,7 @@ export async function shot(page, name) {
   await page.evaluate(() => document.fonts.ready)
   await noOverflow(page, name)
   const missing = await page.evaluate(() =>
-    (document.body.innerText.match(/\b(?:nav|app|auth|task|tasks|compose|block|gate|stages|status|note|link|resources|error|keys|palette)\.[a-zA-Z_.]+\b/g) ?? []),
+    (document.body.innerText.match(/\b(?:nav|app|auth|cluster|asks|inbox|devices|diff|task|tasks|compose|block|gate|stages|status|note|link|resources|error|keys|palette)\.[a-zA-Z_.]+\b/g) ?? []),
   )
   assert.deepEqual(missing, [], `${name} has all its words`)
   // Colours on their way from one to another are nobody's.

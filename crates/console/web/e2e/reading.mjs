@@ -97,7 +97,9 @@ export const reading = [
       await waitStatus(page, 'COMPLETED')
       const fresh = await walk()
       assert.deepEqual([...live.keys()].sort(), [...fresh.keys()].sort())
-      for (const [key, found] of live) assert.equal(found.replace(/\s+/g, ' '), fresh.get(key).replace(/\s+/g, ' '), key)
+      // Without blanks: where they stand depends on whether a code block has its colours yet.
+      const words = (text) => text.replace(/\s+/g, '')
+      for (const [key, found] of live) assert.equal(words(found), words(fresh.get(key)), key)
       assert.ok([...live.values()].some((x) => x.includes('The end.')))
     },
   },

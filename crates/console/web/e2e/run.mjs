@@ -6,6 +6,10 @@ import { Node } from './node.mjs'
 import { scenarios } from './scenarios.mjs'
 import { shots } from './shots.mjs'
 import { access } from './access.mjs'
+import { SKIPPED } from './agent.mjs'
+import { asks } from './asks.mjs'
+import { devices } from './devices.mjs'
+import { cluster } from './cluster.mjs'
 import { links } from './links.mjs'
 import { reading } from './reading.mjs'
 import { speed } from './speed.mjs'
@@ -25,17 +29,19 @@ const browser = await chromium.launch({
   ],
 })
 const wanted = process.argv.slice(2)
-const all = [...scenarios, ...reading, ...links, ...access, ...speed, ...shots].filter((s) => wanted.length === 0 || wanted.some((w) => s.name.includes(w)))
+const all = [...scenarios, ...reading, ...links, ...cluster, ...asks, ...devices, ...access, ...speed, ...shots].filter((s) => wanted.length === 0 || wanted.some((w) => s.name.includes(w)))
 let failed = 0
+let skipped = 0
 for (const { name, run } of all) {
   const node = new Node()
   const began = Date.now()
   const pages = []
   const close = []
   try {
-    await run({ browser, node, close, track: (page) => (pages.push(page), page) })
+    const told = await run({ browser, node, close, track: (page) => (pages.push(page), page) })
     for (const page of pages) if (page.faults.length > 0) throw new Error(page.faults.join('\n'))
-    console.log(`ok    ${name} (${((Date.now() - began) / 1000).toFixed(1)} s)`)
+    if (told === SKIPPED) skipped++
+    console.log(told === SKIPPED ? `skip  ${name}` : `ok    ${name} (${((Date.now() - began) / 1000).toFixed(1)} s)`)
   } catch (error) {
     failed++
     console.log(`FAIL  ${name}\n${error.stack}`)
@@ -53,5 +59,5 @@ for (const { name, run } of all) {
 }
 await browser.close()
 if (all.length === 0) console.error('no scenario has such a name')
-console.log(`${all.length - failed} passed, ${failed} failed`)
+console.log(`${all.length - failed - skipped} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`)
 process.exit(failed > 0 || all.length === 0 ? 1 : 0)

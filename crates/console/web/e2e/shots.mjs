@@ -2,7 +2,7 @@ import { answer, composer, login, newTask, open, shot, waitStatus } from './page
 import { Model, RICH } from './model.mjs'
 import { until } from './node.mjs'
 
-const views = [
+export const views = [
   { tag: 'desktop-light-en', width: 1280, height: 800, theme: 'light', lang: 'en' },
   { tag: 'desktop-dark-zh', width: 1440, height: 900, theme: 'dark', lang: 'zh' },
   { tag: 'tablet-light-zh', width: 800, height: 1000, theme: 'light', lang: 'zh' },
@@ -37,6 +37,9 @@ export const shots = views.map((view) => ({
     await login(page, node)
     await page.locator('main ul').first().waitFor()
     await shot(page, `tasks-empty-${view.tag}`)
+    await page.goto(`${node.url}/inbox`)
+    await page.locator('main p').nth(2).waitFor()
+    await shot(page, `inbox-empty-${view.tag}`)
     await page.goto(`${node.url}/tasks/new`)
     await page.getByRole('radio').first().waitFor()
     await shot(page, `new-${view.tag}`)

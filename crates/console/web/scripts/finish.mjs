@@ -47,7 +47,7 @@ const css = (keys) =>
 
 const entry = 'index.html'
 const words = ['src/i18n/en.ts', 'src/i18n/zh.ts']
-const pages = ['setup', 'login', 'tasks', 'new-task', 'task', 'plain', 'resources']
+const pages = ['setup', 'login', 'inbox', 'tasks', 'new-task', 'task', 'plain', 'devices', 'device', 'resources', 'cluster']
 const rows = []
 let broken = false
 const check = (name, size, limit) => {

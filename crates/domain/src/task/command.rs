@@ -1,16 +1,17 @@
 //! What a Task can be asked, and what it answers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use troupe_types::{
-    Attempt, Block, BlockPatch, ErrorType, ExecutionId, MessageId, Ordinal, OutSeq, Place, Sender,
-    Status, StatusFrame, TaskId, Timestamp, TurnId, UsageFrame, UserId, Uuid, Wait,
+    Attempt, Block, BlockPatch, DeviceId, ErrorType, ExecutionId, MessageId, Ordinal, OutSeq,
+    Place, Sender, Status, StatusFrame, TaskId, Timestamp, TurnId, UsageFrame, UserId, Uuid, Wait,
 };
 
 use super::{
     entry::{StepRecord, TaskEntry},
+    execution::AttemptToken,
     leader::LeaderDecision,
     plan::TeamPlan,
 };
@@ -21,6 +22,8 @@ pub struct Context<'a> {
     pub now: Timestamp,
     /// Draws fresh ids.
     pub ids: &'a mut dyn FnMut() -> Uuid,
+    /// How long a person has for an approval or a question that comes now; `None`: for ever.
+    pub asks_expire_after: Option<Duration>,
 }
 
 impl std::fmt::Debug for Context<'_> {
@@ -99,6 +102,42 @@ pub enum Command {
         /// Where.
         place: Place,
     },
+    /// A device has the queued attempt on its disk: it starts there.
+    StartOnDevice {
+        /// The execution.
+        execution: ExecutionId,
+        /// The attempt.
+        attempt: Attempt,
+        /// The device.
+        device: DeviceId,
+        /// It for people.
+        place: Place,
+        /// What the device proves itself with; only its hash is kept.
+        token: AttemptToken,
+    },
+    /// A person answers an approval or a question. Exactly one answer is taken.
+    Answer {
+        /// The person's key.
+        key: Uuid,
+        /// The block that asks.
+        block_id: String,
+        /// What they say.
+        answer: Answer,
+    },
+    /// Approvals and questions that nobody answered in time are over.
+    ExpireAsks,
+    /// The device of a live attempt is gone for good, or has nothing of it any more. Does not go
+    /// on by itself: a person retries it, there or elsewhere.
+    DeviceLost {
+        /// The execution.
+        execution: ExecutionId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Mostly [`ErrorType::Lost`].
+        error: ErrorType,
+        /// Why, for people.
+        text: String,
+    },
     /// Something an attempt's runner says.
     Run {
         /// The execution.
@@ -121,6 +160,27 @@ pub enum Command {
         retry_at: Option<Timestamp>,
         /// A planned move: never counts.
         planned: bool,
+    },
+}
+
+/// What a person says to an approval or a question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// Yes, this time.
+    Allow,
+    /// Yes, and the same in this Task from now on.
+    AllowAlways,
+    /// No.
+    Deny {
+        /// What the model is told.
+        #[serde(default)]
+        message: String,
+    },
+    /// To a question: what is chosen or written, by the question's id.
+    Reply {
+        /// The answers.
+        answers: BTreeMap<String, Vec<String>>,
     },
 }
 

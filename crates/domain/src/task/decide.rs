@@ -3,10 +3,12 @@
 //! A person's command under a known key answers as it did then, whatever became of the Task.
 //! What a runner says about an attempt that is over is kept only as late output, or dropped.
 
+mod answer;
 mod cancel;
 mod check;
 mod confirm;
 mod edit;
+mod expire;
 mod key;
 mod lost;
 mod queue;
@@ -67,6 +69,17 @@ pub fn decide(
         Command::Run { execution, attempt, out_seq, event } => {
             let said = runner::Said { execution, attempt, out_seq };
             Ok(runner::run(state, said, event, ctx))
+        }
+        Command::StartOnDevice { execution, attempt, device, place, token } => {
+            let of = (execution, attempt);
+            Ok(start::start_on_device(state, of, device, place, &token, ctx))
+        }
+        Command::Answer { key, block_id, answer } => {
+            answer::answer(state, key, &block_id, answer, ctx)
+        }
+        Command::ExpireAsks => Ok(expire::expire(state, ctx)),
+        Command::DeviceLost { execution, attempt, error, text } => {
+            Ok(lost::device_lost(state, execution, attempt, (error, text), ctx))
         }
         Command::Lost { execution, attempt, retry_at, planned } => {
             Ok(lost::lost(state, execution, attempt, retry_at, planned, ctx))

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use troupe_types::{
-    Attempt, ErrorType, ExecutionId, Frame, LogId, MessageId, MessageKind, Ordinal, OutSeq, Role,
-    RunStep, Status, TaskId, Timestamp, TurnId, UserId, Uuid, Wait,
+    Attempt, DeviceId, ErrorType, ExecutionId, Frame, LogId, MessageId, MessageKind, Ordinal,
+    OutSeq, Role, RunStep, Status, TaskId, Timestamp, TurnId, UserId, Uuid, Wait,
 };
 
 use super::{command::Ack, execution::Work, leader::LeaderDecision, plan::TeamPlan};
@@ -125,6 +125,41 @@ pub enum TaskEvent {
         execution: ExecutionId,
         /// The attempt.
         attempt: Attempt,
+    },
+    /// The attempt runs on a device (stands beside `AttemptStarted`).
+    DeviceAssigned {
+        /// The execution.
+        execution: ExecutionId,
+        /// The attempt.
+        attempt: Attempt,
+        /// The device.
+        device: DeviceId,
+        /// SHA-256 of what it proves itself with, hex.
+        token: String,
+    },
+    /// A person answered an approval or a question; it is on its way to the runner.
+    BlockAnswered {
+        /// The execution.
+        execution: ExecutionId,
+        /// The attempt.
+        attempt: Attempt,
+        /// The block.
+        block_id: String,
+        /// Names the answer on its way.
+        input: Uuid,
+        /// What they said.
+        answer: super::command::Answer,
+    },
+    /// Nobody answered an approval or a question in time; that is on its way to the runner.
+    AskExpired {
+        /// The execution.
+        execution: ExecutionId,
+        /// The attempt.
+        attempt: Attempt,
+        /// The block.
+        block_id: String,
+        /// Names the word on its way.
+        input: Uuid,
     },
     /// A step is finished: what the next prompt of this execution needs.
     StepFinished {

@@ -1,19 +1,22 @@
 //! One assistant message being produced, and its attempts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use troupe_types::{
-    Attempt, ErrorType, ExecutionId, FrameSeq, MessageId, MessageKind, Ordinal, OutSeq, RunStep,
-    Wait,
+    Attempt, DeviceId, ErrorType, ExecutionId, FrameSeq, MessageId, MessageKind, Ordinal, OutSeq,
+    RunStep, Timestamp, Uuid, Wait,
 };
 
-use super::leader::LeaderDecision;
+use super::{command::Answer, leader::LeaderDecision};
 
 /// Frames of terminal attempts that are kept per execution; more are dropped.
 pub const LATE_FRAMES_MAX: u32 = 256;
 /// Blocks of one execution that a runner may have open under a name at once.
 pub const NAMED_BLOCKS_MAX: usize = 1_024;
+/// Expired approvals and questions of one execution that are remembered for late answers.
+const EXPIRED_MAX: usize = 64;
 /// Attempts before the current one whose late output can still be placed.
 const PAST_ATTEMPTS_MAX: usize = 4;
 
@@ -95,6 +98,82 @@ pub struct OpenCall {
     pub block_id: String,
 }
 
+/// Where an attempt runs that does not run in a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRun {
+    /// The device.
+    pub device: DeviceId,
+    /// SHA-256 of what it proves itself with, hex.
+    pub token: String,
+}
+
+/// What a device proves itself with for one attempt: secret, so `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AttemptToken(String);
+
+impl AttemptToken {
+    /// From its text.
+    #[must_use]
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Its text, for the device alone.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What is kept of it: SHA-256, hex.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        super::text::hex(&Sha256::digest(self.0.as_bytes()))
+    }
+}
+
+impl fmt::Debug for AttemptToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AttemptToken(..)")
+    }
+}
+
+/// An approval or a question that its runner waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The runner's own name of it.
+    pub name: String,
+    /// A question, not an approval.
+    #[serde(default)]
+    pub question: bool,
+    /// What "always" would grant for the Task, as the runtime says it; absent: not on offer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub always: Option<serde_json::Value>,
+    /// The answer on its way, by its name.
+    #[serde(default)]
+    pub answer: Option<(Uuid, Answer)>,
+    /// When it ends without an answer; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// It did, and the word of it is on its way, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expired: Option<Uuid>,
+}
+
+impl Asked {
+    /// A person is awaited.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.answer.is_none() && self.expired.is_none()
+    }
+
+    /// Its time is over.
+    #[must_use]
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
 /// One assistant message being produced by one member through one runtime.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Execution {
@@ -153,6 +232,15 @@ pub struct Execution {
     /// Late frames kept so far.
     #[serde(default)]
     pub late: u32,
+    /// The device that runs the current attempt, once it was started on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceRun>,
+    /// Approvals and questions that are open, by block.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub asks: BTreeMap<String, Asked>,
+    /// When approvals and questions expired, by block: for those who answer too late.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expired: BTreeMap<String, Timestamp>,
 }
 
 /// The two sorts of streamed text.
@@ -233,6 +321,9 @@ impl Execution {
             names: BTreeMap::new(),
             past: BTreeMap::new(),
             late: 0,
+            device: None,
+            asks: BTreeMap::new(),
+            expired: BTreeMap::new(),
         }
     }
 
@@ -275,6 +366,20 @@ impl Execution {
         }
     }
 
+    /// Nobody answered in time.
+    pub(super) fn ask_expired(&mut self, block_id: &str, input: Uuid) {
+        let Some(asked) = self.asks.get_mut(block_id).filter(|asked| asked.is_open()) else {
+            return;
+        };
+        asked.expired = Some(input);
+        if let Some(at) = asked.expires_at {
+            self.expired.insert(block_id.to_owned(), at);
+        }
+        while self.expired.len() > EXPIRED_MAX {
+            self.expired.pop_first();
+        }
+    }
+
     /// Queues the attempt after the current one.
     pub(super) fn queue_next(&mut self, keep: bool, lost_in_a_row: u32) {
         if let Some(track) = self.track(self.attempt) {
@@ -294,6 +399,8 @@ impl Execution {
         self.out_seq = OutSeq::ZERO;
         self.tail = None;
         self.names.clear();
+        self.device = None;
+        self.asks.clear();
         if !keep {
             self.kept = FrameSeq::ZERO;
             self.kept_offset = 0;

@@ -94,12 +94,29 @@ pub struct MemberPlan {
     pub context_passing: ContextPassing,
     /// Device selector (`os=linux,tool=claude`), if the runtime needs a device.
     pub on: Option<String>,
+    /// The image of its container, if it runs in one; `None`: the pool's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_image: Option<String>,
     /// The model, if the runtime takes one from us.
     pub model: Option<ModelPlan>,
     /// MCP servers by name, as in the Ghost; secret values replaced by references.
     pub mcp_servers: BTreeMap<String, Value>,
     /// Names of the Skills on offer.
     pub skills: Vec<String>,
+    /// Those of them whose instructions are a text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skill_texts: Vec<SkillPlan>,
+}
+
+/// A Skill as one turn uses it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkillPlan {
+    /// Its name.
+    pub name: String,
+    /// By this the model decides to load it.
+    pub description: String,
+    /// Its instructions.
+    pub text: String,
 }
 
 /// A model as one turn uses it.

@@ -10,6 +10,7 @@ mod apply;
 mod frames;
 mod view;
 
+pub(super) use frames::{EXPIRES_AT, asks};
 pub(super) use view::no_stages;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -22,7 +23,7 @@ use troupe_types::{
 
 use super::{
     command::{Ack, Refusal},
-    execution::{AttemptState, Execution},
+    execution::{Asked, AttemptState, Execution},
     plan::TeamPlan,
 };
 
@@ -75,6 +76,9 @@ pub struct TaskState {
     pub queued_plans: BTreeMap<MessageId, String>,
     /// Keys of persons' commands with their answers; kept for the life of the Task.
     pub keys: Arc<BTreeMap<Uuid, UsedKey>>,
+    /// What persons allowed for the whole Task ("always"), as runtimes say it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<serde_json::Value>,
     /// The Task was deleted; only its keys still answer.
     pub deleted: bool,
 }
@@ -173,6 +177,7 @@ impl Default for TaskState {
             queue: Arc::default(),
             queued_plans: BTreeMap::new(),
             keys: Arc::default(),
+            grants: Vec::new(),
             deleted: false,
         }
     }
@@ -248,6 +253,19 @@ impl TaskState {
     #[must_use]
     pub fn live_attempts(&self) -> Vec<(ExecutionId, Attempt)> {
         self.executions.iter().filter(|e| e.state.is_live()).map(|e| (e.id, e.attempt)).collect()
+    }
+
+    /// Approvals and questions that wait for a person, by block.
+    pub fn open_asks(&self) -> impl Iterator<Item = (&Execution, &str, &Asked)> {
+        let live = self.executions.iter().filter(|e| self.exists() && e.state.is_live());
+        let all = live.flat_map(|e| e.asks.iter().map(move |(id, asked)| (e, id.as_str(), asked)));
+        all.filter(|(.., asked)| asked.is_open())
+    }
+
+    /// When the time of the next of them is over.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.open_asks().filter_map(|(.., asked)| asked.expires_at).min()
     }
 
     /// Whether the Task needs a slot of its Team: something runs or wants to.

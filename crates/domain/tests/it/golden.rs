@@ -87,6 +87,9 @@ fn event_name(event: &TaskEvent) -> &'static str {
         TaskEvent::AttemptQueued { .. } => "attempt_queued",
         TaskEvent::WaitChanged { .. } => "wait_changed",
         TaskEvent::AttemptStarted { .. } => "attempt_started",
+        TaskEvent::DeviceAssigned { .. } => "device_assigned",
+        TaskEvent::BlockAnswered { .. } => "block_answered",
+        TaskEvent::AskExpired { .. } => "ask_expired",
         TaskEvent::StepFinished { .. } => "step_finished",
         TaskEvent::BlockNamed { .. } => "block_named",
         TaskEvent::OutputMarked { .. } => "output_marked",
@@ -100,7 +103,7 @@ fn event_name(event: &TaskEvent) -> &'static str {
         TaskEvent::Deleted => "deleted",
     }
 }
-const EVENTS: usize = 20;
+const EVENTS: usize = 23;
 
 fn frame_name(body: &FrameBody) -> &'static str {
     match body {
@@ -206,6 +209,25 @@ fn run_events() -> Vec<TaskEvent> {
         ended(AttemptEnd::Failed { error: ErrorType::RateLimit }),
         ended(AttemptEnd::Cancelled),
         ended(AttemptEnd::Lost),
+        TaskEvent::DeviceAssigned {
+            execution,
+            attempt,
+            device: troupe_types::DeviceId::from_uuid(troupe_types::Uuid::nil()),
+            token: "cd".repeat(4),
+        },
+        TaskEvent::BlockAnswered {
+            execution,
+            attempt,
+            block_id: "2.1.1".into(),
+            input: troupe_types::Uuid::nil(),
+            answer: troupe_domain::task::Answer::Allow,
+        },
+        TaskEvent::AskExpired {
+            execution,
+            attempt,
+            block_id: "2.1.2".into(),
+            input: troupe_types::Uuid::nil(),
+        },
     ]);
     events
 }

@@ -9,11 +9,12 @@ use troupe_domain::task::{
     execution::LATE_FRAMES_MAX,
 };
 use troupe_types::{
-    Attempt, ErrorType, FrameBody, MessageId, OutSeq, Place, Status, TaskId, UserId, Uuid,
+    Attempt, BlockPatch, BlockStatus, ErrorType, FrameBody, MessageId, OutSeq, Place, Status,
+    TaskId, UserId, Uuid,
     limits::{MESSAGE_BYTES_MAX, QUEUED_MESSAGES_MAX},
 };
 
-use crate::world::{World, ann, member, plan_of, team};
+use crate::world::{World, ann, member, plan_of, team, tool_block};
 
 fn solo() -> Arc<TeamPlan> {
     team(CollaborationModel::Solo, 1)
@@ -469,4 +470,21 @@ fn an_answer_that_was_not_streamed_is_no_answer() {
     world.run(e, event);
     assert_eq!(world.execution(e).error, Some(ErrorType::ModelProtocolError));
     assert_eq!(world.state.status, Status::Failed);
+}
+
+#[test]
+fn a_late_word_does_not_reopen_a_block_that_ended() {
+    let mut world = World::begun(&team(CollaborationModel::Solo, 1));
+    world.start_all();
+    let execution = world.last();
+    let block = RunEvent::Block { block: tool_block("call-1"), name: "call-1".into() };
+    world.run(execution, block);
+    world.ask(Command::Cancel).unwrap();
+    let cut = world.entries.len();
+    let patch = |status| BlockPatch { status: Some(status), ..BlockPatch::default() };
+    let change = |patch| RunEvent::BlockChanged { name: "call-1".into(), patch };
+    world.run(execution, change(patch(BlockStatus::Running)));
+    let later = world.entries[cut..].iter().flat_map(|entry| &entry.frames);
+    let updates = later.filter(|frame| matches!(frame.body, FrameBody::BlockUpdated(_)));
+    assert_eq!(updates.count(), 0, "it stays as the cancel left it");
 }

@@ -48,7 +48,7 @@ fn pick<T: Copy>(from: &[T], at: u8) -> Option<T> {
 /// One step of the world; refusals are fine, panics are not.
 fn step(world: &mut World, plans: &[Arc<TeamPlan>], (op, a, b): Op) {
     let plan = if b < 200 { &plans[0] } else { &plans[usize::from(b) % plans.len()] };
-    match op % 60 {
+    match op % 64 {
         0..=3 => drop(world.send(plan, &format!("request {a}\nline {b}"))),
         4 => repeat_key(world, a, b),
         5 => drop(world.ask(Command::Cancel)),
@@ -90,6 +90,7 @@ fn step(world: &mut World, plans: &[Arc<TeamPlan>], (op, a, b): Op) {
         27..=28 => garbage(world, a, b),
         29..=30 => restart(world, b),
         31 => late(world, a),
+        60..=63 => device(world, op, a, b),
         _ => runner(world, op, a, b),
     }
 }
@@ -119,6 +120,34 @@ fn edit_queue(world: &mut World, a: u8, b: u8) {
         _ => QueueEdit::Resume,
     };
     drop(world.ask(Command::Queue(change)));
+}
+
+/// What happens on devices, or between them and a person.
+fn device(world: &mut World, op: u8, a: u8, b: u8) {
+    let queued = world.state.queued_attempts().first().map(|(e, attempt, _)| (*e, *attempt));
+    match (op % 64, queued) {
+        (60..=61, Some((execution, _))) => world.start_on_device(execution),
+        (62, _) => {
+            let Some((execution, attempt)) = pick(&world.state.live_attempts(), a) else { return };
+            let text = "the device is gone".to_owned();
+            drop(world.ask(Command::DeviceLost {
+                execution,
+                attempt,
+                error: ErrorType::Lost,
+                text,
+            }));
+            world.runners.remove(&execution);
+        }
+        _ => {
+            let live: Vec<ExecutionId> =
+                world.live().into_iter().filter(|e| world.runners.contains_key(e)).collect();
+            let Some(execution) = pick(&live, a) else { return };
+            match a % 4 {
+                0 => world.asks_too_long(execution, b),
+                _ => world.asks(execution, b),
+            }
+        }
+    }
 }
 
 /// Commands about things that are not there, or not so.
@@ -179,7 +208,7 @@ fn runner(world: &mut World, op: u8, a: u8, b: u8) {
     let live: Vec<ExecutionId> =
         world.live().into_iter().filter(|e| world.runners.contains_key(e)).collect();
     let Some(execution) = pick(&live, a) else { return };
-    match op % 60 {
+    match op % 64 {
         32..=37 => world.text(execution),
         38..=39 => world.think(execution),
         40..=43 => world.model_step(execution, usize::from(b % 3)),

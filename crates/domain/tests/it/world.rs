@@ -3,19 +3,24 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use serde_json::json;
 use troupe_domain::task::{
-    Ack, CollaborationModel, Command, Context, ContextPassing, CreateTask, Execution, History,
-    LeaderDecision, MemberPlan, OpenCall, Output, Refusal, RunEvent, SendMessage, StepRecord,
-    TaskEntry, TaskEvent, TaskState, TeamPlan, Transcript, Work, WorkItem, decide,
+    Ack, Answer, AttemptToken, CollaborationModel, Command, Context, ContextPassing, CreateTask,
+    Execution, History, LeaderDecision, MemberPlan, OpenCall, Output, Refusal, RunEvent,
+    SendMessage, StepRecord, TaskEntry, TaskEvent, TaskState, TeamPlan, Transcript, Work, WorkItem,
+    decide,
 };
 use troupe_types::{
-    Attempt, Block, BlockKind, BlockPatch, BlockStatus, ErrorType, ExecutionId, Frame, FrameBody,
-    MessageId, OutSeq, Place, Sender, Status, TaskId, Timestamp, UsageFrame, UserId, Uuid,
-    limits::ENTRY_BYTES_MAX,
+    Attempt, Block, BlockKind, BlockPatch, BlockStatus, DeviceId, ErrorType, ExecutionId, Frame,
+    FrameBody, MessageId, OutSeq, Place, Sender, Status, TaskId, Timestamp, UsageFrame, UserId,
+    Uuid, limits::ENTRY_BYTES_MAX,
 };
+
+/// How long a person has for an approval or a question.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a simulated runner knows.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +43,8 @@ pub(crate) struct World {
     pub(crate) answers: BTreeMap<MessageId, String>,
     ended: BTreeSet<(ExecutionId, Attempt)>,
     ended_rows: BTreeSet<(MessageId, Attempt)>,
+    /// Blocks that were answered or expired.
+    settled: BTreeSet<String>,
     next_id: u128,
     now: i64,
 }
@@ -52,6 +59,7 @@ impl World {
             answers: BTreeMap::new(),
             ended: BTreeSet::new(),
             ended_rows: BTreeSet::new(),
+            settled: BTreeSet::new(),
             next_id: 1,
             now: 1_700_000_000_000,
         }
@@ -99,7 +107,8 @@ impl World {
             next += 1;
             Uuid::from_u128(next)
         };
-        let mut ctx = Context { now: Timestamp::from_millis(self.now), ids: &mut ids };
+        let now = Timestamp::from_millis(self.now);
+        let mut ctx = Context { now, ids: &mut ids, asks_expire_after: Some(PATIENCE) };
         let before = self.state.clone();
         let decision = decide(&self.state, command.clone(), &mut ctx)?;
         assert_eq!(before, self.state, "deciding changes nothing");
@@ -161,6 +170,11 @@ impl World {
             assert!(!self.ended_rows.contains(&about), "{frame:?} is about an ended attempt");
         }
         for event in &entry.events {
+            if let TaskEvent::BlockAnswered { block_id, .. }
+            | TaskEvent::AskExpired { block_id, .. } = event
+            {
+                assert!(self.settled.insert(block_id.clone()), "{block_id} was settled before");
+            }
             if let TaskEvent::AttemptEnded { execution, attempt, .. } = event {
                 self.ended.insert((*execution, *attempt));
                 if let Some(e) = self.state.execution(*execution) {
@@ -173,12 +187,36 @@ impl World {
     /// Starts a queued attempt and gives it a runner.
     pub(crate) fn start(&mut self, execution: ExecutionId) {
         let attempt = self.execution(execution).attempt;
+        self.begin(execution, Command::Start { execution, attempt, place: Place::Cluster });
+    }
+
+    /// The same on a device.
+    pub(crate) fn start_on_device(&mut self, execution: ExecutionId) {
+        let attempt = self.execution(execution).attempt;
+        let device = DeviceId::derived(&["laptop"]);
+        let place = Place::Device { id: device.to_string(), name: "laptop".to_owned() };
+        let token = AttemptToken::new(format!("token-{attempt}"));
+        let hash = token.hash();
+        self.begin(execution, Command::StartOnDevice { execution, attempt, device, place, token });
+        let e = self.execution(execution);
+        if e.is_live(attempt) {
+            assert_eq!(
+                e.device.as_ref().map(|run| (run.device, &*run.token)),
+                Some((device, &*hash))
+            );
+        }
+        let kept = serde_json::to_string(&self.entries).expect("encodes");
+        assert!(!kept.contains("token-"), "only its hash is kept");
+    }
+
+    fn begin(&mut self, execution: ExecutionId, command: Command) {
         let before = self.entries.len();
-        self.ask(Command::Start { execution, attempt, place: Place::Cluster }).expect("starts");
+        self.ask(command).expect("starts");
         if self.entries.len() == before {
             return;
         }
         let e = self.execution(execution).clone();
+        let attempt = e.attempt;
         let history = self.history();
         let plan = self.state.plan().expect("a plan").clone();
         let told = history.conversation(&plan, execution).expect("a conversation");
@@ -276,6 +314,102 @@ impl World {
         self.run(execution, event);
         self.runners.remove(&execution);
         self.answers.insert(message, answer);
+    }
+
+    /// The runner asks its person something: its name of it, and the Task's.
+    fn asked(&mut self, execution: ExecutionId, n: u8) -> Option<(String, String)> {
+        let question = n.is_multiple_of(2);
+        let name = format!("ask-{n}-{}", self.entries.len());
+        let sort = if question { "question" } else { "approval" };
+        // The runner has no say in how long it waits.
+        let fields = json!({"type": sort, "title": "may I?", "always": always(n),
+            "expires_at": Timestamp::from_millis(0)});
+        let fields = fields.as_object().cloned();
+        let kind = BlockKind::Other(fields.expect("an object"));
+        let block = Block { kind, ..tool_block(&name) };
+        self.run(execution, RunEvent::Block { block, name: name.clone() });
+        let asks = &self.execution(execution).asks;
+        // There may be too many blocks with names.
+        let (block_id, asked) = asks.iter().find(|(_, asked)| asked.name == name)?;
+        assert_eq!(asked.question, question);
+        let until = Timestamp::from_millis(self.now).plus(PATIENCE);
+        assert_eq!(asked.expires_at, Some(until));
+        Some((name, block_id.clone()))
+    }
+
+    /// Nobody answers in time: it expires once, and an answer is told so, whenever it comes.
+    pub(crate) fn asks_too_long(&mut self, execution: ExecutionId, n: u8) {
+        let Some((name, block_id)) = self.asked(execution, n) else { return };
+        let open = self.state.open_asks().count();
+        let answer = if n.is_multiple_of(2) {
+            Answer::Reply { answers: BTreeMap::new() }
+        } else {
+            Answer::Allow
+        };
+        let words = format!(
+            "expired at {}",
+            self.execution(execution).asks[&block_id].expires_at.expect("it expires")
+        );
+        let is_late = |world: &mut Self| {
+            let (key, block_id) = (world.key(), block_id.clone());
+            let (answer, entries) = (answer.clone(), world.entries.len());
+            let refused = world.ask(Command::Answer { key, block_id, answer });
+            assert!(refused.is_err_and(|why| why.to_string().contains(&words)));
+            assert_eq!(world.entries.len(), entries, "what is refused changes nothing");
+        };
+        self.expire();
+        assert_eq!(self.state.open_asks().count(), open, "it is not time yet");
+        self.now += i64::try_from(PATIENCE.as_millis()).expect("a short time");
+        is_late(self);
+        assert_eq!(self.expire(), open, "all that is open is older");
+        assert_eq!((self.state.open_asks().count(), self.state.next_expiry()), (0, None));
+        assert_eq!(self.expire(), 0, "it expires once");
+        is_late(self);
+        if n < 128 {
+            let status = Some(BlockStatus::Done);
+            let patch = BlockPatch { status, ..BlockPatch::default() };
+            self.run(execution, RunEvent::BlockChanged { name, patch });
+            assert!(!self.execution(execution).asks.contains_key(&block_id), "it is closed");
+            is_late(self);
+        }
+    }
+
+    /// How many expire now.
+    fn expire(&mut self) -> usize {
+        let entries = self.entries.len();
+        self.ask(Command::ExpireAsks).expect("it is never refused");
+        let new = self.entries[entries..].iter().flat_map(|entry| &entry.events);
+        new.filter(|event| matches!(event, TaskEvent::AskExpired { .. })).count()
+    }
+
+    /// The runner asks its person, who answers; exactly one answer is taken.
+    pub(crate) fn asks(&mut self, execution: ExecutionId, n: u8) {
+        let Some((name, block_id)) = self.asked(execution, n) else { return };
+        let question = n.is_multiple_of(2);
+        let always = always(n);
+        let reply = Answer::Reply { answers: BTreeMap::from([("q".into(), vec!["yes".into()])]) };
+        let (right, wrong) =
+            if question { (reply, Answer::Allow) } else { (Answer::AllowAlways, reply) };
+        let entries = self.entries.len();
+        let of = |key, answer| Command::Answer { key, block_id: block_id.clone(), answer };
+        let key = self.key();
+        assert!(self.ask(of(key, wrong)).is_err(), "the wrong sort of answer");
+        assert_eq!(self.entries.len(), entries, "what is refused changes nothing");
+        assert_eq!(self.ask(of(key, right.clone())), Ok(Ack::Ok));
+        let known = self.state.grants.iter().filter(|grant| **grant == always).count();
+        assert_eq!(known > 0, !question || known > 0, "a grant is kept once");
+        assert!(known <= 1);
+        let entries = self.entries.len();
+        assert_eq!(self.ask(of(key, right.clone())), Ok(Ack::Ok), "the same key, the same answer");
+        let key = self.key();
+        assert!(self.ask(of(key, right)).is_err(), "exactly one answer is taken");
+        assert_eq!(self.entries.len(), entries);
+        if n < 128 {
+            let status = Some(BlockStatus::Done);
+            let patch = BlockPatch { status, ..BlockPatch::default() };
+            self.run(execution, RunEvent::BlockChanged { name, patch });
+            assert!(!self.execution(execution).asks.contains_key(&block_id), "it is closed");
+        }
     }
 
     pub(crate) fn fail(&mut self, execution: ExecutionId) {
@@ -421,9 +555,11 @@ pub(crate) fn member(name: &str) -> MemberPlan {
         require_confirmation: false,
         context_passing: ContextPassing::None,
         on: None,
+        base_image: None,
         model: None,
         mcp_servers: BTreeMap::new(),
         skills: Vec::new(),
+        skill_texts: Vec::new(),
     }
 }
 
@@ -432,7 +568,9 @@ pub(crate) fn plan_of(
     members: Vec<MemberPlan>,
     leader: u32,
 ) -> TeamPlan {
-    let hash = format!("{model:?}-{leader}-{members:?}");
+    // The golden files hold what this made before there were images and texts of Skills.
+    let hash = format!("{model:?}-{leader}-{members:?}").replace("base_image: None, ", "");
+    let hash = hash.replace(", skill_texts: []", "");
     TeamPlan {
         hash: Uuid::new_v5(&Uuid::NAMESPACE_OID, hash.as_bytes()).simple().to_string(),
         name: "team".into(),
@@ -450,4 +588,9 @@ pub(crate) fn plan_of(
 pub(crate) fn team(model: CollaborationModel, size: usize) -> Arc<TeamPlan> {
     let names = ["a", "b", "c", "d", "e"];
     Arc::new(plan_of(model, names[..size].iter().map(|n| member(n)).collect(), 0))
+}
+
+/// What "always" would grant.
+fn always(n: u8) -> serde_json::Value {
+    json!({"tool": "Bash", "command": format!("do {n}")})
 }

@@ -131,11 +131,11 @@ impl NamespaceAddress {
 
     async fn ask(&self, ask: &NamespaceAsk) -> Result<NamespaceReply, NamespaceError> {
         let body = serde_json::to_vec(ask).map_err(|_| NamespaceError::Protocol)?;
-        let answer = self
-            .router
-            .ask(self.id.into(), Bytes::from(body), ASK_TIMEOUT)
-            .await
-            .map_err(refusal_of)?;
+        let (to, body) = (self.id.into(), Bytes::from(body));
+        // An apply that is given twice would find its own `resourceVersion` taken.
+        let may_repeat = !matches!(ask, NamespaceAsk::Apply { .. });
+        let answer = self.router.ask_or_repeat(to, body, may_repeat, ASK_TIMEOUT).await;
+        let answer = answer.map_err(refusal_of)?;
         serde_json::from_slice(&answer).map_err(|_| NamespaceError::Protocol)
     }
 

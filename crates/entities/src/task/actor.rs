@@ -8,13 +8,20 @@ use troupe_actor::spawn_task;
 use troupe_domain::task::{Ack, Command, Context, Refusal, RunEvent, TaskEntry, TaskState, decide};
 use troupe_sharding::{Crash, Entity, EntityContext, FailedAsk, FrameSink, Reply};
 use troupe_store::{AppendError, OpenError};
-use troupe_types::{Attempt, ErrorType, ExecutionId, Frame, Place, Timestamp, Uuid, Wait, limits};
+use troupe_telemetry::{TraceParent, trace};
+use troupe_types::{
+    Attempt, ErrorType, ExecutionId, Frame, OutSeq, Place, Timestamp, Uuid, limits,
+};
 
 use super::{
     ask::{SubscribeAsk, SubscribeReply, TaskAsk, TaskReply},
+    asks::AskTimer,
+    device::Said,
     effects::Effect,
     factory::TaskFactory,
     internal::TaskInternal,
+    measure::Measure,
+    place::Placing,
     projection::Projector,
     reads::Read,
     recover,
@@ -47,8 +54,15 @@ pub struct TaskActor {
     pub(super) slot: Slot,
     pub(super) snapshots: Snapshots,
     pub(super) projector: Projector,
+    /// Set while something is asked that ends by itself.
+    pub(super) ask_timer: Option<AskTimer>,
     /// Attempts whose `Start` is staged but not yet committed.
     pub(super) starting: BTreeMap<ExecutionId, Attempt>,
+    /// Queued attempts for which a device is looked for, or will be again.
+    pub(super) placing: BTreeMap<ExecutionId, Placing>,
+    /// Which traces led to executions that wait to be run.
+    pub(super) traces: BTreeMap<ExecutionId, TraceParent>,
+    pub(super) measure: Measure,
     /// Whether attempts of an earlier activation were looked after.
     pub(super) recovered: bool,
     pub(super) draining: Arc<std::sync::atomic::AtomicBool>,
@@ -82,7 +96,11 @@ impl TaskActor {
             buffers: BTreeMap::new(),
             slot: Slot::default(),
             projector: Projector::default(),
+            ask_timer: None,
             starting: BTreeMap::new(),
+            placing: BTreeMap::new(),
+            traces: BTreeMap::new(),
+            measure: Measure::default(),
             recovered: false,
             draining: Arc::default(),
             unsettled: true,
@@ -101,7 +119,8 @@ impl TaskActor {
     pub(super) fn accept(&mut self, command: Command) -> Result<Result<Ack, Refusal>, Crash> {
         let now = self.context.clock.now();
         let mut ids = || fresh_uuid(now);
-        let mut context = Context { now, ids: &mut ids };
+        let asks_expire_after = self.factory.options.asks_expire_after;
+        let mut context = Context { now, ids: &mut ids, asks_expire_after };
         let decision = match decide(&self.state, command, &mut context) {
             Ok(decision) => decision,
             Err(refusal) => return Ok(Err(refusal)),
@@ -179,6 +198,7 @@ impl TaskActor {
             }
             match effect {
                 Effect::Committed(held) => {
+                    self.measure.committed(&held.entry, self.context.clock.mono());
                     if !self.followers.is_empty() {
                         frames.extend(held.entry.frames.iter().cloned());
                     }
@@ -195,6 +215,8 @@ impl TaskActor {
                     let _ = told.send(());
                 }
                 Effect::Permits(_) => {}
+                Effect::Poke(device, execution, attempt) => self.poke(device, execution, attempt),
+                Effect::Place(execution, attempt) => self.search(execution, attempt),
                 Effect::Spawn(execution, attempt) => self.spawn_runner(execution, attempt),
                 Effect::Snapshot(upto, state) => self.write_snapshot(upto, state),
             }
@@ -230,17 +252,24 @@ impl TaskActor {
     pub(super) fn reconcile(&mut self) -> Result<(), Crash> {
         self.stop_stale_runners();
         self.tend_slot();
+        self.drop_stale_placings();
         if self.is_draining() {
             return Ok(());
         }
-        for (execution, attempt, shell) in self.state.queued_attempts() {
+        self.tend_asks();
+        let queued = self.state.queued_attempts();
+        self.note_traces(&queued);
+        for (execution, attempt, shell) in queued {
             if self.starting.contains_key(&execution) {
                 continue;
             }
             let wait = match shell.as_str() {
                 "Chat" if self.slot.is_undecided() => continue,
                 "Chat" => self.slot.wait(self.team_name()),
-                other => Some(no_device(other)),
+                _ => {
+                    self.place(execution, attempt);
+                    continue;
+                }
             };
             let command = match wait {
                 None => Command::Start { execution, attempt, place: Place::Cluster },
@@ -253,6 +282,21 @@ impl TaskActor {
             }
         }
         Ok(())
+    }
+
+    /// What is queued first while a message is handled belongs to the message's trace.
+    fn note_traces(&mut self, queued: &[(ExecutionId, Attempt, String)]) {
+        // One that is starting is run once its start is committed.
+        let starting = &self.starting;
+        self.traces.retain(|execution, _| {
+            starting.contains_key(execution)
+                || queued.iter().any(|(queued, ..)| queued == execution)
+        });
+        if let Some(here) = trace::current() {
+            for (execution, ..) in queued {
+                self.traces.entry(*execution).or_insert(here);
+            }
+        }
     }
 
     fn settle(&mut self) -> Result<(), Crash> {
@@ -294,7 +338,16 @@ impl TaskActor {
         attempt: Attempt,
         event: RunEvent,
     ) -> Result<(), Crash> {
-        let out_seq = troupe_types::OutSeq::ZERO;
+        self.numbered_event(execution, attempt, OutSeq::ZERO, event)
+    }
+
+    pub(super) fn numbered_event(
+        &mut self,
+        execution: ExecutionId,
+        attempt: Attempt,
+        out_seq: OutSeq,
+        event: RunEvent,
+    ) -> Result<(), Crash> {
         let run = |event| Command::Run { execution, attempt, out_seq, event };
         let Err(refusal) = self.accept(run(event))? else { return Ok(()) };
         tracing::debug!(%execution, %attempt, %refusal, "a runner's word was not taken");
@@ -316,11 +369,15 @@ impl TaskActor {
             let all: Vec<_> = self.buffers.keys().copied().collect();
             all.into_iter().try_for_each(|of| self.flush_text(of))?;
         }
+        let pokes = self.pokes_of(&command);
         let answer = match self.accept(command)? {
             Ok(ack) => Ok(encode(&TaskReply::Ack { ack })),
             Err(refusal) => Err(failed(&refusal)),
         };
         self.defer(Effect::Reply(reply, answer));
+        for (device, execution, attempt) in pokes {
+            self.defer(Effect::Poke(device, execution, attempt));
+        }
         Ok(())
     }
 
@@ -330,6 +387,10 @@ impl TaskActor {
             return Ok(());
         }
         for (execution, attempt) in self.state.live_attempts() {
+            if self.state.execution(execution).is_some_and(|e| e.device.is_some()) {
+                // It goes on where it is; its device says when it does not.
+                continue;
+            }
             tracing::info!(entity = %self.context.id, %execution, %attempt, "resuming a run");
             let command = Command::Lost { execution, attempt, retry_at: None, planned: false };
             if let Err(refusal) = self.accept(command)? {
@@ -359,6 +420,16 @@ impl Entity for TaskActor {
         match ask {
             TaskAsk::Command { command } => self.command(*command, reply)?,
             TaskAsk::Confirm { key, message } => self.look_up_handoff(key, message, reply),
+            TaskAsk::DeviceOutput { execution, attempt, token, first, events } => {
+                let said = Said { execution, attempt, token, first };
+                self.device_output(&said, events, reply)?;
+            }
+            TaskAsk::DeviceCheck { execution, attempt, token } => {
+                self.device_check(execution, attempt, &token, reply);
+            }
+            TaskAsk::DeviceEnded { execution, attempt, token, gone } => {
+                self.device_ended(execution, attempt, &token, gone, reply)?;
+            }
             TaskAsk::SlotChanged => {
                 self.slot.ask_again();
                 self.unsettled = true;
@@ -378,6 +449,7 @@ impl Entity for TaskActor {
                 self.start_read(Read::Raw { after, limit }, reply);
             }
             TaskAsk::Why => self.start_read(Read::Why, reply),
+            TaskAsk::Asks => self.start_read(Read::Asks, reply),
         }
         self.settle()
     }
@@ -394,8 +466,12 @@ impl Entity for TaskActor {
     async fn internal(&mut self, message: TaskInternal) -> Result<(), Crash> {
         match message {
             TaskInternal::Appended(appended) => self.appended(appended)?,
-            TaskInternal::Run { execution, attempt, event, permit, committed } => {
-                self.runner_said(execution, attempt, *event, permit, committed)?;
+            TaskInternal::Run { execution, attempt, event, permit, committed, trace } => {
+                // A text that leaves later, with others, leaves outside of the trace.
+                return trace::within(trace, || {
+                    self.runner_said(execution, attempt, *event, permit, committed)?;
+                    self.settle()
+                });
             }
             TaskInternal::RunnerGone { execution, attempt } => {
                 self.runner_gone(execution, attempt)?;
@@ -412,12 +488,17 @@ impl Entity for TaskActor {
                 self.slot.timer_fired();
                 self.unsettled = true;
             }
+            TaskInternal::Placed { execution, attempt, outcome } => {
+                self.placed(execution, attempt, outcome)?;
+            }
+            TaskInternal::PlaceAgain { execution } => self.place_again(execution),
             TaskInternal::Snapshot { upto, result } => self.snapshot_written(upto, result)?,
-            TaskInternal::Projected { seq, result } => self.projected(seq, result),
+            TaskInternal::Projected { seq, asks, result } => self.projected(seq, asks, result),
             TaskInternal::ConfirmReady { key, message, original, previous, reply } => {
                 self.command(Command::Confirm { key, message, original, previous }, reply)?;
             }
             TaskInternal::Tidied => self.tidied(),
+            TaskInternal::AsksDue => self.asks_due()?,
         }
         self.settle()
     }
@@ -437,6 +518,12 @@ impl Entity for TaskActor {
             && self.followers.iter().all(FrameSink::is_closed)
             && self.buffers.values().all(TextBuffer::is_empty)
             && self.slot.is_settled()
+            && self.placing.is_empty()
+            && self.ask_timer.is_none()
+    }
+
+    fn is_running(&self) -> bool {
+        !self.runners.is_empty()
     }
 
     async fn drain(&mut self) -> Result<(), Crash> {
@@ -473,15 +560,6 @@ fn append_failed(error: &AppendError, abandoned: Abandoned<Effect>) -> Crash {
         }
     }
     Crash { reason: format!("an append failed: {error}"), blameless: true }
-}
-
-fn no_device(shell: &str) -> Wait {
-    let mut args = serde_json::Map::new();
-    args.insert("shell".into(), shell.into());
-    // What devices call it: `tool=claude`.
-    let tool = if shell == "ClaudeCode" { "claude".to_owned() } else { shell.to_lowercase() };
-    args.insert("tool".into(), tool.into());
-    Wait { code: "no_device".into(), args }
 }
 
 fn fresh_uuid(now: Timestamp) -> Uuid {

@@ -5,12 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::mpsc;
-use troupe_api::task::{FramesPage, JoinAnswer, TaskView, TurnsPage, WhyAnswer};
-use troupe_domain::task::{Ack, Command, Refusal};
+use troupe_api::task::{FramesPage, JoinAnswer, OpenAsk, TaskView, TurnsPage, WhyAnswer};
+use troupe_domain::{
+    device::Gone,
+    task::{Ack, AttemptToken, Command, Refusal, RunEvent},
+};
 use troupe_sharding::{AskError, Router, StreamItem};
-use troupe_types::{Frame, FrameSeq, Ordinal, TaskId, TurnId, Uuid};
+use troupe_types::{Attempt, ExecutionId, Frame, FrameSeq, Ordinal, OutSeq, TaskId, TurnId, Uuid};
 
-use super::ask::{SubscribeAsk, SubscribeReply, TaskAsk, TaskReply};
+use super::ask::{DeviceChecked, SubscribeAsk, SubscribeReply, TaskAsk, TaskReply};
 
 /// How long an answer may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -47,11 +50,9 @@ impl TaskAddress {
 
     async fn ask(&self, ask: &TaskAsk) -> Result<TaskReply, TaskError> {
         let body = serde_json::to_vec(ask).map_err(|_| TaskError::Protocol)?;
-        let answer = self
-            .router
-            .ask(self.id.into(), Bytes::from(body), ASK_TIMEOUT)
-            .await
-            .map_err(refusal_of)?;
+        let (to, body) = (self.id.into(), Bytes::from(body));
+        let answer = self.router.ask_or_repeat(to, body, ask.may_repeat(), ASK_TIMEOUT).await;
+        let answer = answer.map_err(refusal_of)?;
         serde_json::from_slice(&answer).map_err(|_| TaskError::Protocol)
     }
 
@@ -143,6 +144,70 @@ impl TaskAddress {
     pub async fn why(&self) -> Result<WhyAnswer, TaskError> {
         match self.ask(&TaskAsk::Why).await? {
             TaskReply::Why { answer } => Ok(answer),
+            _ => Err(TaskError::Protocol),
+        }
+    }
+
+    /// Approvals and questions that wait for a person, oldest first.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view).
+    pub async fn asks(&self) -> Result<Vec<OpenAsk>, TaskError> {
+        match self.ask(&TaskAsk::Asks).await? {
+            TaskReply::Asks { asks } => Ok(asks),
+            _ => Err(TaskError::Protocol),
+        }
+    }
+
+    /// What a device's attempt put out, numbered from `first`; committed when it returns.
+    /// Answers whether the attempt still counts.
+    ///
+    /// # Errors
+    /// `Ask(Failed)` with the code `wrong_token`: the device has no business with it.
+    pub async fn device_output(
+        &self,
+        execution: ExecutionId,
+        attempt: Attempt,
+        token: AttemptToken,
+        first: OutSeq,
+        events: Vec<RunEvent>,
+    ) -> Result<bool, TaskError> {
+        let ask = TaskAsk::DeviceOutput { execution, attempt, token, first, events };
+        match self.ask(&ask).await? {
+            TaskReply::DeviceOutput { live } => Ok(live),
+            _ => Err(TaskError::Protocol),
+        }
+    }
+
+    /// How an attempt on a device stands. A Task that is gone has none that counts.
+    ///
+    /// # Errors
+    /// The Router's fate.
+    pub async fn device_check(
+        &self,
+        execution: ExecutionId,
+        attempt: Attempt,
+        token: AttemptToken,
+    ) -> Result<DeviceChecked, TaskError> {
+        match self.ask(&TaskAsk::DeviceCheck { execution, attempt, token }).await? {
+            TaskReply::DeviceCheck { checked } => Ok(checked),
+            _ => Err(TaskError::Protocol),
+        }
+    }
+
+    /// Nothing of an attempt runs on its device any more; durable when it returns.
+    ///
+    /// # Errors
+    /// The Router's fate.
+    pub async fn device_ended(
+        &self,
+        execution: ExecutionId,
+        attempt: Attempt,
+        token: AttemptToken,
+        gone: Gone,
+    ) -> Result<(), TaskError> {
+        match self.ask(&TaskAsk::DeviceEnded { execution, attempt, token, gone }).await? {
+            TaskReply::Ack { .. } => Ok(()),
             _ => Err(TaskError::Protocol),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use troupe_sharding::{FailedAsk, Reply};
-use troupe_types::{Attempt, ExecutionId, Seq};
+use troupe_types::{Attempt, DeviceId, ExecutionId, Seq};
 
 use super::{view::Public, window::Held};
 
@@ -24,6 +24,10 @@ pub(super) enum Effect {
     Permits(#[expect(dead_code, reason = "held until dropped")] Vec<OwnedSemaphorePermit>),
     /// A started attempt may run.
     Spawn(ExecutionId, Attempt),
+    /// A device may be looked for: all that its job is made from is committed.
+    Place(ExecutionId, Attempt),
+    /// A device attempt's Task has something to say to its device.
+    Poke(DeviceId, ExecutionId, Attempt),
     /// A state to be written as a snapshot.
     Snapshot(Seq, Bytes),
 }

@@ -20,6 +20,8 @@ pub struct TaskOptions {
     pub snapshot_bytes: u64,
     /// How long an idle activation stays.
     pub idle_for: Duration,
+    /// How long a person has for an approval or a question; `None`: for ever.
+    pub asks_expire_after: Option<Duration>,
 }
 
 impl Default for TaskOptions {
@@ -28,6 +30,7 @@ impl Default for TaskOptions {
             snapshot_entries: limits::SNAPSHOT_ENTRIES,
             snapshot_bytes: limits::SNAPSHOT_BYTES,
             idle_for: Duration::from_secs(120),
+            asks_expire_after: Some(Duration::from_secs(24 * 3600)),
         }
     }
 }
@@ -61,6 +64,7 @@ impl TaskFactory {
     /// A factory whose Tasks run the chat shell with these services.
     #[must_use]
     pub fn new(chat: Arc<ChatServices>, notifier: Arc<dyn Notifier>, options: TaskOptions) -> Self {
+        crate::metrics::describe();
         Self { chat, notifier, options }
     }
 }

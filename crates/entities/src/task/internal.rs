@@ -4,8 +4,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use troupe_domain::task::RunEvent;
 use troupe_sharding::Reply;
 use troupe_store::{AppendError, WriteError};
+use troupe_telemetry::TraceParent;
 use troupe_types::{Attempt, ExecutionId, Seq, Uuid};
 
+use super::place::Placed;
 use crate::{commit::Appended, team::SlotAnswer};
 
 /// A message from within.
@@ -25,6 +27,8 @@ pub enum TaskInternal {
         permit: OwnedSemaphorePermit,
         /// Told when the entry is committed.
         committed: Option<oneshot::Sender<()>>,
+        /// Where in a trace it was said.
+        trace: Option<TraceParent>,
     },
     /// A runner is gone, whether it said how it ended or not.
     RunnerGone {
@@ -39,6 +43,20 @@ pub enum TaskInternal {
     SlotReleased,
     /// Time to renew or ask again.
     SlotTimer,
+    /// A device was looked for.
+    Placed {
+        /// For this execution.
+        execution: ExecutionId,
+        /// And attempt.
+        attempt: Attempt,
+        /// Whether one has it now.
+        outcome: Placed,
+    },
+    /// Time to look for a device again.
+    PlaceAgain {
+        /// For this execution.
+        execution: ExecutionId,
+    },
     /// A snapshot ended.
     Snapshot {
         /// The last entry it covers.
@@ -50,6 +68,8 @@ pub enum TaskInternal {
     Projected {
         /// The last entry it knew.
         seq: Seq,
+        /// Approvals and questions that it counted.
+        asks: u32,
         /// Its result.
         result: Result<(), WriteError>,
     },
@@ -68,4 +88,6 @@ pub enum TaskInternal {
     },
     /// Wake rows of earlier activations were removed, or stay.
     Tidied,
+    /// Time to look which approvals and questions nobody answered.
+    AsksDue,
 }

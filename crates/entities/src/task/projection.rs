@@ -33,6 +33,8 @@ pub(super) struct Projector {
     /// They are being removed.
     tidying: bool,
     failures: u32,
+    /// How many approvals and questions the row counts that was written last.
+    asks: u32,
 }
 
 impl Projector {
@@ -101,20 +103,26 @@ impl TaskActor {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            let seq = row.seq;
+            let (seq, asks) = (row.seq, row.asks);
             let put = tokio::time::timeout(WRITE_DEADLINE, projections.put_task(row)).await;
             let result = put.unwrap_or_else(|_| {
                 let source = troupe_store::cause("it took too long");
                 Err(WriteError::OutcomeUnknown { source })
             });
-            let _ = me.send(TaskInternal::Projected { seq, result });
+            let _ = me.send(TaskInternal::Projected { seq, asks, result });
         });
     }
 
-    pub(super) fn projected(&mut self, seq: Seq, result: Result<(), WriteError>) {
+    pub(super) fn projected(&mut self, seq: Seq, asks: u32, result: Result<(), WriteError>) {
         self.projector.writing = false;
         match result {
-            Ok(()) => self.projector.failures = 0,
+            Ok(()) => {
+                self.projector.failures = 0;
+                // Told after the row is written: who looks then finds it.
+                if std::mem::replace(&mut self.projector.asks, asks) != asks {
+                    self.notify_asks(asks);
+                }
+            }
             Err(error) => {
                 tracing::warn!(entity = %self.context.id, %seq, %error, "a list row failed");
                 self.projector.failures += 1;
@@ -189,6 +197,7 @@ fn row_of(public: &Public, seq: Seq) -> Option<TaskRow> {
         team_namespace: view.team_namespace.clone(),
         archived: false,
         deleted: public.deleted,
+        asks: u32::try_from(public.asks.len()).unwrap_or(u32::MAX),
         body: super::actor::encode(&serde_json::json!({
             "completed_at": public.completed_at,
         })),

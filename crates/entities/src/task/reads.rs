@@ -18,6 +18,7 @@ use troupe_types::{EntityId, Frame, FrameSeq, Ordinal, Seq, Status, TaskId, Turn
 use super::{
     actor::{TaskActor, encode, failed, respond},
     ask::TaskReply,
+    asks,
     internal::TaskInternal,
     view::Public,
     window::Held,
@@ -32,6 +33,7 @@ const ARCHIVE_PAGE_BYTES: usize = 1024 * 1024;
 pub(super) enum Read {
     View,
     Why,
+    Asks,
     Join { turns: u32, after_message_id: Option<Ordinal> },
     Turns { before: Option<TurnId>, limit: u32 },
     Frames { after: FrameSeq, limit: u32 },
@@ -135,6 +137,11 @@ impl Reader {
             Read::Raw { after, limit } => {
                 let piece = self.frames(after, limit.into(), limits::RESUME_BYTES_MAX).await?;
                 Ok(TaskReply::Raw { frames: piece.frames })
+            }
+            Read::Asks if self.public.asks.is_empty() => Ok(TaskReply::Asks { asks: Vec::new() }),
+            Read::Asks => {
+                let asks = asks::listed(&self.public, self.last_turn().await?);
+                Ok(TaskReply::Asks { asks })
             }
             Read::View | Read::Why => {
                 Ok(TaskReply::View { view: Box::new(self.public.view_at(self.head)) })

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug_span};
 use troupe_actor::{TaskHandle, spawn_task};
 use troupe_chat::{ChatOptions, ChatRun, ChatServices, Conversation, Gone, RunSink, run};
 use troupe_domain::task::{
@@ -19,6 +20,7 @@ use troupe_domain::task::{
 };
 use troupe_sharding::{Crash, InternalSender};
 use troupe_store::{BlobHash, Blobs};
+use troupe_telemetry::trace;
 use troupe_types::{Attempt, ErrorType, ExecutionId, TaskId, UsageFrame};
 
 use super::{actor::TaskActor, effects::Effect, internal::TaskInternal, reads::Reader};
@@ -75,11 +77,16 @@ impl TaskActor {
             cancel: cancel.clone(),
         };
         let me = self.context.me.clone();
-        let handle = spawn_task("chat-run", async move {
+        let span = trace::child_of(
+            self.traces.remove(&execution),
+            || debug_span!("attempt", %task, %execution, attempt = attempt.0),
+        );
+        let work = async move {
             // The attempt's end is told also when the run panics.
             let _gone = TellGone { me, execution, attempt };
             job.run().await;
-        });
+        };
+        let handle = spawn_task("chat-run", work.instrument(span));
         self.runners.insert(execution, Runner { attempt, cancel, _task: handle });
     }
 
@@ -220,7 +227,7 @@ impl Job {
     }
 }
 
-fn fold(
+pub(super) fn fold(
     entries: &[Arc<TaskEntry>],
     plan: &TeamPlan,
     execution: ExecutionId,
@@ -247,7 +254,8 @@ impl Sink {
     ) -> Result<(), Gone> {
         let permit = self.me.permit().await.ok_or(Gone)?;
         let (execution, attempt, event) = (self.execution, self.attempt, Box::new(event));
-        let message = TaskInternal::Run { execution, attempt, event, permit, committed };
+        let trace = trace::current();
+        let message = TaskInternal::Run { execution, attempt, event, permit, committed, trace };
         if self.me.send(message) { Ok(()) } else { Err(Gone) }
     }
 

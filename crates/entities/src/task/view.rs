@@ -14,6 +14,8 @@ pub(super) struct Public {
     pub(super) exists: bool,
     pub(super) deleted: bool,
     pub(super) completed_at: Option<Timestamp>,
+    /// Blocks that wait for a person.
+    pub(super) asks: Vec<String>,
 }
 
 impl Public {
@@ -59,6 +61,7 @@ impl Public {
             exists,
             deleted: state.deleted,
             completed_at: state.completed_at,
+            asks: state.open_asks().map(|(_, block, _)| block.to_owned()).collect(),
         }
     }
 
@@ -95,6 +98,13 @@ impl TaskActor {
         }
     }
 
+    /// Tells the owner's clients that an agent waits for them, or no more.
+    pub(super) fn notify_asks(&self, asks: u32) {
+        let Some(view) = self.public.view_exists() else { return };
+        let payload = serde_json::json!({"task_id": view.id, "title": view.title, "asks": asks});
+        self.factory.notifier.notify(view.user_id, "task:asks", payload);
+    }
+
     /// Why the Task waits or what it does, in words.
     pub(super) fn why(&self) -> WhyAnswer {
         let view = &self.public.view;
@@ -122,6 +132,19 @@ impl TaskActor {
                 );
                 format!("waits: no device runs {tool}")
             }
+            (_, Some(wait))
+                if wait.code.starts_with("no_device_")
+                    || wait.code == "devices_busy"
+                    || wait.code.contains("container") =>
+            {
+                let (summary, next) = device_words(wait);
+                next_steps.push(next.to_owned());
+                summary
+            }
+            (_, Some(wait)) if wait.code == "device_refused" => {
+                next_steps.push("see the device's policy: troupe-edge policy check".to_owned());
+                format!("waits: {} does not take it: {}", arg(wait, "device"), arg(wait, "text"))
+            }
             (_, Some(wait)) if wait.code == "team_slots" => {
                 let place = wait.args.get("position").map(|p| format!(", place {p} in line"));
                 next_steps.push("wait, or raise the team's maxConcurrentTasks".to_owned());
@@ -136,10 +159,57 @@ impl TaskActor {
                 next_steps.push("retry the failed message, or send another one".to_owned());
                 "the last turn failed".to_owned()
             }
+            (Status::Running, None) if !self.public.asks.is_empty() => {
+                let blocks = self.public.asks.join(", ");
+                next_steps
+                    .push("answer: troupe approve, deny or answer; or in the inbox".to_owned());
+                format!("an agent waits for you: {blocks}")
+            }
             (Status::Running | Status::Pending, None) => "runs".to_owned(),
             (status, None) => format!("does nothing: {}", status_word(status).to_lowercase()),
         };
         WhyAnswer { task_id: view.id, status: view.status, summary, details, next_steps }
+    }
+}
+
+fn arg<'a>(wait: &'a troupe_types::Wait, name: &str) -> &'a str {
+    wait.args.get(name).and_then(|value| value.as_str()).unwrap_or_default()
+}
+
+fn device_words(wait: &troupe_types::Wait) -> (String, &'static str) {
+    let on = match arg(wait, "on") {
+        "" => String::new(),
+        on => format!(" that is `{on}`"),
+    };
+    match wait.code.as_str() {
+        "no_device_online" => (
+            "waits: none of your devices is connected".to_owned(),
+            "start troupe-edge on one of them, or open its lid",
+        ),
+        "no_device_fits" => (
+            format!("waits: no connected device{on} has {}", arg(wait, "tool")),
+            "install it there, or choose another device with --on",
+        ),
+        "no_containers" => (
+            "waits: no node runs containers".to_owned(),
+            "an administrator sets containers.engine on a node, or choose a device with --on",
+        ),
+        "container_queued" => {
+            let (running, max) = (arg(wait, "running"), arg(wait, "max"));
+            let ahead = match arg(wait, "ahead") {
+                "0" => "it is the next".to_owned(),
+                ahead => format!("{ahead} before it"),
+            };
+            (
+                format!("waits for a container: {running} of {max} are there, {ahead}"),
+                "wait: one that idles is given up; an administrator may raise containers.max",
+            )
+        }
+        "container_starting" => ("waits: its container starts".to_owned(), "wait some seconds"),
+        _ => (
+            "waits: every slot of the devices that fit is taken".to_owned(),
+            "wait, or raise the slots of a device: troupe device set NAME --slots N",
+        ),
     }
 }
 

@@ -84,7 +84,7 @@ impl TeamAddress {
 
     async fn ask(&self, ask: &TeamAsk) -> Option<Bytes> {
         let body = Bytes::from(serde_json::to_vec(ask).ok()?);
-        let answer = self.router.ask(self.id.into(), body, ASK_TIMEOUT).await;
+        let answer = self.router.ask_or_repeat(self.id.into(), body, true, ASK_TIMEOUT).await;
         answer.inspect_err(|error| tracing::debug!(%error, "a team was not reached")).ok()
     }
 }

@@ -126,6 +126,7 @@ pub(crate) fn member(name: &str) -> MemberPlan {
         require_confirmation: false,
         context_passing: ContextPassing::OriginalAndPrevious,
         on: None,
+        base_image: None,
         model: Some(ModelPlan {
             name: "demo".into(),
             provider: "demo".into(),
@@ -139,6 +140,7 @@ pub(crate) fn member(name: &str) -> MemberPlan {
         }),
         mcp_servers: BTreeMap::new(),
         skills: vec![],
+        skill_texts: Vec::new(),
     }
 }
 

@@ -12,6 +12,7 @@ use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use troupe_services::{Auth, Caller, Problem};
+use troupe_telemetry::{TraceParent, trace};
 
 use super::answer::Refusal;
 use crate::gateway::Shared;
@@ -32,8 +33,18 @@ impl FromRequestParts<Shared> for Who {
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
         let token = bearer(&parts.headers)
             .ok_or_else(|| Problem::unauthorized("Log in, or give an API key."))?;
-        Ok(Self(shared.state.auth.verify(token).await?))
+        let caller = shared.state.auth.verify(token).await?;
+        // Only now: a stranger decides nothing about what is collected.
+        if let Some(parent) = trace_of(&parts.headers) {
+            trace::adopt(parent);
+        }
+        Ok(Self(caller))
     }
+}
+
+/// Where in a trace of their own the caller stands.
+fn trace_of(headers: &HeaderMap) -> Option<TraceParent> {
+    headers.get("traceparent")?.to_str().ok()?.parse().ok()
 }
 
 /// The token of `Authorization: Bearer`, or the key of `X-API-Key`.

@@ -3,11 +3,12 @@
 use std::{net::IpAddr, time::Instant};
 
 use axum::{
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use tracing::{Instrument as _, Span, debug_span, field::Empty};
 use troupe_services::Problem;
 use troupe_types::{Clock, RequestId};
 
@@ -30,10 +31,18 @@ pub(super) async fn guard(State(shared): State<Shared>, request: Request, next: 
     let response = match check(&shared, &request) {
         Ok(()) => {
             let limit = shared.options().request_timeout;
-            match tokio::time::timeout(limit, next.run(request)).await {
+            let span = if is_api { span_of(&request, &id) } else { Span::none() };
+            let answering = next.run(request).instrument(span.clone());
+            let response = match tokio::time::timeout(limit, answering).await {
                 Ok(response) => response,
                 Err(_) => timed_out().into_response(),
+            };
+            let status = response.status();
+            span.record("http.response.status_code", status.as_u16());
+            if status.is_server_error() {
+                span.record("otel.status_code", "ERROR");
             }
+            response
         }
         Err(refusal) => refusal.into_response(),
     };
@@ -52,6 +61,25 @@ pub(super) async fn guard(State(shared): State<Shared>, request: Request, next: 
     }
     add_headers(response.headers_mut(), &id, is_api, &shared);
     response
+}
+
+/// The span of a request, with the route and not the path: ids and queries are the caller's.
+fn span_of(request: &Request, id: &str) -> Span {
+    if ALWAYS.contains(&request.uri().path()) {
+        return Span::none();
+    }
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let method = request.method().as_str();
+    debug_span!(
+        "http request",
+        otel.kind = "server",
+        otel.name = format!("{method} {route}"),
+        otel.status_code = Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty,
+        request = id
+    )
 }
 
 fn timed_out() -> Refusal {

@@ -160,6 +160,10 @@ fn refusals(route: &Route) -> Vec<u16> {
     if route.access == Access::Admin && !route.parts().is_empty() {
         statuses.push(404);
     }
+    // What was begun and goes on: refused where there is nobody to go on with.
+    if route.status == 202 {
+        statuses.push(409);
+    }
     if !matches!(route.takes, Takes::Nothing) {
         statuses.extend([409, 413, 415, 422]);
     } else if !route.query.is_empty() {

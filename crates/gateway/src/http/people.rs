@@ -4,11 +4,12 @@ use axum::{
     Json,
     extract::State,
     http::StatusCode,
-    routing::{delete, get, patch, post},
+    routing::{delete, get, patch, post, put},
 };
 use serde::Deserialize;
 use troupe_api::{
     auth::{ApiKeyView, CreateApiKey, CreateUser, CreatedApiKey, UserPatch, UserView},
+    git::{GitTokenView, PutGitToken},
     task::Page,
 };
 
@@ -32,6 +33,32 @@ pub(super) const ROUTES: &[Route] = &[
     )
     .takes(of::<UserPatch>)
     .gives(of::<UserView>),
+    Route::new(
+        "GET",
+        "/api/v1/users/me/git",
+        "list_git_tokens",
+        "The caller's git tokens by host, masked: what devices clone private repositories with.",
+        || get(git_tokens),
+    )
+    .gives(page_of::<GitTokenView>),
+    Route::new(
+        "PUT",
+        "/api/v1/users/me/git/{host}",
+        "put_git_token",
+        "Sets the caller's git token for a host (`HOST` or `HOST:PORT`).",
+        || put(put_git_token),
+    )
+    .takes(of::<PutGitToken>)
+    .gives(of::<GitTokenView>),
+    Route::new(
+        "DELETE",
+        "/api/v1/users/me/git/{host}",
+        "delete_git_token",
+        "Takes the caller's git token for a host away.",
+        || delete(delete_git_token),
+    )
+    .by(Access::Owner)
+    .status(204),
     Route::new("GET", "/api/v1/users", "list_users", "All users, oldest first.", || {
         get(list_users)
     })
@@ -108,6 +135,33 @@ async fn patch_me(
     Input(patch): Input<UserPatch>,
 ) -> Result<Json<UserView>, Refusal> {
     Ok(Json(shared.state.auth.patch_me(&who, patch).await?))
+}
+
+async fn git_tokens(
+    State(shared): State<Shared>,
+    Who(who): Who,
+) -> Result<Json<Page<GitTokenView>>, Refusal> {
+    let items = shared.state.git_tokens.list(&who).await?;
+    let total = u64::try_from(items.len()).unwrap_or(u64::MAX);
+    Ok(Json(Page { total, items, next: None }))
+}
+
+async fn put_git_token(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted(host): Parted<String>,
+    Input(request): Input<PutGitToken>,
+) -> Result<Json<GitTokenView>, Refusal> {
+    Ok(Json(shared.state.git_tokens.put(&who, &host, request).await?))
+}
+
+async fn delete_git_token(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted(host): Parted<String>,
+) -> Result<StatusCode, Refusal> {
+    shared.state.git_tokens.remove(&who, &host).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn list_users(

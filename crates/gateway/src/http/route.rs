@@ -185,6 +185,8 @@ impl Route {
             "setup" | "auth" => "login",
             "users" | "api-keys" => "people",
             "tasks" => "tasks",
+            "devices" => "devices",
+            "admin" => "admin",
             "namespaces" | "apply" | "explain" | "schema" | "{plural}" => "resources",
             _ => "node",
         }

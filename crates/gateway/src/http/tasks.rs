@@ -10,7 +10,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use troupe_api::{
     chat::{ChatCancel, ChatEdit, ChatRetry, ChatSend, ChatSendAck, QueueOp, TaskJoin},
-    task::{FramesPage, JoinAnswer, Page, TaskLite, TaskPatch, TaskView, TurnsPage, WhyAnswer},
+    device::AnswerBlock,
+    task::{
+        FramesPage, JoinAnswer, OpenAsks, Page, TaskLite, TaskPatch, TaskView, TurnsPage, WhyAnswer,
+    },
 };
 use troupe_services::{Problem, TaskFilter};
 use troupe_types::{FrameSeq, Ordinal, StageFrame, Status, TaskId, limits};
@@ -40,10 +43,19 @@ pub(super) const ROUTES: &[Route] = &[
     .query(&[
         ("status", "Only these, separated by commas."),
         ("text", "Only titles that hold this text."),
+        ("asks", "true: only those whose agents wait for a person; false."),
         ("cursor", "From an earlier page."),
         ("limit", "1 to 100; 20."),
     ])
     .gives(page_of::<TaskLite>),
+    Route::new(
+        "GET",
+        "/api/v1/asks",
+        "list_asks",
+        "Approvals and questions of all the caller's Tasks that wait for an answer.",
+        || get(asks),
+    )
+    .gives(of::<OpenAsks>),
     Route::new(
         "POST",
         "/api/v1/tasks",
@@ -85,6 +97,16 @@ pub(super) const ROUTES: &[Route] = &[
         post(cancel)
     })
     .by(Access::Task)
+    .status(204),
+    Route::new(
+        "POST",
+        "/api/v1/tasks/{id}/answer",
+        "answer_block",
+        "Answers an approval or a question of an agent; exactly one answer is taken.",
+        || post(answer),
+    )
+    .by(Access::Task)
+    .takes(of::<AnswerBlock>)
     .status(204),
     Route::new(
         "POST",
@@ -197,6 +219,8 @@ fn about(task: TaskId, mut body: Map<String, Value>) -> Result<Value, Problem> {
 struct ListQuery {
     status: Option<String>,
     text: Option<String>,
+    #[serde(default)]
+    asks: bool,
     cursor: Option<String>,
     #[serde(default)]
     limit: u32,
@@ -218,9 +242,13 @@ async fn list(
     if query.limit > 100 {
         return Err(Problem::invalid("limit", "A page has at most 100 Tasks.").into());
     }
-    let (text, cursor, limit) = (query.text, query.cursor, query.limit);
-    let filter = TaskFilter { status, text, cursor, limit };
+    let ListQuery { text, asks, cursor, limit, .. } = query;
+    let filter = TaskFilter { status, text, asks, cursor, limit };
     Ok(Json(shared.state.tasks.list(&who, filter).await?))
+}
+
+async fn asks(State(shared): State<Shared>, Who(who): Who) -> Result<Json<OpenAsks>, Refusal> {
+    Ok(Json(shared.state.tasks.asks(&who).await?))
 }
 
 async fn create(
@@ -279,6 +307,17 @@ async fn cancel(
 ) -> Result<StatusCode, Refusal> {
     let cancel = ChatCancel { task_id: Some(task(&id)?), subtask_id: None };
     shared.state.tasks.cancel(&who, cancel).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn answer(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted(id): Parted<String>,
+    Input(body): Input<Map<String, Value>>,
+) -> Result<StatusCode, Refusal> {
+    let answer: AnswerBlock = form(about(task(&id)?, body)?)?;
+    shared.state.tasks.answer(&who, answer).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -4,14 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
+use tracing::{Instrument as _, Span, debug_span, field::Empty};
 use troupe_api::{
     chat::{
         AuthToken, ChatCancel, ChatEdit, ChatResume, ChatResumeAck, ChatRetry, ChatSend,
         HistorySync, QueueOp, TaskJoin, TaskRef,
     },
+    device::AnswerBlock,
     task::JoinAnswer,
 };
 use troupe_services::{Caller, Problem};
+use troupe_telemetry::trace;
 use troupe_types::{Attempt, MessageId, limits};
 
 use super::{
@@ -68,6 +71,7 @@ pub const OPS: &[Op] = &[
     ),
     op("chat:retry", Access::Task, of::<ChatRetry>, "Tries a message again."),
     op("chat:edit", Access::Task, of::<ChatEdit>, "Replaces a message and what follows; runs."),
+    op("chat:answer", Access::Task, of::<AnswerBlock>, "Answers an approval or a question."),
     op("task:join", Access::Task, of::<TaskJoin>, "The folded Task; frames above `head` follow."),
     op("task:leave", Access::Caller, of::<TaskRef>, "Stops the frames of a Task."),
     op("queue:edit", Access::Task, of::<QueueOp>, "Changes what waits behind the running turn."),
@@ -124,12 +128,16 @@ async fn run(shared: &Shared, connection: &Arc<Connection>, job: Job) {
     if !connection.has_entered().await || connection.is_closing() {
         return;
     }
-    let performing = perform(shared, connection, &job.name, job.payload);
+    let (span, payload) = traced(&job.name, job.payload);
+    // Without what follows the ack: a viewing lasts, and would keep the span.
+    let performing = perform(shared, connection, &job.name, payload).instrument(span.clone());
     let late = |_| {
         let detail = "It took too long: look whether it happened, or repeat it with the same key.";
         Problem::new(504, "timeout", detail)
     };
     let done = tokio::time::timeout(OP_MAX, performing).await.map_err(late).flatten();
+    span.record("outcome", done.as_ref().map_or_else(|problem| problem.code.as_str(), |_| "done"));
+    drop(span);
     match done {
         Ok(done) => follow_up(shared, connection, &job.ack, done).await,
         Err(problem) => {
@@ -137,6 +145,26 @@ async fn run(shared: &Shared, connection: &Arc<Connection>, job: Job) {
             answer(connection, &job.ack, &refusal(&problem)).await;
         }
     }
+}
+
+/// The span of an operation. Its payload may say in `traceparent` what it is a part of, as a
+/// header of a request does; whoever has a connection has shown who they are.
+fn traced(name: &str, payload: Result<Value, Problem>) -> (Span, Result<Value, Problem>) {
+    let mut payload = payload;
+    let parent = match &mut payload {
+        Ok(Value::Object(fields)) => fields.remove("traceparent"),
+        _ => None,
+    };
+    // What is no operation has no name of ours.
+    let op = OPS.iter().find(|op| op.name == name).map_or("unknown", |op| op.name);
+    let make =
+        || debug_span!("operation", otel.kind = "server", otel.name = op, op, outcome = Empty);
+    let parent = parent.as_ref().and_then(Value::as_str).and_then(|text| text.parse().ok());
+    let span = match parent {
+        Some(parent) => trace::child_of(Some(parent), make),
+        None => make(),
+    };
+    (span, payload)
 }
 
 /// The ack first, then what belongs after it.
@@ -213,6 +241,7 @@ async fn perform(
         "chat:cancel" => success(tasks.cancel(&caller, parse::<ChatCancel>(payload)?).await),
         "chat:retry" => success(tasks.retry(&caller, parse::<ChatRetry>(payload)?).await),
         "chat:edit" => done(&tasks.edit(&caller, parse::<ChatEdit>(payload)?).await?),
+        "chat:answer" => success(tasks.answer(&caller, parse::<AnswerBlock>(payload)?).await),
         "queue:edit" => success(tasks.queue(&caller, parse::<QueueOp>(payload)?).await),
         "task:join" => join(shared, &caller, parse(payload)?).await,
         "task:leave" => {

@@ -11,13 +11,16 @@ use tokio::sync::mpsc;
 use troupe_api::{
     FrameEvent, Problem,
     chat::{ChatCancel, ChatEdit, ChatRetry, ChatSend, ChatSendAck, QueueOp, TaskJoin},
+    device::{
+        AnswerBlock, DeviceInvitation, DevicePatch, DeviceView, InvitationView, InviteDevice,
+    },
     resource::{ApplyAnswer, WatchItem},
     task::{
-        AttemptView, FrameItem, FramesPage, JoinAnswer, MessageView, Page, TaskLite, TaskPatch,
-        TaskView, TurnView, TurnsPage, WhyAnswer,
+        AttemptView, FrameItem, FramesPage, JoinAnswer, MessageView, OpenAsks, Page, TaskLite,
+        TaskPatch, TaskView, TurnView, TurnsPage, WhyAnswer,
     },
 };
-use troupe_services::{ApplyOptions, Caller, Resources, TaskFilter, TaskStream, Tasks};
+use troupe_services::{ApplyOptions, Caller, Devices, Resources, TaskFilter, TaskStream, Tasks};
 use troupe_sharding::StreamItem;
 use troupe_types::{
     Attempt, Frame, FrameBody, FrameSeq, LogId, MessageFrame, MessageId, MessageKind, Ordinal,
@@ -25,6 +28,8 @@ use troupe_types::{
 };
 
 const AT: Timestamp = Timestamp::from_millis(1_795_000_000_000);
+/// Title of a Task whose agent waits.
+const ASKS: &str = "May I?";
 /// Batches that a subscriber may leave unread.
 const STREAM_QUEUE: usize = 1_024;
 
@@ -259,8 +264,43 @@ fn message(task: TaskId, ordinal: u64, kind: MessageKind, content: &str) -> Fram
     })
 }
 
+/// Nobody has a device.
+#[derive(Debug, Default)]
+pub(crate) struct NoDevices;
+
+#[async_trait]
+impl Devices for NoDevices {
+    async fn invite(&self, _: &Caller, _: InviteDevice) -> Result<DeviceInvitation, Problem> {
+        Err(Problem::new(503, "no_edge", "No devices come in here."))
+    }
+
+    async fn invitation(&self, _: &Caller, _: &str) -> Result<InvitationView, Problem> {
+        Err(Problem::not_found("invitation"))
+    }
+
+    async fn list(&self, _: &Caller) -> Result<Page<DeviceView>, Problem> {
+        Ok(Page { total: 0, items: Vec::new(), next: None })
+    }
+
+    async fn view(&self, _: &Caller, _: &str) -> Result<DeviceView, Problem> {
+        Err(Problem::not_found("device"))
+    }
+
+    async fn change(&self, _: &Caller, _: &str, _: DevicePatch) -> Result<DeviceView, Problem> {
+        Err(Problem::not_found("device"))
+    }
+
+    async fn revoke(&self, _: &Caller, _: &str) -> Result<(), Problem> {
+        Err(Problem::not_found("device"))
+    }
+}
+
 #[async_trait]
 impl Tasks for FakeTasks {
+    async fn answer(&self, caller: &Caller, answer: AnswerBlock) -> Result<(), Problem> {
+        self.with(caller, answer.task_id, |_| ())
+    }
+
     async fn send(&self, caller: &Caller, send: ChatSend) -> Result<ChatSendAck, Problem> {
         if send.message.len() > troupe_types::limits::MESSAGE_BYTES_MAX {
             return Err(Problem::new(413, "payload_too_large", "A message has 60,000 bytes."));
@@ -444,9 +484,15 @@ impl Tasks for FakeTasks {
                 updated_at: AT,
                 completed_at: None,
                 last_line: None,
+                asks: u32::from(t.title == ASKS),
             })
+            .filter(|lite| lite.asks > 0 || !filter.asks)
             .collect();
         Ok(Page { total: items.len() as u64, items, next: None })
+    }
+
+    async fn asks(&self, _: &Caller) -> Result<OpenAsks, Problem> {
+        Ok(OpenAsks { asks: Vec::new(), more: true })
     }
 
     async fn why(&self, caller: &Caller, task: TaskId) -> Result<WhyAnswer, Problem> {

@@ -5,13 +5,16 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use troupe_gateway::{Gateway, GatewayOptions, GatewayState, NoConsole, serve};
+use troupe_llm::{Sealer, SecretKey};
 use troupe_services::{
-    Auth, AuthOptions,
+    Auth, AuthOptions, GitTokens, Operations, OperationsParts,
+    admin::{LocalOperator, LocalParts},
     auth::{Keys, SetupToken},
 };
+use troupe_sharding::{HostWatch, Router};
 use troupe_soft_state::{InProcess, Lifetimes};
 use troupe_store::MemoryStore;
-use troupe_types::{Clock, ManualClock, TaskId, Timestamp};
+use troupe_types::{Clock, ManualClock, Roles, TaskId, Timestamp};
 
 use crate::fake::{FakeResources, FakeTasks};
 
@@ -101,7 +104,14 @@ impl Node {
         let setup = auth.prepare_setup().await.unwrap();
         let gateway = Gateway::new(GatewayState {
             tasks: Arc::<FakeTasks>::clone(&tasks),
+            devices: Arc::new(crate::fake::NoDevices),
             resources: Arc::new(FakeResources::default()),
+            operations: operations(&store, &soft, &shared_clock),
+            git_tokens: Arc::new(GitTokens::new(
+                Arc::new(store.clone()),
+                Arc::new(Sealer::in_memory(&[SecretKey::new([3; 32])])),
+                Arc::clone(&shared_clock),
+            )),
             auth: Arc::clone(&auth),
             soft: Arc::<InProcess>::clone(&soft),
             assets,
@@ -205,6 +215,36 @@ impl Node {
         assert_eq!(status, 201, "{ack}");
         ack["task_id"].as_str().unwrap().parse().unwrap()
     }
+}
+
+/// Operations over a node without entities.
+fn operations(
+    store: &MemoryStore,
+    soft: &Arc<InProcess>,
+    clock: &Arc<dyn Clock>,
+) -> Arc<Operations> {
+    let local = LocalOperator::new(LocalParts {
+        name: "local".to_owned(),
+        incarnation: 1,
+        build: "test".to_owned(),
+        roles: Roles::ALL,
+        weight: 100,
+        http: None,
+        link: None,
+        key_ids: vec!["k1".to_owned()],
+        host: HostWatch::default(),
+        control: None,
+        clock: Arc::clone(clock),
+    });
+    Arc::new(Operations::new(OperationsParts {
+        operator: Arc::new(local),
+        stores: store.stores(),
+        router: Router::new(),
+        soft: Arc::<InProcess>::clone(soft),
+        clock: Arc::clone(clock),
+        data_dir: None,
+        keys_dir: None,
+    }))
 }
 
 fn person(answer: &Value) -> Person {

@@ -118,6 +118,38 @@ async fn an_api_key_is_as_good_as_a_login_until_it_is_deleted() {
 }
 
 #[tokio::test]
+async fn git_tokens_are_set_by_host_and_never_shown() {
+    const PATH: &str = "/api/v1/users/me/git";
+    let mut node = Node::start().await;
+    let (_, ann, bob) = node.people().await;
+    let at = |host: &str| format!("{PATH}/{host}");
+    let token = "glpat-0123456789abcdef";
+    let set = json!({ "token": token, "user": "oauth2" });
+    let (status, view) = node.ask(&ann, "PUT", &at("Git.Example.org:8443"), Some(set)).await;
+    assert_eq!((status, &view["host"]), (200, &json!("git.example.org:8443")), "{view}");
+    let again = json!({ "token": "short" });
+    assert_eq!(node.ask(&ann, "PUT", &at("b.example.org"), Some(again)).await.0, 200);
+    let (_, list) = node.get(&ann, PATH).await;
+    let shown = |n: usize| (list["items"][n]["host"].clone(), list["items"][n]["token"].clone());
+    assert_eq!(shown(0), (json!("b.example.org"), json!("****")), "nothing of a short one");
+    assert_eq!(shown(1), (json!("git.example.org:8443"), json!("****cdef")));
+    assert!(!list.to_string().contains(token));
+    assert_eq!(node.get(&bob, PATH).await.1["items"], json!([]), "each person's own");
+    for (host, body, field) in [
+        ("b.example.org", json!({ "token": "a b" }), "token"),
+        ("b.example.org", json!({ "token": "" }), "token"),
+        ("b.example.org", json!({ "token": "t", "user": "a\nb" }), "user"),
+        ("https:%2F%2Fb.example.org", json!({ "token": "t" }), "host"),
+    ] {
+        let (status, problem) = node.ask(&ann, "PUT", &at(host), Some(body)).await;
+        assert_eq!((status, &problem["errors"][0]["path"]), (422, &json!(field)), "{problem}");
+    }
+    assert_eq!(node.ask(&ann, "DELETE", &at("b.example.org"), None).await.0, 204);
+    assert_eq!(node.ask(&ann, "DELETE", &at("b.example.org"), None).await.0, 404);
+    assert_eq!(node.get(&ann, PATH).await.1["total"], json!(1));
+}
+
+#[tokio::test]
 async fn tasks_are_begun_listed_read_and_steered() {
     let mut node = Node::start().await;
     let (_, ann, _) = node.people().await;
@@ -129,6 +161,12 @@ async fn tasks_are_begun_listed_read_and_steered() {
     let task = ack["task_id"].as_str().unwrap();
     let at = |rest: &str| format!("/api/v1/tasks/{task}{rest}");
     assert_eq!(node.get(&ann, "/api/v1/tasks?text=Mine").await.1["total"], 1);
+    assert_eq!(node.get(&ann, "/api/v1/tasks?asks=true").await.1["total"], 0);
+    node.post(&ann, "/api/v1/tasks", json!({ "message": "rm -r", "title": "May I?" })).await;
+    let (_, asking) = node.get(&ann, "/api/v1/tasks?asks=true").await;
+    assert_eq!((asking["total"].as_u64(), asking["items"][0]["asks"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(node.get(&ann, "/api/v1/tasks?asks=maybe").await.0, 422);
+    assert_eq!(node.get(&ann, "/api/v1/asks").await.1, json!({ "asks": [], "more": true }));
     assert_eq!(node.get(&ann, &at("")).await.1["title"], "Mine");
     let (status, view) = node.ask(&ann, "PATCH", &at(""), Some(json!({ "title": "New" }))).await;
     assert_eq!((status, view["title"].as_str()), (200, Some("New")));

@@ -13,7 +13,8 @@ use crate::{
 /// A body that has the right form for any operation on a Task.
 fn any_body() -> Value {
     let row = MessageId::derived(&["row"]);
-    json!({ "message": "x", "subtask_id": row, "op": "resume", "title": "x" })
+    json!({ "message": "x", "subtask_id": row, "op": "resume", "title": "x",
+        "block_id": "1.1.1", "answer": "allow" })
 }
 
 /// An answer without what differs by design: the request's id, and the ids asked for.
@@ -51,7 +52,8 @@ async fn rest_answers_a_foreign_id_exactly_as_an_unknown_one() {
             _ => any_body(),
         });
         let compare = async |foreign: String, unknown: String, what: &str| {
-            let (a, b) = (path.replace("{id}", &foreign), path.replace("{id}", &unknown));
+            let at = |id: &str| path.replace("{id}", id).replace("{host}", id);
+            let (a, b) = (at(&foreign), at(&unknown));
             let theirs = node.ask(&bob, &method, &a, body.clone()).await;
             let nothing = node.ask(&bob, &method, &b, body.clone()).await;
             let ids = [foreign.as_str(), unknown.as_str()];
@@ -64,6 +66,12 @@ async fn rest_answers_a_foreign_id_exactly_as_an_unknown_one() {
                 let task = node.task(&ann).await.to_string();
                 compare(task, TaskId::derived(&["nothing"]).to_string(), "Task").await;
                 compare("x".into(), "tsk_x".into(), "garbage").await;
+            }
+            "owner" if path.contains("{host}") => {
+                let host = "/api/v1/users/me/git/git.example.org";
+                let put = node.ask(&ann, "PUT", host, Some(json!({ "token": "t" }))).await;
+                assert_eq!(put.0, 200, "{}", put.1);
+                compare("git.example.org".into(), "other.example.org".into(), "git token").await;
             }
             "owner" => {
                 let (_, key) = node.post(&ann, "/api/v1/api-keys", json!({ "name": "k" })).await;

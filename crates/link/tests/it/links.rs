@@ -1,14 +1,14 @@
 //! What a link is good for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout},
 };
-use troupe_link::{LinkOptions, Purpose, UdpRelay};
+use troupe_link::{LinkOptions, Network, Purpose, QuicNetwork, UdpRelay};
 
-use crate::fixture::{Door, LONG, ca};
+use crate::fixture::{Door, LONG, ca, identity};
 
 #[tokio::test]
 async fn both_ends_know_each_other_and_streams_carry_bytes() {
@@ -103,4 +103,40 @@ async fn a_cut_is_seen_after_the_idle_time_and_a_quiet_link_is_kept() {
     assert!(a.dial_at("node-2", at).await.is_err());
     relay.cut(false);
     a.dial_at("node-2", at).await.unwrap();
+}
+
+/// A process that crashed and came back says so at the next packet, not by its silence.
+#[tokio::test]
+async fn a_peer_that_came_back_is_noticed_at_once() {
+    let ca = ca();
+    let options = LinkOptions {
+        keep_alive: Duration::from_millis(100),
+        idle: Duration::from_secs(600),
+        ..LinkOptions::default()
+    };
+    let a = Door::with(&ca, "node-1", options.clone());
+    let cert = ca.issue("node-2", crate::fixture::now()).unwrap();
+    let bind = |at| QuicNetwork::bind(at, ca.cert_pem(), &cert, options.clone()).unwrap();
+    let network = Arc::new(bind(crate::fixture::anywhere()).unwrap());
+    let at = network.local_addr().unwrap();
+    let mut b = Door::open(identity("node-2"), network, options.clone());
+    let relay = UdpRelay::before(at).await.unwrap();
+    let near = a.dial_at("node-2", relay.addr()).await.unwrap();
+    drop(b.next().await);
+    // Its last words are lost, as those of a process that is killed.
+    relay.cut(true);
+    drop(b);
+    let begun = Instant::now();
+    let again = loop {
+        match bind(at) {
+            Ok(again) => break again,
+            // The old socket is held until its connections are given up.
+            Err(_) => assert!(begun.elapsed() < LONG, "the port stays taken"),
+        }
+        tokio::task::yield_now().await;
+    };
+    let _b = Door::open(identity("node-2"), Arc::new(again), options);
+    relay.cut(false);
+    let why = timeout(LONG, near.connection.closed()).await.expect("told by a reset");
+    assert!(why.contains("reset"), "{why}");
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing test may say so by a panic")]
 
+mod devices;
 mod doors;
 mod fixture;
 mod links;

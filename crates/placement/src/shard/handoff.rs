@@ -23,7 +23,7 @@ const MOVES_TRIED_MAX: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(super) id: HandoffId,
-    pub(super) to: NodeName,
+    pub(crate) to: NodeName,
     /// The epoch that this node holds.
     pub(super) epoch: Epoch,
     phase: Phase,

@@ -38,7 +38,8 @@ pub(super) static MEMBER: Object = Object::new(
         Field::new(
             "on",
             form(500, Form::Selector),
-            "Device for this member: a name, or terms like `os=linux, tool=claude>=2, label:gpu`.",
+            "Device for this member: a name, or terms like `os=linux, tool=claude>=2, label:gpu`; or \
+             `container`.",
         ),
     ],
 );

@@ -75,6 +75,10 @@ fn aliases_are_copied_within_limits() {
     assert_eq!(codes(&bomb, Format::Yaml)[0].0, Code::TooManyValues);
     let long = format!("a: &a {}\nb: [{}]", "y".repeat(10_000), ["*a"; 200].join(", "));
     assert_eq!(codes(&long, Format::Yaml)[0].0, Code::TooManyValues);
+    let copies =
+        |n: usize| format!("a: &a {}\nb: [{}]", "y".repeat(8_000), vec!["*a"; n].join(", "));
+    assert_eq!(codes(&copies(30), Format::Yaml), []);
+    assert_eq!(codes(&copies(130), Format::Yaml)[0].0, Code::TooManyValues, "found by fuzzing");
     // Each level is shallow, the expansion is not.
     let mut deep = String::from("a0: &a0 [[[[x]]]]\n");
     for i in 1..40 {

@@ -44,7 +44,7 @@ fn every_reference_leads_to_a_public_one() {
 
 #[test]
 fn they_are_the_ones_that_are_promised() {
-    for shell in ["Chat", "ClaudeCode", "Codex", "Agno", "Dify"] {
+    for shell in ["Chat", "ClaudeCode", "Codex", "Agno", "Command", "Dify"] {
         assert!(public::get(Kind::Shell, shell).is_some(), "{shell}");
     }
     let demo = public::get(Kind::Model, public::DEMO_MODEL).unwrap();
@@ -55,6 +55,7 @@ fn they_are_the_ones_that_are_promised() {
         ("translator", CollaborationModel::Solo, ShellType::Chat, 1),
         ("plan-then-build", CollaborationModel::Pipeline, ShellType::Chat, 2),
         ("dev-team", CollaborationModel::Solo, ShellType::ClaudeCode, 1),
+        ("command", CollaborationModel::Solo, ShellType::Command, 1),
     ] {
         let set = set();
         let found = Found {

@@ -43,6 +43,12 @@ pub enum KeysError {
         /// Which.
         path: PathBuf,
     },
+    /// There is no key.
+    #[error("no access-token key in {path}; `troupe node init` makes them for a cluster")]
+    NoKey {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The random source failed.
     #[error("a key could not be generated")]
     Generate,
@@ -75,6 +81,17 @@ impl Keys {
     /// See [`KeysError`]. A key is never replaced silently.
     pub fn load_or_create(dir: &Path) -> Result<Self, KeysError> {
         create_dir(dir)?;
+        if let Err(KeysError::NoKey { .. }) = Self::load(dir) {
+            create_key(dir)?;
+        }
+        Self::load(dir)
+    }
+
+    /// Reads the keys that are there.
+    ///
+    /// # Errors
+    /// See [`KeysError`].
+    pub fn load(dir: &Path) -> Result<Self, KeysError> {
         let mut files = Vec::new();
         let entries = fs::read_dir(dir).map_err(at(dir))?;
         for entry in entries {
@@ -85,7 +102,7 @@ impl Keys {
             }
         }
         if files.is_empty() {
-            files.push(create_key(dir)?);
+            return Err(KeysError::NoKey { path: dir.to_owned() });
         }
         files.sort();
         files.reverse();

@@ -23,6 +23,13 @@ pub(super) struct ClusterRow {
     pub(super) id: Uuid,
 }
 
+/// Table `Setting`, key `keys`: ids of the keys that every node has.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct KeysRow {
+    pub(super) v: u8,
+    pub(super) ids: BTreeSet<String>,
+}
+
 /// Table `Setting`, key `setup`.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct SetupRow {

@@ -82,6 +82,19 @@ impl Auth {
         Ok(Page { total: self.count_users().await?, items, next })
     }
 
+    /// The administrator who was there first; `None` before the setup.
+    ///
+    /// # Errors
+    /// [`AuthError::Store`].
+    pub async fn first_admin(&self) -> Result<Option<UserId>, AuthError> {
+        let users = self.rows.list::<UserRow>(DirectoryTable::User, None, None, COUNT_STEP).await?;
+        // Ids sort by the time when they were made.
+        let admin = |user: &&rows::Held<UserRow>| {
+            user.value.role == UserRole::Admin && user.value.is_active
+        };
+        Ok(users.iter().find(admin).map(|user| user.value.id))
+    }
+
     async fn count_users(&self) -> Result<u64, AuthError> {
         let (mut count, mut after) = (0, None::<Vec<u8>>);
         while count < COUNT_MAX {

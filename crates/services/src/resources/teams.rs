@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use troupe_api::{FieldError, Problem};
 use troupe_domain::{
     namespace::Key,
-    task::{CollaborationModel, ContextPassing, MemberPlan, ModelPlan, TeamPlan},
+    task::{CollaborationModel, ContextPassing, MemberPlan, ModelPlan, SkillPlan, TeamPlan},
 };
 use troupe_entities::models::{looks_sealed, sealed_at};
 use troupe_resources::{
@@ -15,7 +15,7 @@ use troupe_resources::{
     lookup::{self, Found, find_for},
     resolve::{
         ResolveError, ResolveOptions, ResolvedMcpServer, ResolvedMember, ResolvedModel,
-        ResolvedTeam, SecretRef, resolve_team,
+        ResolvedSkill, ResolvedTeam, SecretRef, resolve_team,
     },
     resource::{DEFAULT_NAMESPACE, Owner},
     spec::NameRef,
@@ -143,9 +143,11 @@ impl Planner<'_> {
             require_confirmation: member.require_confirmation,
             context_passing: word(&member.context_passing).unwrap_or(ContextPassing::None),
             on: member.on.as_ref().map(ToString::to_string),
+            base_image: member.shell.base_image.clone(),
             model: member.model.as_ref().map(|m| self.model(m)),
             mcp_servers: servers.map(|(name, s)| (name.clone(), self.mcp_server(s))).collect(),
             skills: member.skills.iter().map(|s| s.name.clone()).collect(),
+            skill_texts: member.skills.iter().filter_map(skill).collect(),
         }
     }
 
@@ -209,4 +211,10 @@ impl Planner<'_> {
 /// The same word in another crate's enum.
 fn word<T: serde::de::DeserializeOwned>(value: &impl serde::Serialize) -> Option<T> {
     serde_json::from_value(serde_json::to_value(value).ok()?).ok()
+}
+
+/// A Skill whose instructions are a text; a package is not unpacked yet.
+fn skill(skill: &ResolvedSkill) -> Option<SkillPlan> {
+    let (name, description) = (skill.name.clone(), skill.description.clone());
+    Some(SkillPlan { name, description, text: skill.prompt.clone()? })
 }

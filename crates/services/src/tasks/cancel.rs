@@ -60,6 +60,7 @@ impl LiveTasks {
             statuses: CANCELLABLE.iter().map(|status| word(*status)).collect(),
             text: None,
             archived: false,
+            asks: false,
         };
         let tasks = self.projections.list_tasks(caller.user, &running, None, TASKS_MAX).await;
         for task in tasks.map_err(|e| read_problem(&e))? {

@@ -10,7 +10,10 @@ use tokio::sync::mpsc;
 use troupe_api::{
     Problem,
     chat::{ChatCancel, ChatEdit, ChatRetry, ChatSend, ChatSendAck, QueueOp, TaskJoin},
-    task::{FramesPage, JoinAnswer, Page, TaskLite, TaskPatch, TaskView, TurnsPage, WhyAnswer},
+    device::AnswerBlock,
+    task::{
+        FramesPage, JoinAnswer, OpenAsks, Page, TaskLite, TaskPatch, TaskView, TurnsPage, WhyAnswer,
+    },
 };
 use troupe_domain::task::{Command, QueueEdit, TeamPlan};
 use troupe_entities::TaskAddress;
@@ -154,6 +157,10 @@ impl Tasks for LiveTasks {
         address.command(Command::Cancel).await.map(|_| ()).map_err(|e| task_problem(&e))
     }
 
+    async fn answer(&self, caller: &Caller, answer: AnswerBlock) -> Result<(), Problem> {
+        self.answer_block(caller, answer).await
+    }
+
     async fn retry(&self, caller: &Caller, retry: ChatRetry) -> Result<(), Problem> {
         let address = self.authorize(caller, retry.task_id).await?;
         let plan = match &retry.force_override_bot_model {
@@ -273,6 +280,7 @@ impl Tasks for LiveTasks {
             statuses: filter.status.iter().map(|s| word(*s)).collect(),
             text: filter.text.filter(|t| !t.is_empty()),
             archived: false,
+            asks: filter.asks,
         };
         let wanted = usize::try_from(limit).unwrap_or(100);
         let store = &self.projections;
@@ -287,6 +295,10 @@ impl Tasks for LiveTasks {
         let notes = self.notes(&found).await;
         let items = found.into_iter().zip(notes).map(|(row, note)| lite(row, note)).collect();
         Ok(Page { total, items, next })
+    }
+
+    async fn asks(&self, caller: &Caller) -> Result<OpenAsks, Problem> {
+        self.open_asks(caller).await
     }
 
     async fn why(&self, caller: &Caller, task: TaskId) -> Result<WhyAnswer, Problem> {

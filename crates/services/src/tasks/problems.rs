@@ -6,7 +6,7 @@ use troupe_entities::task::TaskError;
 use troupe_sharding::AskError;
 use troupe_store::ReadError;
 
-pub(super) fn task_problem(error: &TaskError) -> Problem {
+pub(crate) fn task_problem(error: &TaskError) -> Problem {
     match error {
         TaskError::Refused(refusal) => refusal_problem(refusal),
         TaskError::Ask(fate) => ask_problem(fate),

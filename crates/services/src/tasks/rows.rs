@@ -32,6 +32,7 @@ fn of_row(row: TaskRow) -> TaskLite {
         updated_at: row.updated_at,
         completed_at: serde_json::from_value(body["completed_at"].clone()).unwrap_or(None),
         last_line: None,
+        asks: row.asks,
     }
 }
 
@@ -74,6 +75,7 @@ mod tests {
             team_namespace: "default".into(),
             archived: false,
             deleted: false,
+            asks: 0,
             body: bytes::Bytes::from_static(b"{}"),
         };
         let note = |seq| TaskNote {

@@ -14,7 +14,7 @@ use super::{live::LiveTasks, problems::task_problem};
 use crate::caller::Caller;
 
 impl LiveTasks {
-    fn fresh_key(&self) -> Uuid {
+    pub(super) fn fresh_key(&self) -> Uuid {
         MessageId::new(self.clock.now()).uuid()
     }
 
@@ -44,20 +44,25 @@ impl LiveTasks {
         key: Uuid,
         send: ChatSend,
     ) -> Result<Ack, Problem> {
-        let (address, team, create) = match (send.task_id, send.team_id) {
+        if send.task_id.is_some() && (send.git_url.is_some() || send.branch_name.is_some()) {
+            let message = "a task keeps the workspace that it began with";
+            return Err(Problem::invalid("git_url", message));
+        }
+        let (address, team, create) = match (send.task_id, send.team_id.clone()) {
             (Some(task), Some(team)) => (self.authorize(caller, task).await?, team, None),
             (Some(task), None) => {
                 let address = self.authorize(caller, task).await?;
                 let team = self.team_of(&address).await?;
                 (address, team, None)
             }
-            (None, Some(team)) => {
+            (None, Some(ref team)) => {
+                let (team, labels) = (team.clone(), placed_on(&send)?);
                 let create = CreateTask {
                     task,
                     owner: caller.user,
                     owner_name: caller.name.clone(),
                     title: send.title.unwrap_or_default(),
-                    labels: BTreeMap::new(),
+                    labels,
                 };
                 (self.address(task), team, Some(create))
             }
@@ -154,6 +159,43 @@ impl LiveTasks {
         };
         confirmed(task, self.or_as_before(caller, task, repeat, answer).await?)
     }
+}
+
+/// What a person wants of device and workspace stands among the Task's labels.
+fn placed_on(send: &ChatSend) -> Result<BTreeMap<String, String>, Problem> {
+    use troupe_entities::task::{BRANCH_LABEL, ON_LABEL, REPO_LABEL, WORKTREE_LABEL};
+    let given = |field: &Option<String>| {
+        field.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    let mut labels = BTreeMap::new();
+    if let Some(on) = given(&send.device_id) {
+        let selector = troupe_resources::selector::Selector::parse(&on)
+            .map_err(|error| Problem::invalid("device_id", error.to_string()))?;
+        labels.insert(ON_LABEL.to_owned(), selector.to_string());
+    }
+    if let Some(url) = given(&send.git_url) {
+        let authority = url.split_once("://").map(|(_, rest)| rest.split('/').next());
+        if url.starts_with("http") && authority.flatten().is_some_and(|a| a.contains('@')) {
+            // It would be kept, and shown.
+            let message = "the URL holds a user or a token: leave it out";
+            return Err(Problem::invalid("git_url", message));
+        }
+        labels.insert(REPO_LABEL.to_owned(), url);
+    }
+    let wants = |name: &str, label: &str, labels: &mut BTreeMap<String, String>, value: String| {
+        if !labels.contains_key(REPO_LABEL) {
+            return Err(Problem::invalid(name, "it needs git_url"));
+        }
+        labels.insert(label.to_owned(), value);
+        Ok(())
+    };
+    if let Some(branch) = given(&send.branch_name) {
+        wants("branch_name", BRANCH_LABEL, &mut labels, branch)?;
+    }
+    if send.worktree == Some(true) {
+        wants("worktree", WORKTREE_LABEL, &mut labels, "true".to_owned())?;
+    }
+    Ok(labels)
 }
 
 pub(super) fn check_message(message: &str) -> Result<(), Problem> {

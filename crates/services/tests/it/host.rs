@@ -13,13 +13,16 @@ use troupe_entities::{
 };
 use troupe_llm::{Egress, EgressPolicy, Llm, LlmOptions, Sealer, SecretKey};
 use troupe_services::{
-    ApplyOptions, Caller, Credential, LiveResources, LiveTasks, Problem, Resources, Tasks,
+    ApplyOptions, Caller, Credential, LiveResources, LiveTasks, Operations, OperationsParts,
+    Problem, Resources, Tasks,
+    admin::{LocalOperator, LocalParts},
     tasks::TeamResolver,
 };
 use troupe_sharding::{HostOptions, HostParts, OneNode, RegisteredKind, Router, ShardHost};
-use troupe_store::{MemoryStore, Stores};
+use troupe_soft_state::InProcess;
+use troupe_store::{DeadLetters, DirectoryTable, MemoryStore, RowWrite, Stores, TaskRow};
 use troupe_testkit::wait_until;
-use troupe_types::{Clock, SessionId, Status, SystemClock, TaskId, UserId, Uuid};
+use troupe_types::{Clock, Roles, Seq, SessionId, Status, SystemClock, TaskId, UserId, Uuid};
 
 /// Generous: debug builds on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,6 +69,61 @@ impl Node {
         let teams: Arc<dyn TeamResolver> = Arc::<LiveResources>::clone(&resources);
         let tasks = LiveTasks::new(router.clone(), Arc::clone(&stores.projections), teams, clock);
         Self { resources, tasks, router, sealer, stores, _host: host }
+    }
+
+    /// The use cases of administrators.
+    pub(crate) fn operations(&self) -> Operations {
+        let clock: Arc<dyn Clock> = SystemClock::shared();
+        let operator = LocalOperator::new(LocalParts {
+            name: "local".to_owned(),
+            incarnation: 1,
+            build: "test".to_owned(),
+            roles: Roles::ALL,
+            weight: 100,
+            http: None,
+            link: None,
+            key_ids: vec!["k".to_owned()],
+            host: self._host.watch(),
+            control: None,
+            clock: Arc::clone(&clock),
+        });
+        Operations::new(OperationsParts {
+            operator: Arc::new(operator),
+            stores: self.stores.clone(),
+            router: self.router.clone(),
+            soft: InProcess::shared(Arc::clone(&clock)),
+            clock,
+            data_dir: None,
+            keys_dir: None,
+        })
+    }
+
+    pub(crate) fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        Arc::clone(&self.stores.dead_letters)
+    }
+
+    /// A row that calls a Task running which does not exist, and its owner's.
+    pub(crate) async fn forge_running(&self, owner: &Caller, task: TaskId) {
+        let key = owner.user.uuid().as_bytes().to_vec();
+        let user = RowWrite::insert(DirectoryTable::User, key, "{}");
+        self.stores.directory.compare_and_set(user).await.unwrap();
+        let at = SystemClock::shared().now();
+        let row = TaskRow {
+            task,
+            owner: owner.user,
+            seq: Seq(1),
+            created_at: at,
+            updated_at: at,
+            status: "RUNNING".to_owned(),
+            title: "lost".to_owned(),
+            team: "assistant".to_owned(),
+            team_namespace: "default".to_owned(),
+            archived: false,
+            deleted: false,
+            asks: 0,
+            body: "{}".into(),
+        };
+        self.stores.projections.put_task(row).await.unwrap();
     }
 
     /// The use cases of another gateway: nothing is shared but the entities.

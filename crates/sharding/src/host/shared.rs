@@ -1,10 +1,11 @@
 //! What Router, Shards and entities of one host share.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     num::NonZeroU32,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -32,6 +33,17 @@ const SHARDS: usize = SHARDS_GENERAL as usize + SHARDS_KNOWLEDGE as usize;
 const KINDS: usize = 16;
 /// Wake rows that were just written and wait for the wake loop.
 const NOTES_MAX: usize = 4_096;
+
+/// What became of a wake-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// It is on its way.
+    Now,
+    /// The Shard is this node's, but something from before is still active.
+    Later,
+    /// Nobody here makes such ones, or the Shard is not this node's.
+    NotHere,
+}
 
 /// Lets activations pass at their rate and number.
 #[derive(Debug)]
@@ -70,6 +82,10 @@ pub(crate) struct HostShared {
     shards: Box<[OnceLock<Arc<Shard>>]>,
     actor: OnceLock<ActorRef<HostMsg>>,
     draining: AtomicBool,
+    /// Shards that came to this node: read their wake rows.
+    claimed: Mutex<BTreeSet<ShardId>>,
+    /// One was added.
+    pub(crate) claims: Notify,
     notes: mpsc::Sender<(EntityId, Timestamp)>,
     /// A note was lost: read the wake index again.
     pub(crate) note_lost: AtomicBool,
@@ -119,6 +135,8 @@ impl HostShared {
             shards: (0..SHARDS).map(|_| OnceLock::new()).collect(),
             actor: OnceLock::new(),
             draining: AtomicBool::new(false),
+            claimed: Mutex::default(),
+            claims: Notify::new(),
             notes,
             note_lost: AtomicBool::new(false),
         };
@@ -152,6 +170,11 @@ impl HostShared {
         }
     }
 
+    /// Whether an activation under this epoch may handle a message now.
+    pub(crate) fn may_handle(&self, shard: ShardId, epoch: Epoch) -> bool {
+        self.placement.owner(shard) == Owner::Here(epoch)
+    }
+
     /// A Shard that this node owns, made on first use.
     pub(crate) fn shard(&self, id: ShardId) -> Result<&Arc<Shard>, NotOwner> {
         let epoch = self.owned(id)?;
@@ -165,7 +188,7 @@ impl HostShared {
             }
             Arc::new(shard)
         });
-        if shard.epoch() != epoch && !shard.adopt(epoch, self.is_draining()) {
+        if (shard.epoch() != epoch || shard.reopens()) && !shard.adopt(epoch, self.is_draining()) {
             // It was lost and claimed again; what is active here is of the older claim.
             return Err(NotOwner { shard: id, owner: None, epoch });
         }
@@ -206,15 +229,37 @@ impl HostShared {
         }
     }
 
-    /// Has an entity woken; `false`: nobody here makes such ones.
-    pub(crate) fn wake(&self, id: EntityId) -> bool {
-        if self.kind(id.kind).is_none() {
-            return false;
+    /// Has an entity woken.
+    pub(crate) fn wake(&self, id: EntityId) -> Woken {
+        let is_here = matches!(self.owner(id.shard()), Owner::Here(_));
+        if !is_here || self.kind(id.kind).is_none() {
+            return Woken::NotHere;
         }
-        let Ok(shard) = self.shard(id.shard()) else { return false };
+        let Ok(shard) = self.shard(id.shard()) else { return Woken::Later };
         let nudge = shard.lock().wake(id, self.clock.mono());
         self.nudge(shard, nudge);
-        true
+        Woken::Now
+    }
+
+    /// A Shard came to this node, or is taken up again.
+    pub(crate) fn claimed(&self, shard: ShardId) {
+        if let Some(shard) = self.shards.get(usize::from(shard.0)).and_then(OnceLock::get) {
+            shard.reopen();
+        }
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner).insert(shard);
+        self.claims.notify_one();
+    }
+
+    /// The Shards that came since the last call.
+    pub(crate) fn take_claimed(&self) -> BTreeSet<ShardId> {
+        std::mem::take(&mut self.claimed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Drops what is active of a Shard, at once: it is not this node's any more.
+    pub(crate) fn lost(shard: &Shard) {
+        let mut table = shard.lock();
+        table.release();
+        table.close_all();
     }
 
     pub(crate) fn note_wake(&self, entity: EntityId, due: Timestamp) {

@@ -154,7 +154,7 @@ impl NodeShared {
     pub(crate) async fn ask(self: &Arc<Self>, ask: RemoteAsk) -> Answer {
         let (id, trace) = match &ask.passed {
             Some(passed) => (passed.id, passed.trace),
-            None => (self.new_id(), self.observer.trace()),
+            None => (self.new_id(), crate::trace::outgoing()),
         };
         let sender_seq = self.next_sender_seq();
         let mut journey =
@@ -441,7 +441,7 @@ impl Journey<'_> {
             Fate::Overloaded => Err(AskError::Overloaded),
             Fate::NotDelivered | Fate::Expired if self.moved_from(owner) => return Tried::Again,
             Fate::NotDelivered | Fate::Expired | Fate::Unsupported => Err(AskError::NotDelivered),
-            Fate::Unknown | Fate::Duplicate { .. } | Fate::Other(_) => {
+            Fate::Unknown | Fate::Duplicate { .. } | Fate::Part { .. } | Fate::Other(_) => {
                 Err(AskError::OutcomeUnknown)
             }
         };

@@ -8,8 +8,9 @@ use std::{
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::{Duration, Instant};
-use tracing::Instrument;
+use tracing::{Instrument as _, Span, debug_span};
 use troupe_actor::{panic_text, spawn_task};
+use troupe_telemetry::trace::child_of;
 use troupe_types::{EntityId, Uuid};
 use troupe_wire::{
     Batch, Envelope, EnvelopeKind, Fate, Item, Origin, Reply,
@@ -29,8 +30,13 @@ use crate::{
     letter::{Answer, Content},
     placement::Owner,
     router::Posted,
+    trace::incoming,
 };
 
+/// Longest answer that goes to another node, in parts.
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A part waits so long for room before it is tried again.
+const ROOM_PAUSE: Duration = Duration::from_millis(5);
 /// Batches that may wait in a follower's sink, at most.
 const CAPACITY_MAX: u32 = 4_096;
 
@@ -151,17 +157,16 @@ impl NodeShared {
         if envelope.ttl_ms == 0 {
             return over(Fate::Expired);
         }
-        let span = self.observer.span(envelope.trace.as_ref());
-        let answer = {
-            let _in_span = span.enter();
-            self.router.post(entity, Content::Ask(envelope.body.clone()), false)
-        };
+        let span = span_of(peer, entity, &envelope);
+        let answer =
+            span.in_scope(|| self.router.post(entity, Content::Ask(envelope.body.clone()), false));
         match answer {
             Posted::Here(pending) => {
                 let (node, peer) = (Arc::clone(self), Arc::clone(peer));
                 let work = async move {
                     let left = until.saturating_duration_since(Instant::now());
-                    node.answer(&peer, entity, id, pending.within(left).await, until);
+                    let answer = pending.within(left).await;
+                    node.answer(&peer, entity, id, answer, until).await;
                     drop(handled);
                 };
                 drop(spawn_task("ask of a peer", work.instrument(span)));
@@ -171,11 +176,12 @@ impl NodeShared {
                 self.metrics.relayed.increment(1);
                 let (node, peer) = (Arc::clone(self), Arc::clone(peer));
                 let ask = self.passed_on(&peer, entity, envelope, What::Ask, until);
-                drop(spawn_task("ask passed on", async move {
+                let work = async move {
                     let answer = node.ask(ask).await;
-                    node.answer(&peer, entity, id, answer, until);
+                    node.answer(&peer, entity, id, answer, until).await;
                     drop(handled);
-                }));
+                };
+                drop(spawn_task("ask passed on", work.instrument(span)));
             }
             Posted::Elsewhere(_) => over(self.not_owner(entity)),
         }
@@ -210,14 +216,53 @@ impl NodeShared {
         RemoteAsk { to, body: envelope.body, what, until, repeatable: false, inside: false, passed }
     }
 
-    fn answer(&self, peer: &Peer, entity: EntityId, id: Uuid, answer: Answer, until: Instant) {
-        let mut fate = fate_of(answer, until);
+    async fn answer(
+        &self,
+        peer: &Peer,
+        entity: EntityId,
+        id: Uuid,
+        answer: Answer,
+        until: Instant,
+    ) {
+        let mut fate = match answer {
+            Ok(body) if body.len() > BODY_BYTES_MAX => {
+                // Too long to be kept: whoever asks again hears that it is over.
+                self.dedupe().over(entity, id, &Fate::Duplicate { done: true });
+                return self.answer_in_parts(peer, id, body, until).await;
+            }
+            answer => fate_of(answer, until),
+        };
         // It waited in a queue of a Shard that is handed over: the next owner has it done.
         if fate == Fate::NotDelivered && self.router.is_released(entity.shard()) {
             fate = self.not_owner(entity);
         }
         self.dedupe().over(entity, id, &fate);
         self.reply(peer, id, fate);
+    }
+
+    /// Sends a long answer as there is room for it.
+    async fn answer_in_parts(&self, peer: &Peer, id: Uuid, mut body: Bytes, until: Instant) {
+        if body.len() > ANSWER_BYTES_MAX {
+            tracing::error!(bytes = body.len(), "an answer is too large for the node link");
+            return self.reply(peer, id, Fate::Unknown);
+        }
+        let mut part = 0;
+        loop {
+            let piece = body.split_to(BODY_BYTES_MAX.min(body.len()));
+            let last = body.is_empty();
+            let fate = if last { Fate::Done(piece) } else { Fate::Part { part, body: piece } };
+            let item = Item::Reply(Reply { to: id, fate });
+            while self.tell(peer, &item).is_err() {
+                if Instant::now() >= until || peer.up().is_none() {
+                    return;
+                }
+                tokio::time::sleep(ROOM_PAUSE).await;
+            }
+            if last {
+                return;
+            }
+            part += 1;
+        }
     }
 
     fn subscription(
@@ -236,7 +281,11 @@ impl NodeShared {
         let (sink, items) = FrameSink::new(usize::try_from(capacity).unwrap_or(1));
         let content = Content::Subscribe(envelope.body.clone(), sink.clone());
         let (node, peer) = (Arc::clone(self), Arc::clone(peer));
-        match self.router.post(entity, content, false) {
+        let span = span_of(&peer, entity, &envelope);
+        let posted = span.in_scope(|| self.router.post(entity, content, false));
+        // It would last as long as the stream.
+        drop(span);
+        match posted {
             Posted::Here(pending) => {
                 drop(sink);
                 drop(spawn_task("stream to a peer", async move {
@@ -270,13 +319,19 @@ impl NodeShared {
     }
 }
 
+/// The span of what a peer asks, below the one that sent it.
+fn span_of(peer: &Peer, entity: EntityId, envelope: &Envelope) -> Span {
+    child_of(incoming(envelope.trace.as_ref()), || {
+        debug_span!("ask of a peer", otel.kind = "server", peer = %peer.name.0, %entity,
+            hop = envelope.hop, relay = envelope.relay)
+    })
+}
+
 /// What a peer is told of an answer.
 fn fate_of(answer: Answer, until: Instant) -> Fate {
     match answer {
-        Ok(body) if body.len() > BODY_BYTES_MAX => {
-            tracing::error!(bytes = body.len(), "an answer is too large for the node link");
-            Fate::Unknown
-        }
+        // Answers to asks go in parts; that to a subscription is a few bytes.
+        Ok(body) if body.len() > BODY_BYTES_MAX => Fate::Unknown,
         Ok(body) => Fate::Done(body),
         Err(AskError::Overloaded) => Fate::Overloaded,
         Err(AskError::NotDelivered) if Instant::now() >= until => Fate::Expired,

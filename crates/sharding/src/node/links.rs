@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -23,6 +23,7 @@ use troupe_wire::Hello;
 
 use super::{
     peer::{Peer, Up},
+    questions::BulkHandler,
     server::{RouterMsg, Server, Session},
     shared::{Linked, NodeShared, Signal},
 };
@@ -64,9 +65,13 @@ pub(crate) struct Links {
     pub(crate) stop: CancellationToken,
     seats: Mutex<HashMap<NodeName, Arc<AsyncMutex<Seat>>>>,
     dialling: Mutex<HashMap<NodeName, (SocketAddr, CancellationToken)>>,
+    /// The peers that there are.
+    wanted: Mutex<Vec<NodeName>>,
     generation: AtomicU64,
     /// The connections that are up.
     connections: Mutex<HashMap<NodeName, Connected>>,
+    /// Who takes the peers' bulk streams.
+    bulk: OnceLock<Arc<dyn BulkHandler>>,
 }
 
 impl Links {
@@ -79,13 +84,37 @@ impl Links {
         let generation = AtomicU64::new(1);
         let (seats, dialling) = (Mutex::default(), Mutex::default());
         let server = AsyncMutex::new(server);
-        let connections = Mutex::default();
-        Arc::new(Self { node, network, server, stop, seats, dialling, generation, connections })
+        let (connections, wanted, bulk) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        Arc::new(Self {
+            node,
+            network,
+            server,
+            stop,
+            seats,
+            dialling,
+            wanted,
+            generation,
+            connections,
+            bulk,
+        })
+    }
+
+    /// Whether all peers that there are, are linked.
+    pub(crate) fn is_linked(&self) -> bool {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.iter().all(|name| self.node.peer(name).is_some_and(|peer| peer.up().is_some()))
+    }
+
+    pub(crate) fn take_bulk(&self, handler: Arc<dyn BulkHandler>) {
+        let first = self.bulk.set(handler).is_ok();
+        debug_assert!(first, "bulk streams have one taker");
     }
 
     /// Whom to dial. Of two nodes the one whose name comes first dials, so that there is one
     /// link between them.
     pub(crate) fn set_peers(self: &Arc<Self>, peers: &HashMap<NodeName, SocketAddr>) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) =
+            peers.keys().cloned().collect();
         let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
         dialling.retain(|name, (at, stop)| {
             let keep = peers.get(name) == Some(at);
@@ -272,9 +301,10 @@ impl Links {
     async fn bulk(&self, link: &Held, name: &NodeName) -> String {
         loop {
             match link.connection.accept().await {
-                Ok(stream) if stream.purpose == Purpose::Bulk => {
-                    self.node.observer.bulk(name, stream);
-                }
+                Ok(stream) if stream.purpose == Purpose::Bulk => match self.bulk.get() {
+                    Some(handler) => handler.stream(name, stream),
+                    None => self.node.observer.bulk(name, stream),
+                },
                 Ok(stream) => tracing::warn!(peer = %name, ?stream, "a stream out of place"),
                 Err(error) => return error.to_string(),
             }

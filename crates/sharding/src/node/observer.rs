@@ -3,7 +3,7 @@
 use std::fmt;
 
 use troupe_link::LinkStream;
-use troupe_wire::{Handoff, Heartbeat, Hello, TraceContext};
+use troupe_wire::{Handoff, Heartbeat, Hello};
 
 use crate::placement::NodeName;
 
@@ -44,17 +44,6 @@ pub trait NodeObserver: fmt::Debug + Send + Sync + 'static {
     /// A peer opened a stream for large data. Dropped, it is closed.
     fn bulk(&self, node: &NodeName, stream: LinkStream) {
         let _ = (node, stream);
-    }
-
-    /// The trace that the calling task is in, for the next envelope.
-    fn trace(&self) -> Option<TraceContext> {
-        None
-    }
-
-    /// The span for an envelope that came with this trace.
-    fn span(&self, trace: Option<&TraceContext>) -> tracing::Span {
-        let _ = trace;
-        tracing::Span::none()
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use troupe_link::Identity;
@@ -45,7 +46,23 @@ struct Pending {
     to: oneshot::Sender<Signal>,
     /// The peer said that it is handling it: the answer comes by itself.
     running: Arc<AtomicBool>,
+    /// What has come of a long answer.
+    parts: Vec<Bytes>,
 }
+
+impl Pending {
+    /// Takes a part of the answer; `false`: one is missing, or they are too many.
+    fn take(&mut self, part: u32, body: &Bytes) -> bool {
+        let next = u32::try_from(self.parts.len()) == Ok(part) && self.parts.len() < PARTS_MAX;
+        if next {
+            self.parts.push(body.clone());
+        }
+        next
+    }
+}
+
+/// Parts of one answer.
+const PARTS_MAX: usize = 64;
 
 /// A link that batches come over.
 #[derive(Clone, Debug)]
@@ -197,7 +214,8 @@ impl NodeShared {
         running: &Arc<AtomicBool>,
     ) -> oneshot::Receiver<Signal> {
         let (to, answer) = oneshot::channel();
-        let pending = Pending { from: from.clone(), to, running: Arc::clone(running) };
+        let (from, running) = (from.clone(), Arc::clone(running));
+        let pending = Pending { from, to, running, parts: Vec::new() };
         lock(&self.pending).insert(id, pending);
         answer
     }
@@ -209,7 +227,21 @@ impl NodeShared {
     /// An answer came, or will not.
     pub(crate) fn signal(&self, id: Uuid, from: &NodeName, signal: Signal) {
         let mut pending = lock(&self.pending);
-        let Some(ask) = pending.get(&id).filter(|ask| ask.from == *from) else { return };
+        let Some(ask) = pending.get_mut(&id).filter(|ask| ask.from == *from) else { return };
+        let signal = match signal {
+            Signal::Fate(Fate::Part { part, body }) => {
+                if ask.take(part, &body) {
+                    return;
+                }
+                Signal::Fate(Fate::Unknown)
+            }
+            Signal::Fate(Fate::Done(last)) if !ask.parts.is_empty() => {
+                let mut whole = BytesMut::new();
+                ask.parts.drain(..).chain([last]).for_each(|part| whole.extend_from_slice(&part));
+                Signal::Fate(Fate::Done(whole.freeze()))
+            }
+            signal => signal,
+        };
         if matches!(signal, Signal::Fate(Fate::Duplicate { done: false })) {
             // Not the answer, which may follow at once: it must find who waits.
             ask.running.store(true, Ordering::Relaxed);

@@ -101,9 +101,13 @@ pub(crate) struct Slot {
     /// `wake()` is to be called.
     pub(crate) wake: bool,
     pub(crate) wake_at_hand: bool,
+    /// It is to come back after its end.
+    pub(crate) again: bool,
     wake_strikes: Strikes,
     /// The actor knows that there is work, or is at it.
     pub(crate) fed: bool,
+    /// It was told to drain, and no run of it is under way.
+    pub(crate) settled: bool,
     /// It was asked to passivate and has not answered.
     pub(crate) asked: bool,
     pub(crate) last_used: MonoTime,
@@ -126,8 +130,10 @@ impl Slot {
             at_hand: None,
             wake: false,
             wake_at_hand: false,
+            again: false,
             wake_strikes: Strikes::NONE,
             fed: false,
+            settled: false,
             asked: false,
             last_used: now,
             look_after: now,

@@ -1,6 +1,7 @@
 //! The entities of a Shard and every decision about them: what is admitted, activated, fed.
 
 mod ends;
+mod operate;
 mod unload;
 
 use std::{
@@ -36,6 +37,8 @@ pub(crate) struct Table {
     census: Census,
     backoff: (Duration, Duration),
     draining: bool,
+    /// It is about to be handed over: runs end their step, messages are answered meanwhile.
+    settling: bool,
     /// It is handed over, or lost: messages wait for the next owner.
     released: bool,
     actor: ShardActorState,
@@ -52,6 +55,7 @@ impl Table {
             census,
             backoff,
             draining: false,
+            settling: false,
             released: false,
             actor: ShardActorState::Absent,
             entities: HashMap::new(),
@@ -96,7 +100,8 @@ impl Table {
 
     /// Has an entity woken.
     pub(crate) fn wake(&mut self, id: EntityId, now: MonoTime) -> Nudge {
-        if self.draining {
+        // Whoever has the Shard next reads the wake index.
+        if self.draining || self.settling {
             return Nudge::Nothing;
         }
         // With too many in memory it is left to the next reading of the wake index.
@@ -222,9 +227,11 @@ impl Table {
         actor: Box<dyn Live>,
         now: MonoTime,
     ) -> Option<(bool, bool)> {
-        let draining = self.draining;
+        let draining = self.draining || self.settling;
         let slot = self.activation(id, generation)?;
         slot.doing = Doing::Live { actor, since: now };
+        // It begins no run, so there is none to wait for.
+        slot.settled = draining;
         slot.last_used = now;
         slot.look_after = now;
         slot.asked = false;
@@ -255,12 +262,22 @@ impl Table {
         }
         while let Some(letter) = slot.queue.pop_front() {
             if let Some((content, reply)) = letter.hand_over() {
+                let trace = letter.trace();
                 slot.at_hand = Some(letter);
-                return Some(Work::Letter(content, reply));
+                return Some(Work::Letter(content, reply, trace));
             }
         }
         slot.fed = false;
         None
+    }
+
+    /// The Shard is not this node's any more: what waits is for its next owner.
+    pub(crate) fn disown(&mut self, id: EntityId, generation: u64) {
+        if let Some(slot) = self.activation(id, generation) {
+            slot.handled();
+            slot.queue.clear();
+            (slot.wake, slot.fed) = (false, false);
+        }
     }
 
     /// Settles the message at hand; answers whether there is more.

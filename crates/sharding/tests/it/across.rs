@@ -9,7 +9,7 @@ use tokio::{
 };
 use troupe_actor::settle;
 use troupe_sharding::{AskError, StreamItem};
-use troupe_types::{EntityId, EntityKind, Epoch, ShardId, limits::ENTRY_BYTES_MAX};
+use troupe_types::{EntityId, EntityKind, Epoch, Incarnation, ShardId, limits::ENTRY_BYTES_MAX};
 use troupe_wire::{Handoff, HandoffStep};
 
 use crate::{
@@ -126,13 +126,35 @@ async fn heartbeats_and_hand_off_words_arrive_in_order() {
     let (_cluster, a, b) = pair().await;
     b.until("heartbeats", |b| b.ear.beats.load(std::sync::atomic::Ordering::SeqCst) >= 3).await;
     let steps = [HandoffStep::Prepare, HandoffStep::Committed, HandoffStep::FlushMarker];
-    let words = steps.map(|step| Handoff { shard: ShardId(3), epoch: Epoch(4), step });
+    let words = steps.map(|step| Handoff {
+        shard: ShardId(3),
+        epoch: Epoch(4),
+        source_inc: Incarnation(2),
+        count: 1,
+        target_inc: Incarnation::ZERO,
+        step,
+    });
     for word in words {
         assert!(a.link.send_handoff(&name("node-2"), word));
     }
     b.until("the words", |b| b.ear.handoffs.lock().unwrap().len() == 3).await;
     assert_eq!(*b.ear.handoffs.lock().unwrap(), words);
     assert!(!a.link.send_handoff(&name("nobody"), words[0]));
+}
+
+/// An answer has up to 8 MiB, and comes whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn long_answers_come_in_parts() {
+    let (_cluster, a, b) = pair().await;
+    for n in 0..16 {
+        let word = n.to_string().repeat(100 * 1024 / n.to_string().len());
+        b.ask(first(), &format!("add {word}")).await.unwrap();
+    }
+    let here = b.ask(first(), "get").await.unwrap();
+    assert!(here.len() > 1_500_000);
+    for _ in 0..3 {
+        assert!(a.ask(first(), "get").await.unwrap() == here, "another answer");
+    }
 }
 
 async fn subscribe(node: &Node, capacity: usize) -> tokio::sync::mpsc::Receiver<StreamItem> {

@@ -18,6 +18,7 @@ use troupe_sharding::{
     HostParts, HostStats, OneNode, RegisteredKind, Reply, Router, ShardHost,
 };
 use troupe_store::{Entry, MemoryStore, Opened, Stores};
+use troupe_telemetry::TraceParent;
 use troupe_types::{Clock, EntityId, EntityKind, FrameSeq, ManualClock, Seq, Timestamp, Uuid};
 
 /// Long enough for anything that is to happen.
@@ -32,6 +33,8 @@ pub(crate) struct World {
     pub(crate) activations: Mutex<HashMap<EntityId, usize>>,
     /// Handlers that began, with their bodies.
     pub(crate) handled: Mutex<Vec<String>>,
+    /// Where in a trace they stood.
+    pub(crate) traces: Mutex<Vec<Option<TraceParent>>>,
     /// `close()` calls.
     pub(crate) closes: AtomicUsize,
     /// `drain()` calls.
@@ -59,6 +62,7 @@ impl Default for World {
         Self {
             activations: Mutex::default(),
             handled: Mutex::default(),
+            traces: Mutex::default(),
             closes: AtomicUsize::default(),
             drains: AtomicUsize::default(),
             wakes: Mutex::default(),
@@ -292,6 +296,7 @@ impl Entity for Counter {
     async fn ask(&mut self, body: Bytes, reply: Reply) -> Result<(), Crash> {
         let command = text(&body);
         self.world.handled.lock().unwrap().push(command.clone());
+        self.world.traces.lock().unwrap().push(troupe_telemetry::trace::current());
         self.run(&command, reply).await
     }
 
@@ -315,6 +320,10 @@ impl Entity for Counter {
             Ok(_) => Err(crash(false)),
             Err(_) => Ok(()),
         }
+    }
+
+    fn is_running(&self) -> bool {
+        !self.held.is_empty()
     }
 
     fn is_idle(&self) -> bool {

@@ -8,8 +8,10 @@ use troupe_store::{
     JournalStore, Ownership,
     conformance::{self, Cluster, journal_model},
 };
+use troupe_store_scylla::ScyllaStore;
+use troupe_types::{TaskId, UserId, Uuid};
 
-use crate::server::Node;
+use crate::server::{Node, options};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn journal_conforms() {
@@ -38,6 +40,28 @@ async fn rows_conform() {
     conformance::projections(&mut node).await;
     conformance::blobs(&mut node).await;
     conformance::dead_letters(&mut node).await;
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_may_run_twice_and_rows_of_the_version_before_are_read() {
+    let Some(mut node) = Node::start_alone().await else { return };
+    let (task, owner) = (TaskId::from_uuid(Uuid::new_v4()), UserId::from_uuid(Uuid::new_v4()));
+    let old_row = format!(
+        "INSERT INTO task_row (task, owner, seq, created_at, updated_at, status, title, team,
+         team_namespace, archived, deleted, body) VALUES ({}, {}, 3, 1, 2, 'RUNNING', 'old', 't',
+         'default', false, false, 0x7b7d) USING TIMESTAMP 3",
+        task.uuid(),
+        owner.uuid()
+    );
+    // As if a node was slow, and robbed of the lock, before it could write down the step.
+    node.run(&["DELETE FROM migration WHERE ledger = 0 AND number = 2", &old_row]).await;
+    let options = options(&node.address, &node.keyspace);
+    let both = tokio::join!(ScyllaStore::connect(&options), ScyllaStore::connect(&options));
+    both.0.unwrap();
+    node.store = both.1.unwrap();
+    let found = node.store.stores().projections.get_tasks(&[task]).await.unwrap();
+    assert_eq!((found[0].owner, found[0].asks, &*found[0].title), (owner, 0, "old"));
     node.end().await;
 }
 

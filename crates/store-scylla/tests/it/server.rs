@@ -1,6 +1,10 @@
 //! The server, and keyspaces of their own.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use scylla::{
@@ -45,9 +49,12 @@ fn now_ms() -> i64 {
     CLOCK.get_or_init(SystemClock::new).now().as_millis()
 }
 
-/// The keyspace of all tests that do not mind others beside them.
+/// The keyspace of all tests that do not mind others beside them. Those of another checkout may
+/// have other tables.
 fn shared_keyspace() -> String {
-    format!("{PREFIX}{}_shared", now_ms() / SHARED_MS * SHARED_MS)
+    let mut tables = DefaultHasher::new();
+    include_str!("../../src/schema.rs").hash(&mut tables);
+    format!("{PREFIX}{}_{:08x}_shared", now_ms() / SHARED_MS * SHARED_MS, tables.finish() as u32)
 }
 
 /// A name for a keyspace that tells when it was made.
@@ -130,6 +137,15 @@ impl Node {
         drop(one_by_one);
         let lease = store.join(&new_lease("node")).await.unwrap();
         Some(Self { address, keyspace, cluster, store, lease })
+    }
+
+    /// Statements by hand, one after the other.
+    pub(crate) async fn run(&self, statements: &[&str]) {
+        let session = session(&self.address).await;
+        session.use_keyspace(self.keyspace.as_str(), false).await.unwrap();
+        for text in statements {
+            session.query_unpaged(*text, ()).await.unwrap();
+        }
     }
 
     pub(crate) async fn end(self) {

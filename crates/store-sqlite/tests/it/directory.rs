@@ -4,9 +4,9 @@ use std::fs;
 
 use bytes::Bytes;
 use rusqlite::Connection;
-use troupe_store::{AppendError, Entry, JournalStore, OpenError};
+use troupe_store::{AppendError, Entry, JournalStore, OpenError, TaskFilter, TaskRow};
 use troupe_store_sqlite::{SqliteOpenError, SqliteOptions, SqliteStore};
-use troupe_types::{EntityId, EntityKind, FrameSeq, Seq, Uuid};
+use troupe_types::{EntityId, EntityKind, FrameSeq, Seq, TaskId, Timestamp, UserId, Uuid};
 
 use crate::conformance::Sqlite;
 
@@ -73,6 +73,54 @@ async fn a_process_whose_epoch_was_overtaken_writes_nothing() {
     subject.reopen();
     let at = subject.store.open(task(1), subject.store.epoch()).await.unwrap();
     assert_eq!(at.tail, entry(1, b"mine"));
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_version_is_brought_up_to_date() {
+    let mut subject = Sqlite::new();
+    let row = TaskRow {
+        task: TaskId::derived(&["old"]),
+        owner: UserId::derived(&["ann"]),
+        seq: Seq(3),
+        created_at: Timestamp::from_millis(1),
+        updated_at: Timestamp::from_millis(2),
+        status: "RUNNING".into(),
+        title: "old".into(),
+        team: "assistant".into(),
+        team_namespace: "default".into(),
+        archived: false,
+        deleted: false,
+        asks: 0,
+        body: Bytes::from_static(b"{}"),
+    };
+    subject.store.stores().projections.put_task(row.clone()).await.unwrap();
+    subject.store.close();
+    meddle(&subject)
+        .execute_batch(
+            "DROP INDEX task_asking; ALTER TABLE task DROP COLUMN asks;
+             DELETE FROM migration WHERE number > 1;",
+        )
+        .unwrap();
+    subject.reopen();
+    let store = subject.store.stores().projections;
+    let asking = TaskFilter { asks: true, ..TaskFilter::default() };
+    assert_eq!(store.get_tasks(&[row.task]).await.unwrap(), *std::slice::from_ref(&row));
+    assert_eq!(store.count_tasks(row.owner, &asking).await.unwrap(), 0);
+    let row = TaskRow { seq: Seq(4), asks: 2, ..row };
+    store.put_task(row.clone()).await.unwrap();
+    assert_eq!(
+        store.list_tasks(row.owner, &asking, None, 10).await.unwrap(),
+        *std::slice::from_ref(&row)
+    );
+    let plan: String = meddle(&subject)
+        .query_row(
+            "EXPLAIN QUERY PLAN SELECT task FROM task WHERE owner = x'00' AND asks > 0
+             ORDER BY updated_at DESC, task DESC",
+            [],
+            |row| row.get(3),
+        )
+        .unwrap();
+    assert!(plan.contains("task_asking"), "{plan}");
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ fn task_row(owner: UserId, seq: u64, updated_at: i64, title: &str) -> TaskRow {
         team_namespace: "default".into(),
         archived: false,
         deleted: false,
+        asks: 0,
         body: Bytes::from_static(b"{}"),
     }
 }
@@ -33,6 +34,7 @@ pub async fn projections(subject: &mut dyn Subject) {
     newest_seq_wins(subject).await;
     lists(subject).await;
     deletion(subject).await;
+    asking(subject).await;
     let large = Bytes::from(vec![0; PROJECTION_BYTES_MAX + 1]);
     let owner = UserId::from_uuid(Uuid::new_v4());
     let row = TaskRow { body: large, ..task_row(owner, 1, 1, "") };
@@ -76,7 +78,8 @@ async fn lists(subject: &mut dyn Subject) {
         let status = ["RUNNING", "COMPLETED", "FAILED"][(n % 3) as usize].into();
         let archived = n % 10 == 9;
         let deleted = n % 10 == 8;
-        let row = TaskRow { status, archived, deleted, ..task_row(owner, 1, n / 3, &title) };
+        let asks = if n % 5 < 2 { u32::try_from(n).unwrap() } else { 0 };
+        let row = TaskRow { status, archived, deleted, asks, ..task_row(owner, 1, n / 3, &title) };
         store.put_task(row.clone()).await.unwrap();
         rows.push(row);
     }
@@ -95,6 +98,8 @@ async fn lists(subject: &mut dyn Subject) {
         text("0% OF_"),
         text("%of"),
         text("nowhere"),
+        TaskFilter { asks: true, ..TaskFilter::default() },
+        TaskFilter { asks: true, statuses: vec!["FAILED".into()], ..text("größe") },
     ];
     for filter in filters {
         let wanted: Vec<_> = rows.iter().filter(|row| filter.admits(row)).cloned().collect();
@@ -114,6 +119,29 @@ async fn lists(subject: &mut dyn Subject) {
     let unknown = [&ids[..], &[TaskId::from_uuid(Uuid::new_v4())]].concat();
     let by_id: Vec<_> = store.get_tasks(&unknown).await.unwrap();
     assert!(by_id.iter().eq(rows.iter().rev()), "deleted ones are found by id");
+}
+
+async fn asking(subject: &mut dyn Subject) {
+    let owner = UserId::from_uuid(Uuid::new_v4());
+    let store = subject.stores().projections;
+    let row = task_row(owner, 1, 1, "asks");
+    let version = |seq: u64, asks: u32| TaskRow { seq: Seq(seq), asks, ..row.clone() };
+    let filter = TaskFilter { asks: true, ..TaskFilter::default() };
+    store.put_task(task_row(owner, 1, 1, "does not ask")).await.unwrap();
+    for (seq, asks, wanted) in [(1, 2, 1), (2, 0, 0), (1, 2, 0), (3, 1, 1), (4, 3, 1), (5, 0, 0)] {
+        store.put_task(version(seq, asks)).await.unwrap();
+        let listed = store.list_tasks(owner, &filter, None, 10).await.unwrap();
+        assert_eq!(listed.len(), wanted, "after {asks} at {seq}");
+        assert!(listed.iter().all(|row| row.asks == asks));
+        assert_eq!(store.count_tasks(owner, &filter).await.unwrap(), wanted as u64);
+    }
+    store.put_task(version(6, 1)).await.unwrap();
+    subject.restart().await;
+    let store = subject.stores().projections;
+    let listed = store.list_tasks(owner, &filter, None, 10).await.unwrap();
+    assert_eq!(listed, [version(6, 1)]);
+    store.delete_task(owner, row.task, Seq(7)).await.unwrap();
+    assert_eq!(store.list_tasks(owner, &filter, None, 10).await.unwrap(), []);
 }
 
 async fn deletion(subject: &mut dyn Subject) {

@@ -14,6 +14,8 @@ pub enum Wire {
     Anthropic,
     /// OpenAI chat completions.
     OpenAi,
+    /// OpenAI Responses.
+    Responses,
 }
 
 /// A tool on offer.
@@ -457,7 +459,9 @@ impl Script {
         Self::new(directive::default_answer)
     }
 
-    pub(super) fn answer(&self, turn: &Turn) -> Answer {
+    /// What it says to a request.
+    #[must_use]
+    pub fn answer(&self, turn: &Turn) -> Answer {
         (self.0)(turn).prepared(turn)
     }
 }

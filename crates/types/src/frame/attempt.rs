@@ -141,6 +141,35 @@ pub enum ErrorType {
     Lost,
 }
 
+impl ErrorType {
+    /// The outside word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ContextLengthExceeded => "context_length_exceeded",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::RateLimit => "rate_limit",
+            Self::ModelUnavailable => "model_unavailable",
+            Self::ContainerOom => "container_oom",
+            Self::ContainerError => "container_error",
+            Self::NetworkError => "network_error",
+            Self::TimeoutError => "timeout_error",
+            Self::LlmUnsupported => "llm_unsupported",
+            Self::Forbidden => "forbidden",
+            Self::PayloadTooLarge => "payload_too_large",
+            Self::InvalidParameter => "invalid_parameter",
+            Self::ContentFilter => "content_filter",
+            Self::ProviderError => "provider_error",
+            Self::ImageTooLarge => "image_too_large",
+            Self::ModelProtocolError => "model_protocol_error",
+            Self::InvalidRole => "invalid_role",
+            Self::PermissionDenied => "permission_denied",
+            Self::GenericError => "generic_error",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// Payload of `chat:error`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -4,7 +4,10 @@
 use std::{fs, path::PathBuf};
 
 use bytes::Bytes;
-use troupe_wire::{BATCH_VERSION, Batch, HELLO_VERSION, Welcome};
+use troupe_wire::{
+    AnswerHead, AnswerOutcome, BATCH_VERSION, Batch, HELLO_VERSION, QUESTION_VERSION, QuestionHead,
+    Welcome,
+};
 
 use crate::samples::{TOKEN, batch, items, welcomes};
 
@@ -47,5 +50,18 @@ fn hellos_have_the_released_bytes_and_read_back() {
         let kept = fs::read(path(name, HELLO_VERSION)).unwrap();
         assert_eq!(Welcome::decode(Bytes::from(kept)).unwrap(), welcome);
     }
+    assert!(made.is_empty(), "made {made:?}; look at them and keep them");
+}
+
+#[test]
+fn heads_of_questions_have_the_released_bytes_and_read_back() {
+    let question = QuestionHead { topic: 1, len: 77 };
+    let answer = AnswerHead { outcome: AnswerOutcome::Refused, len: 78 };
+    let mut made = Vec::new();
+    made.extend(check("question", QUESTION_VERSION, &question.encode().unwrap()));
+    made.extend(check("answer", QUESTION_VERSION, &answer.encode().unwrap()));
+    let kept = |name| Bytes::from(fs::read(path(name, QUESTION_VERSION)).unwrap());
+    assert_eq!(QuestionHead::decode(kept("question")).unwrap(), question);
+    assert_eq!(AnswerHead::decode(kept("answer")).unwrap(), answer);
     assert!(made.is_empty(), "made {made:?}; look at them and keep them");
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test may say so by a panic")]
 
 mod bounds;
+mod device;
 mod golden;
 mod round;
 mod samples;

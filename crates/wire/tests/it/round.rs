@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
-use troupe_types::{Epoch, ShardId, Uuid};
+use troupe_types::{Epoch, Incarnation, ShardId, Uuid};
 use troupe_wire::{
     Address, Batch, Credit, Envelope, EnvelopeKind, Fate, Handoff, HandoffStep, Heartbeat, Hello,
     Item, Origin, Reply, StreamEnd, StreamEnded, StreamFrames, StreamStop, TraceContext, Welcome,
@@ -85,7 +85,8 @@ fn fate() -> impl Strategy<Value = Fate> {
         Just(Fate::NotDelivered),
         Just(Fate::Unknown),
         Just(Fate::Unsupported),
-        (10_u8..).prop_map(Fate::Other),
+        (any::<u32>(), bytes()).prop_map(|(part, body)| Fate::Part { part, body }),
+        (11_u8..).prop_map(Fate::Other),
     ]
 }
 
@@ -118,9 +119,12 @@ fn item() -> impl Strategy<Value = Item> {
         ),
         (any::<u64>(), how).prop_map(|(stream, how)| Item::End(StreamEnd { stream, how })),
         any::<u64>().prop_map(|stream| Item::Stop(StreamStop { stream })),
-        (any::<u16>(), any::<u64>(), step).prop_map(|(shard, epoch, step)| Item::Handoff(
-            Handoff { shard: ShardId(shard), epoch: Epoch(epoch), step }
-        )),
+        (any::<u16>(), any::<[u64; 4]>(), step).prop_map(|(shard, numbers, step)| {
+            let [epoch, source, count, target] = numbers;
+            let (source_inc, target_inc) = (Incarnation(source), Incarnation(target));
+            let (shard, epoch) = (ShardId(shard), Epoch(epoch));
+            Item::Handoff(Handoff { shard, epoch, source_inc, count, target_inc, step })
+        }),
         (9_u8.., bytes()).prop_map(|(code, bytes)| Item::Other(code, bytes)),
     ]
 }

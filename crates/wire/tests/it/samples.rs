@@ -1,7 +1,7 @@
 //! One of each frame, always the same.
 
 use bytes::Bytes;
-use troupe_types::{EntityId, EntityKind, Epoch, ShardId, Uuid};
+use troupe_types::{EntityId, EntityKind, Epoch, Incarnation, ShardId, Uuid};
 use troupe_wire::{
     BatchWriter, Credit, Envelope, EnvelopeKind, Fate, Handoff, HandoffStep, Heartbeat, Hello,
     Item, Origin, Refusal, RefusalReason, Reply, StreamEnd, StreamEnded, StreamFrames, StreamStop,
@@ -44,12 +44,17 @@ pub(crate) fn items() -> Vec<(&'static str, Item)> {
         detail: Some("{\"at\":3}".to_owned()),
     };
     let owner = Some("node-2".to_owned());
-    let step = |step| Item::Handoff(Handoff { shard: ShardId(7), epoch: Epoch(8), step });
+    let step = |step| {
+        let (source_inc, target_inc) = (Incarnation(3), Incarnation(5));
+        let (shard, epoch) = (ShardId(7), Epoch(8));
+        Item::Handoff(Handoff { shard, epoch, source_inc, count: 11, target_inc, step })
+    };
     vec![
         ("ask", Item::Envelope(ask)),
         ("tell", Item::Envelope(envelope(EnvelopeKind::Tell))),
         ("subscribe", Item::Envelope(envelope(subscribe))),
         ("done", reply(Fate::Done(Bytes::from_static(b"ok")))),
+        ("part", reply(Fate::Part { part: 2, body: Bytes::from_static(b"so far") })),
         ("duplicate", reply(Fate::Duplicate { done: true })),
         ("expired", reply(Fate::Expired)),
         ("not-owner", reply(Fate::NotOwner { owner, epoch: Epoch(6) })),

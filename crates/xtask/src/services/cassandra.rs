@@ -58,7 +58,13 @@ const OPENS: &[&str] = &[
 ];
 
 #[derive(Debug)]
-pub(crate) struct Cassandra;
+pub(crate) struct Cassandra {
+    /// Its schema survives kill -9, for which all system tables are flushed with each table that
+    /// is made.
+    pub(crate) keeps_schema: bool,
+    /// Where drivers reach it, if not where it listens.
+    pub(crate) announced: Option<Ipv4Addr>,
+}
 
 impl Service for Cassandra {
     fn name(&self) -> &'static str {
@@ -88,7 +94,11 @@ impl Service for Cassandra {
             bail!("three ports are needed, there are {}", place.ports.len());
         };
         let config = place.dir.join("cassandra.yaml");
-        fs::write(&config, yaml(&place.dir, cql, storage)).context("write cassandra.yaml")?;
+        let mut text = yaml(&place.dir, cql, storage, self.keeps_schema);
+        if let Some(address) = self.announced {
+            text.push_str(&format!("broadcast_rpc_address: {address}\n"));
+        }
+        fs::write(&config, text).context("write cassandra.yaml")?;
         let logback = place.dir.join("logback.xml");
         fs::write(&logback, LOGBACK).context("write logback.xml")?;
         let lib = lib(ws);
@@ -110,8 +120,8 @@ impl Service for Cassandra {
             ("cassandra.superuser_setup_delay_ms", "0".to_owned()),
             ("cassandra.jmx.local.port", jmx.to_string()),
             ("cassandra-foreground", "yes".to_owned()),
-            // A keyspace per test: without a flush of all system tables for each table made.
-            ("cassandra.unsafesystem", "true".to_owned()),
+            // Else a keyspace per test would cost too much.
+            ("cassandra.unsafesystem", (!self.keeps_schema).to_string()),
             ("java.io.tmpdir", place.dir.display().to_string()),
         ] {
             command.arg(format!("-D{name}={value}"));
@@ -123,6 +133,10 @@ impl Service for Cassandra {
 
     fn is_ready(&self, place: &Place) -> bool {
         place.ports.first().is_some_and(|port| probe(*port).unwrap_or(false))
+    }
+
+    fn probe(&self) -> (&'static [u8], &'static [u8]) {
+        (&OPTIONS, &[ANSWER])
     }
 }
 
@@ -136,11 +150,16 @@ fn probe(port: u16) -> std::io::Result<bool> {
     Ok(first[0] == ANSWER)
 }
 
-/// One data centre, one token, small buffers: a server for tests. What it has taken survives
-/// its own end, however hard, but not the machine's: a disk that others keep busy must not
-/// stall writes behind a sync.
-fn yaml(dir: &Path, cql: u16, storage: u16) -> String {
+/// One data centre, one token, small buffers: a server for tests. Where it is killed, a write is
+/// on the disk before it is answered. Elsewhere a disk that others keep busy must not stall
+/// writes behind a sync; then kill -9 takes what was answered in the last 100 ms, since what
+/// lies behind the last marker of the commit log is not read again.
+fn yaml(dir: &Path, cql: u16, storage: u16, is_killed: bool) -> String {
     let dir = dir.display();
+    let sync = match is_killed {
+        true => "commitlog_sync: group\ncommitlog_sync_group_window: 5ms",
+        false => "commitlog_sync: periodic\ncommitlog_sync_period: 600s",
+    };
     format!(
         "cluster_name: troupe-tests
 num_tokens: 1
@@ -159,8 +178,7 @@ commitlog_directory: '{dir}/commitlog'
 saved_caches_directory: '{dir}/saved_caches'
 hints_directory: '{dir}/hints'
 cdc_raw_directory: '{dir}/cdc_raw'
-commitlog_sync: periodic
-commitlog_sync_period: 600s
+{sync}
 commitlog_segment_size: 32MiB
 commitlog_disk_access_mode: mmap
 max_mutation_size: 16MiB
@@ -290,7 +308,7 @@ mod tests {
 
     #[test]
     fn nothing_listens_beyond_loopback() {
-        let yaml = yaml(Path::new("/x"), 1, 2);
+        let yaml = yaml(Path::new("/x"), 1, 2, false);
         assert!(
             yaml.contains("listen_address: 127.0.0.1") && yaml.contains("rpc_address: 127.0.0.1")
         );

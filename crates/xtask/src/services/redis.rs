@@ -61,6 +61,10 @@ impl Service for Redis {
         place.ports.first().is_some_and(|port| answers(*port).unwrap_or(false))
     }
 
+    fn probe(&self) -> (&'static [u8], &'static [u8]) {
+        (b"PING\r\n", ANSWER)
+    }
+
     fn address(&self, place: &Place) -> String {
         format!("redis://127.0.0.1:{}", place.ports.first().copied().unwrap_or_default())
     }

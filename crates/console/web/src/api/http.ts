@@ -1,7 +1,7 @@
 // Calls of the REST surface.
 
 import { ApiError, forget, OfflineError, problemOf, refresh, token } from './auth'
-import type { JoinAnswer, Page, Resource, ResourceList, SendAck, TaskLite, TaskView, TurnsPage } from './types'
+import type { JoinAnswer, OpenAsks, Page, Resource, ResourceList, SendAck, TaskLite, TaskView, TurnsPage } from './types'
 
 export interface CallOptions {
   method?: string
@@ -62,14 +62,25 @@ export interface NewTask {
   force_override_bot_model?: string
 }
 
+/** What a person says to an approval or a question. */
+export interface BlockAnswer {
+  block_id: string
+  answer: 'allow' | 'allow_always' | 'deny' | 'reply'
+  message?: string
+  answers?: Record<string, string[]>
+  client_message_id: string
+}
+
 export const api = {
-  tasks: (o: { status?: string; text?: string; cursor?: string; limit?: number }, signal?: AbortSignal) =>
+  tasks: (o: { status?: string; text?: string; asks?: 'true'; cursor?: string; limit?: number }, signal?: AbortSignal) =>
     call<Page<TaskLite>>(`/tasks${query(o)}`, { signal }),
+  asks: (signal?: AbortSignal) => call<OpenAsks>('/asks', { signal }),
   task: (id: string) => call<TaskView>(`/tasks/${id}`),
   create: (body: NewTask) => call<SendAck>('/tasks', { method: 'POST', body }),
   rename: (id: string, title: string) =>
     call<TaskView>(`/tasks/${id}`, { method: 'PATCH', body: { title } }),
   remove: (id: string) => call<void>(`/tasks/${id}`, { method: 'DELETE' }),
+  answer: (id: string, body: BlockAnswer) => call<void>(`/tasks/${id}/answer`, { method: 'POST', body }),
   join: (id: string) => call<JoinAnswer>(`/tasks/${id}/join`),
   turns: (id: string, before: string) =>
     call<TurnsPage>(`/tasks/${id}/turns${query({ before, limit: 20 })}`),

@@ -129,6 +129,24 @@ export interface Wait {
   args: Record<string, unknown>
 }
 
+/** What an agent waits for, in the inbox. */
+export interface OpenAsk {
+  task_id: string
+  title: string
+  team_name: string
+  team_namespace: string
+  subtask_id: string
+  attempt: number
+  bot_name: string
+  where: Place
+  block: Block
+}
+
+export interface OpenAsks {
+  asks: OpenAsk[]
+  more: boolean
+}
+
 export interface TaskView {
   id: string
   user_id: string
@@ -159,6 +177,8 @@ export interface TaskLite {
   updated_at: string
   completed_at?: string
   last_line?: string
+  /** Approvals and questions that wait for a person. */
+  asks?: number
 }
 
 export interface Page<T> {

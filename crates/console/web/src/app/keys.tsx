@@ -3,6 +3,7 @@
 import { useNavigate } from '@tanstack/react-router'
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from 'react'
 import { useTranslation } from 'react-i18next'
+import { currentUser } from '../api/auth'
 import { allCommands, isTyping, match, SEQUENCE_MS, useCommands, written } from './commands'
 import type { Command } from './commands'
 import { Keys } from './keycap'
@@ -27,8 +28,10 @@ function useGoing(): Command[] {
   const navigate = useNavigate()
   return useMemo<Command[]>(
     () => [
+      { id: 'inbox', group: 'go', keys: 'g i', label: t('nav.inbox'), cli: 'troupe asks', run: () => void navigate({ to: '/inbox' }) },
       { id: 'tasks', group: 'go', keys: 'g t', label: t('nav.tasks'), cli: 'troupe ls', run: () => void navigate({ to: '/tasks', search: {} }) },
       { id: 'new', group: 'go', keys: 'c', label: t('nav.newTask'), cli: 'troupe run', run: () => void navigate({ to: '/tasks/new', search: {} }) },
+      { id: 'devices', group: 'go', keys: 'g d', label: t('nav.devices'), cli: 'troupe device ls', run: () => void navigate({ to: '/devices' }) },
       { id: 'teams', group: 'go', keys: 'g e', label: `${t('nav.resources')}: Teams`, cli: 'troupe get teams', run: () => void navigate({ to: '/resources/$kind', params: { kind: 'teams' } }) },
       ...['Bots', 'Ghosts', 'Models', 'Shells'].map((kind) => ({
         id: kind,
@@ -37,6 +40,9 @@ function useGoing(): Command[] {
         cli: `troupe get ${kind.toLowerCase()}`,
         run: () => void navigate({ to: '/resources/$kind', params: { kind: kind.toLowerCase() } }),
       })),
+      ...(currentUser()?.role === 'admin'
+        ? [{ id: 'cluster', group: 'go' as const, keys: 'g o', label: t('nav.cluster'), cli: 'troupe admin nodes', run: () => void navigate({ to: '/ops/cluster' }) }]
+        : []),
       { id: 'help', group: 'go', keys: '?', label: t('keys.title'), run: openHelp },
     ],
     [t, navigate],

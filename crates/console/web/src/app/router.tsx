@@ -86,6 +86,12 @@ const tasks = createRoute({
   component: lazyRouteComponent(() => import('../pages/tasks'), 'TasksPage'),
 })
 
+const inbox = createRoute({
+  getParentRoute: () => app,
+  path: '/inbox',
+  component: lazyRouteComponent(() => import('../pages/inbox'), 'InboxPage'),
+})
+
 const newTask = createRoute({
   getParentRoute: () => app,
   path: '/tasks/new',
@@ -114,10 +120,28 @@ const resources = createRoute({
   component: lazyRouteComponent(() => import('../pages/resources'), 'ResourcesPage'),
 })
 
+const devices = createRoute({
+  getParentRoute: () => app,
+  path: '/devices',
+  component: lazyRouteComponent(() => import('../pages/devices'), 'DevicesPage'),
+})
+
+const device = createRoute({
+  getParentRoute: () => app,
+  path: '/devices/$id',
+  component: lazyRouteComponent(() => import('../pages/device'), 'DevicePage'),
+})
+
+const cluster = createRoute({
+  getParentRoute: () => app,
+  path: '/ops/cluster',
+  component: lazyRouteComponent(() => import('../pages/cluster'), 'ClusterPage'),
+})
+
 const tree = root.addChildren([
   setup,
   login,
-  app.addChildren([home, tasks, newTask, task, plain, resources]),
+  app.addChildren([home, inbox, tasks, newTask, task, plain, devices, device, resources, cluster]),
 ])
 
 export function makeRouter(queries: QueryClient) {

@@ -1,5 +1,5 @@
 import { Link, Outlet, useNavigate, useRouterState } from '@tanstack/react-router'
-import { Boxes, ListTodo, MoreHorizontal, Plus, Search } from 'lucide-react'
+import { Boxes, Inbox, Laptop, ListTodo, MoreHorizontal, Network, Plus, Search } from 'lucide-react'
 import { useEffect, useSyncExternalStore } from 'react'
 import type { ReactNode } from 'react'
 import { useTranslation } from 'react-i18next'
@@ -10,7 +10,7 @@ import { KeyBoard, openPalette } from './keys'
 import { Keys } from './keycap'
 import { useFocusOnRoute } from './route-focus'
 import { UserMenu } from './user-menu'
-import { useLiveLists } from './live-lists'
+import { useAskCount, useLiveLists } from './live-lists'
 
 /** Rail, or bottom bar on phones, around every page of somebody who is logged in. */
 export function Shell() {
@@ -22,6 +22,7 @@ export function Shell() {
   // The page that is shown, not the one that is still being loaded.
   useFocusOnRoute(useRouterState({ select: (s) => s.resolvedLocation?.pathname ?? '' }))
   useLiveLists()
+  const asks = useAskCount(!!user)
   useEffect(() => {
     if (user) link()
   }, [user])
@@ -46,8 +47,11 @@ export function Shell() {
           <span translate="no">{PRODUCT}</span>
         </div>
         <Rail to="/tasks/new" icon={<Plus size={16} strokeWidth={1.5} />} label={t('nav.newTask')} />
+        <Rail to="/inbox" icon={<Inbox size={16} strokeWidth={1.5} />} label={t('nav.inbox')} count={asks} />
         <Rail to="/tasks" exact icon={<ListTodo size={16} strokeWidth={1.5} />} label={t('nav.tasks')} also={inTask} />
+        <Rail to="/devices" icon={<Laptop size={16} strokeWidth={1.5} />} label={t('nav.devices')} />
         <Rail to="/resources/$kind" icon={<Boxes size={16} strokeWidth={1.5} />} label={t('nav.resources')} />
+        {user.role === 'admin' && <Rail to="/ops/cluster" icon={<Network size={16} strokeWidth={1.5} />} label={t('nav.cluster')} />}
         <button
           type="button"
           title={t('palette.title')}
@@ -74,8 +78,10 @@ export function Shell() {
           aria-label={t('nav.label')}
           className="flex h-14 shrink-0 items-stretch justify-around border-t border-line bg-surface pb-[env(safe-area-inset-bottom)] md:hidden"
         >
+          <Tab to="/inbox" icon={<Inbox size={20} strokeWidth={1.5} />} label={t('nav.inbox')} count={asks} />
           <Tab to="/tasks" icon={<ListTodo size={20} strokeWidth={1.5} />} label={t('nav.tasks')} />
           <Tab to="/tasks/new" icon={<Plus size={20} strokeWidth={1.5} />} label={t('nav.newTask')} />
+          <Tab to="/devices" icon={<Laptop size={20} strokeWidth={1.5} />} label={t('nav.devices')} />
           <Tab to="/resources/$kind" icon={<Boxes size={20} strokeWidth={1.5} />} label={t('nav.resources')} />
           <UserMenu icon={<MoreHorizontal size={20} strokeWidth={1.5} />} />
         </nav>
@@ -88,7 +94,7 @@ export function Shell() {
 
 const PRODUCT = 'Troupe'
 
-type Target = '/tasks' | '/tasks/new' | '/resources/$kind'
+type Target = '/inbox' | '/tasks' | '/tasks/new' | '/devices' | '/resources/$kind' | '/ops/cluster'
 
 interface NavProps {
   to: Target
@@ -96,11 +102,26 @@ interface NavProps {
   label: string
   exact?: boolean
   also?: boolean
+  /** What waits there for a person. */
+  count?: number
 }
 
 const params = (to: Target) => (to === '/resources/$kind' ? { kind: 'teams' } : {})
 
-function Rail({ to, icon, label, exact, also }: NavProps) {
+const COUNT_MAX = 99
+
+/** Read out as a sentence, seen as a figure. */
+function Count({ of }: { of: number }) {
+  const { t } = useTranslation()
+  return (
+    <span className="min-w-5 rounded-full bg-warn px-1.5 text-center text-meta font-semibold text-bg tabular-nums">
+      <span aria-hidden>{of > COUNT_MAX ? `${COUNT_MAX}+` : of}</span>
+      <span className="sr-only">{t('nav.waiting', { count: of })}</span>
+    </span>
+  )
+}
+
+function Rail({ to, icon, label, exact, also, count = 0 }: NavProps) {
   return (
     <Link
       to={to}
@@ -108,15 +129,20 @@ function Rail({ to, icon, label, exact, also }: NavProps) {
       title={label}
       activeOptions={{ exact: exact ?? false, includeSearch: false }}
       activeProps={{ className: 'bg-accent-weak text-accent' }}
-      className={`mx-2 flex h-9 items-center justify-center gap-3 rounded-control px-2 font-medium hover:bg-sunken wide:justify-start ${also ? 'bg-accent-weak text-accent' : ''}`}
+      className={`relative mx-2 flex h-9 items-center justify-center gap-3 rounded-control px-2 font-medium hover:bg-sunken wide:justify-start ${also ? 'bg-accent-weak text-accent' : ''}`}
     >
       {icon}
       <span className="sr-only wide:not-sr-only">{label}</span>
+      {count > 0 && (
+        <span className="absolute -top-1 -right-1 flex wide:static wide:ml-auto">
+          <Count of={count} />
+        </span>
+      )}
     </Link>
   )
 }
 
-function Tab({ to, icon, label }: NavProps) {
+function Tab({ to, icon, label, count = 0 }: NavProps) {
   return (
     <Link
       to={to}
@@ -124,10 +150,15 @@ function Tab({ to, icon, label }: NavProps) {
       activeOptions={{ exact: true, includeSearch: false }}
       activeProps={{ className: 'font-semibold text-accent' }}
       inactiveProps={{ className: 'text-text-2' }}
-      className="flex min-w-16 flex-col items-center justify-center gap-0.5 text-meta"
+      className="relative flex min-w-14 flex-col items-center justify-center gap-0.5 text-meta"
     >
       {icon}
       {label}
+      {count > 0 && (
+        <span className="absolute top-1 left-1/2 ml-1.5 flex">
+          <Count of={count} />
+        </span>
+      )}
     </Link>
   )
 }

@@ -64,6 +64,11 @@ export function UserMenu({ wide, icon }: { wide?: boolean; icon?: ReactNode }) {
           <DropdownMenu.Item className={`${ITEM} md:hidden`} onSelect={() => setTimeout(openPalette)}>
             {t('palette.open')}
           </DropdownMenu.Item>
+          {user?.role === 'admin' && (
+            <DropdownMenu.Item className={`${ITEM} md:hidden`} onSelect={() => void navigate({ to: '/ops/cluster' })}>
+              {t('nav.cluster')}
+            </DropdownMenu.Item>
+          )}
           <DropdownMenu.Item className={ITEM} onSelect={() => setTimeout(openHelp)}>
             {t('keys.title')}
           </DropdownMenu.Item>

@@ -1,9 +1,18 @@
+import { asks, diff, inbox } from './asks.en'
+import { cluster } from './cluster.en'
+import { devices } from './devices.en'
+
 export const en = {
   nav: {
     label: 'Main',
+    inbox: 'Inbox',
+    waiting_one: '{{count}} waits for you',
+    waiting_other: '{{count}} wait for you',
     tasks: 'Tasks',
     newTask: 'New Task',
+    devices: 'Devices',
     resources: 'Resources',
+    cluster: 'Cluster',
     skip: 'Skip to the content',
     menu: 'Menu',
     back: 'Back to Tasks',
@@ -27,6 +36,11 @@ export const en = {
     update: 'Something in this page failed. Reload it; nothing on the node is affected.',
     reload: 'Reload',
   },
+  asks,
+  cluster,
+  devices,
+  diff,
+  inbox,
   theme: { label: 'Theme', system: 'System', light: 'Light', dark: 'Dark' },
   lang: { label: 'Language', en: 'English', zh: '中文' },
   user: { logout: 'Log out', admin: 'Administrator', menu: 'Account and appearance' },
@@ -71,12 +85,19 @@ export const en = {
   wait: {
     no_device: 'no device runs {{tool}}',
     no_device_plain: 'no device fits',
+    no_device_online: 'none of your devices is connected',
+    no_device_fits: 'no connected device fits',
+    devices_busy: 'every fitting device is busy',
+    device_refused: '{{device}} does not take it: {{text}}',
+    no_containers: 'no node runs containers',
+    container_queued: '{{running}} of {{max}} containers are there, {{ahead}} Tasks come before',
+    container_starting: 'its container starts',
     team_slots: 'the Team is busy',
     rate_limit: 'the provider asked to wait',
     resuming: 'the node came back and resumes it',
     confirmation: 'the next stage needs your confirmation',
     retrying: 'a call is being repeated',
-    next: 'Join a device that offers it, or choose another Team.',
+    next: 'Connect a device that offers it, or choose another Team.',
   },
   tasks: {
     title: 'Tasks',

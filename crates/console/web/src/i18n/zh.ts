@@ -1,11 +1,20 @@
+import { asks, diff, inbox } from './asks.zh'
+import { cluster } from './cluster.zh'
+import { devices } from './devices.zh'
+
 import type { Words } from './en'
 
 export const zh: Words = {
   nav: {
     label: '主导航',
+    inbox: '收件箱',
+    waiting_one: '{{count}} 项等待你处理',
+    waiting_other: '{{count}} 项等待你处理',
     tasks: '任务',
     newTask: '新建任务',
+    devices: '设备',
     resources: '资源',
+    cluster: '集群',
     skip: '跳到正文',
     menu: '菜单',
     back: '返回任务列表',
@@ -29,6 +38,11 @@ export const zh: Words = {
     update: '页面出错了。请重新加载；节点上的内容不受影响。',
     reload: '重新加载',
   },
+  asks,
+  cluster,
+  devices,
+  diff,
+  inbox,
   theme: { label: '主题', system: '跟随系统', light: '浅色', dark: '深色' },
   lang: { label: '语言', en: 'English', zh: '中文' },
   user: { logout: '退出登录', admin: '管理员', menu: '账户与外观' },
@@ -73,6 +87,13 @@ export const zh: Words = {
   wait: {
     no_device: '没有设备运行 {{tool}}',
     no_device_plain: '没有合适的设备',
+    no_device_online: '你的设备都没有连接',
+    no_device_fits: '没有合适的已连接设备',
+    devices_busy: '合适的设备都在忙',
+    device_refused: '{{device}} 不接受：{{text}}',
+    no_containers: '没有节点提供容器',
+    container_queued: '已有 {{running}}/{{max}} 个容器，前面还有 {{ahead}} 个任务',
+    container_starting: '容器正在启动',
     team_slots: '团队正忙',
     rate_limit: '服务商要求稍候',
     resuming: '节点已恢复，正在继续',

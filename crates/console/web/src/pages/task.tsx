@@ -6,7 +6,7 @@ import { Heading, Skeleton, Trouble } from '../parts/page'
 import { complain } from '../parts/toast'
 import { Composer } from '../task/composer'
 import { useTaskCommands } from '../task/commands'
-import { SessionProvider, useSessionState, useTopic } from '../task/hooks'
+import { SessionProvider, TaskProvider, useSessionState, useTopic } from '../task/hooks'
 import { LinkBanner } from '../task/link-banner'
 import { TaskSession } from '../task/session'
 import { StageStrip } from '../task/stage-strip'
@@ -46,7 +46,9 @@ function OneTask({ id }: { id: string }) {
   if (!session) return <main className="min-w-0 flex-1" />
   return (
     <SessionProvider value={session}>
-      <Opened session={session} />
+      <TaskProvider value={session.id}>
+        <Opened session={session} />
+      </TaskProvider>
     </SessionProvider>
   )
 }
@@ -83,7 +85,7 @@ function Opened({ session }: { session: TaskSession }) {
   }
   return (
     <main className="flex min-h-0 min-w-0 flex-1 flex-col">
-      <TaskHeader jump={(turn) => void list.current?.jump(turn).catch(complain)} />
+      <TaskHeader jump={(turn) => void list.current?.jump(turn).catch(complain)} show={(key) => list.current?.show(key)} />
       <LinkBanner />
       <StageStrip />
       {store.log === '' ? (

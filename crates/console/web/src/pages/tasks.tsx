@@ -142,7 +142,7 @@ function TaskRows({ items }: { items: TaskLite[] }) {
             <span className="contents max-md:order-last max-md:col-span-2 max-md:flex max-md:justify-between max-md:gap-4 max-md:text-meta">
               <span className="truncate text-text-2">{task.team_name}</span>
               <span className="flex min-w-0">
-                <State status={task.status} />
+                <State status={task.status} asks={task.asks} />
               </span>
             </span>
             <time className="text-right font-mono text-meta text-text-3 tabular-nums" dateTime={task.updated_at} title={fullTime(task.updated_at)}>
@@ -184,7 +184,7 @@ export function TaskColumn({ current }: { current: string }) {
           aria-current={task.id === current ? 'page' : undefined}
           className={`mx-2 flex items-center gap-2 rounded-control px-2 py-2 ${task.id === current ? 'bg-accent-weak' : 'hover:bg-sunken'}`}
         >
-          <State status={task.status} compact />
+          <State status={task.status} asks={task.asks} compact />
           <span className="min-w-0 flex-1">
             <span className="block truncate font-medium">{task.title}</span>
             <span className={`block truncate text-meta ${task.id === current ? 'text-text-2' : 'text-text-3'}`}>{task.team_name}</span>

@@ -56,11 +56,13 @@ interface CodeBlockProps {
   code: string
   /** It grows: line by line, as plain text. */
   live?: boolean
+  /** Nothing of it may be out of sight. */
+  whole?: boolean
 }
 
-export const CodeBlock = memo(function CodeBlock({ info, code, live = false }: CodeBlockProps) {
+export const CodeBlock = memo(function CodeBlock({ info, code, live = false, whole = false }: CodeBlockProps) {
   const { t } = useTranslation()
-  const [wrap, setWrap] = useState(false)
+  const [wrap, setWrap] = useState(whole)
   const language = info.split(/[\s{,]/)[0] ?? ''
   const lines = useColours(language, code, live)
   return (

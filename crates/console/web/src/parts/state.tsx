@@ -55,6 +55,15 @@ const GLYPH: Record<string, React.ReactNode> = {
   ),
 }
 
+/** A person is awaited. */
+export function Diamond({ size = 16 }: { size?: number }) {
+  return (
+    <svg width={size} height={size} viewBox="0 0 16 16" aria-hidden className="shrink-0">
+      {GLYPH.PENDING_CONFIRMATION}
+    </svg>
+  )
+}
+
 /** Why something waits, worded here for known codes. */
 export function useWaitWords(): (wait: Wait | undefined) => string | null {
   const { t, i18n } = useTranslation()
@@ -72,15 +81,19 @@ interface StateProps {
   status: Status
   resuming?: boolean
   wait?: Wait
+  /** Its agents wait for a person. */
+  asks?: number
   compact?: boolean
 }
 
-export function State({ status, resuming, wait, compact }: StateProps) {
+export function State({ status: given, resuming, wait, asks = 0, compact }: StateProps) {
   const { t } = useTranslation()
   const words = useWaitWords()
+  const asked = given === 'RUNNING' && asks > 0
+  const status = asked ? 'PENDING_CONFIRMATION' : given
   const shape = resuming && status === 'RUNNING' ? 'resuming' : status
   const reason = status === 'RUNNING' || status === 'PENDING' ? words(wait) : null
-  const text = reason ? t('status.waiting', { reason }) : t(`status.${shape}`)
+  const text = asked ? t('asks.states.pending') : reason ? t('status.waiting', { reason }) : t(`status.${shape}`)
   return (
     <span className={`inline-flex min-w-0 items-center gap-1.5 ${COLOUR[status] ?? ''}`} title={compact ? text : undefined}>
       <svg width="16" height="16" viewBox="0 0 16 16" aria-hidden className="shrink-0">

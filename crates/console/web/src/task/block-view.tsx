@@ -1,12 +1,14 @@
-import { Check, ChevronRight, CircleHelp, Loader, X } from 'lucide-react'
+import { Check, CircleHelp, Loader, X } from 'lucide-react'
 import { useState } from 'react'
-import type { ReactNode } from 'react'
 import { useTranslation } from 'react-i18next'
 import type { Block } from '../api/types'
 import { duration } from '../i18n/format'
 import { Markdown } from '../parts/markdown'
-import { useActions } from './actions'
+import { Approval } from './approval'
+import { Diff } from './diff'
+import { Fold } from './fold'
 import { useSession, useThrottled, useTopic } from './hooks'
+import { Question } from './question'
 import type { Row } from './row'
 
 const LINES_MAX = 40
@@ -16,6 +18,8 @@ const BYTES_MAX = 4_096
 export function BlockView({ row, block }: { row: Row; block: Block }) {
   const { store } = useSession()
   useTopic(store, block.id)
+  if (block.type === 'approval') return <Approval block={block} live />
+  if (block.type === 'question') return <Question block={block} live />
   return <StaticBlock block={block} ends={endOf(row, block)} />
 }
 
@@ -39,41 +43,18 @@ export function StaticBlock({ block, ends = null }: { block: Block; ends?: numbe
       return <Thinking block={block} ends={ends} />
     case 'tool':
       return <Tool block={block} />
+    case 'approval':
+      return <Approval block={block} />
+    case 'question':
+      return <Question block={block} />
+    case 'diff':
+      return <Diff block={block} />
     case 'confirmation':
       // The decision itself stands behind the answer.
       return null
     default:
       return <Unknown block={block} />
   }
-}
-
-interface FoldProps {
-  line: ReactNode
-  children: ReactNode
-  end?: ReactNode
-}
-
-function Fold({ line, end, children }: FoldProps) {
-  const actions = useActions()
-  const [open, setOpen] = useState(false)
-  return (
-    <div className="my-0.5">
-      <button
-        type="button"
-        aria-expanded={open}
-        className="flex min-h-7 w-full min-w-0 items-center gap-2 rounded-control text-left hover:bg-sunken max-md:min-h-11"
-        onClick={() => {
-          actions.opened()
-          setOpen(!open)
-        }}
-      >
-        <ChevronRight size={16} strokeWidth={1.5} aria-hidden className={`shrink-0 text-text-3 transition-transform duration-[120ms] ${open ? 'rotate-90' : ''}`} />
-        <span className="min-w-0 flex-1 truncate">{line}</span>
-        {end}
-      </button>
-      {open && <div className="pb-2 pl-6">{children}</div>}
-    </div>
-  )
 }
 
 /** The last whole sentence, to show while it thinks. */

@@ -5,6 +5,11 @@ import type { TaskStore, Topic } from './store'
 const SessionContext = createContext<TaskSession | null>(null)
 export const SessionProvider = SessionContext.Provider
 
+const TaskContext = createContext('')
+/** Around whatever belongs to one Task, also where that Task is not open. */
+export const TaskProvider = TaskContext.Provider
+export const useTask = (): string => useContext(TaskContext)
+
 export function useSession(): TaskSession {
   const session = useContext(SessionContext)
   if (!session) throw new Error('no Task is open here')

@@ -1,3 +1,4 @@
+import { Link } from '@tanstack/react-router'
 import { ChevronRight } from 'lucide-react'
 import { useState } from 'react'
 import { useTranslation } from 'react-i18next'
@@ -58,7 +59,14 @@ export function Note({ note }: { note: RowNote }) {
       <span>{text}</span>
       {note.retryAt && <span>{t('task.retryAt', { time: clock(note.retryAt) })}</span>}
       {note.count > 1 && <span className="text-text-3">{t('note.times', { count: note.count })}</span>}
-      {note.code === 'no_device' && <span className="text-text-3">{t('wait.next')}</span>}
+      {(note.code ?? '').startsWith('no_device') && (
+        <span className="text-text-3">
+          {t('wait.next')}{' '}
+          <Link to="/devices" className="text-accent underline underline-offset-2">
+            {t('nav.devices')}
+          </Link>
+        </span>
+      )}
     </p>
   )
 }

@@ -1,6 +1,7 @@
 import { memo } from 'react'
 import type { ReactNode } from 'react'
 import type { Block } from '../api/types'
+import { isOpen } from './ask'
 import { BlockView } from './block-view'
 import { Foot } from './foot'
 import { Gate } from './gate'
@@ -68,6 +69,7 @@ const LINE = {
 function Growing({ block, children }: { block: Block; children: ReactNode }) {
   const { store } = useSession()
   useTopic(store, block.id)
+  if (isOpen(block)) return <Threaded style="notch">{children}</Threaded>
   return <Threaded style={block.status === 'streaming' || block.status === 'running' ? 'live' : 'settled'}>{children}</Threaded>
 }
 

@@ -317,7 +317,9 @@ function patch(block: Block, f: BlockUpdatedData): void {
   if (f.status !== undefined) block.status = f.status
   if (block.type === 'text' || block.type === 'thinking') {
     if (f.content !== undefined) block.content = f.content
-  } else if (block.type === 'tool') {
+  } else if (block.type !== 'confirmation') {
+    // Of kinds that this page does not know, too: so does the node.
+    if (block.type !== 'tool' && f.content !== undefined) block.content = f.content
     if (f.tool_input !== undefined) block.tool_input = f.tool_input
     if (f.tool_output !== undefined) block.tool_output = f.tool_output
   }

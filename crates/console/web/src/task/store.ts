@@ -12,6 +12,7 @@ import type {
   TurnView,
   Viewer,
 } from '../api/types'
+import { isOpen } from './ask'
 import type { Frame } from './frames'
 import { itemsOf } from './items'
 import type { Item } from './items'
@@ -166,6 +167,8 @@ export class TaskStore {
       }
     }
     if (frame.event === 'chat:block_updated') this.dirty.add(frame.data.block_id)
+    // The header says whether a person is awaited.
+    if (frame.event === 'chat:block_created' || frame.event === 'chat:block_updated') this.dirty.add('task')
     this.dirtyRows.add(row)
   }
 
@@ -278,6 +281,11 @@ export class TaskStore {
       set.delete(listener)
       if (set.size === 0) this.listeners.delete(topic)
     }
+  }
+
+  /** The first thing that waits for a person; null: nothing does. */
+  open(): Item | null {
+    return this.items.find((i) => i.kind === 'block' && isOpen(i.block)) ?? null
   }
 
   rev(topic: Topic): number {

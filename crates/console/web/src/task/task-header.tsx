@@ -7,7 +7,7 @@ import { useTranslation } from 'react-i18next'
 import { currentUser } from '../api/auth'
 import { api } from '../api/http'
 import { copyText } from '../parts/ids'
-import { State } from '../parts/state'
+import { Diamond, State } from '../parts/state'
 import { complain, toast } from '../parts/toast'
 import { useSession, useTopic } from './hooks'
 import { LinkWord } from './link-banner'
@@ -16,12 +16,18 @@ import { Outline } from './outline'
 const ITEM =
   'flex h-9 cursor-pointer items-center rounded-control px-3 outline-none data-highlighted:bg-sunken max-md:h-11'
 
-export function TaskHeader({ jump }: { jump: (turn: string) => void }) {
+interface HeaderProps {
+  jump: (turn: string) => void
+  show: (key: string) => void
+}
+
+export function TaskHeader({ jump, show }: HeaderProps) {
   const { t } = useTranslation()
   const session = useSession()
   const { store } = session
   useTopic(store, 'task')
   const { task } = store
+  const open = store.open()
   const [renaming, setRenaming] = useState(false)
   const active = task && ['RUNNING', 'PENDING', 'CANCELLING'].includes(task.status)
   const others = store.viewers.filter((v) => v.user_id !== currentUser()?.id).length
@@ -41,7 +47,14 @@ export function TaskHeader({ jump }: { jump: (turn: string) => void }) {
         {task && (
           <span className="flex min-w-0 items-center gap-3 text-meta md:max-w-[60%] md:shrink-0 md:text-ui">
             <span className="truncate text-text-3 max-md:hidden">{task.team_name}</span>
-            <State status={task.status} wait={task.wait} resuming={last?.error?.continues} />
+            {open && task.status === 'RUNNING' ? (
+              <button type="button" className="inline-flex min-h-6 items-center gap-1.5 text-warn underline underline-offset-2" onClick={() => show(open.key)}>
+                <Diamond />
+                {t('asks.states.pending')}
+              </button>
+            ) : (
+              <State status={task.status} wait={task.wait} resuming={last?.error?.continues} />
+            )}
           </span>
         )}
       </div>

@@ -42,6 +42,8 @@ export interface TranscriptHandle {
   follow(): void
   /** To a turn, also one that is not loaded yet. */
   jump(turn: string): Promise<void>
+  /** To an entry that is loaded. */
+  show(key: string): void
   /** The focus to the next or the previous entry. */
   step(by: 1 | -1): void
   /** Opens or folds the entry that has the focus. */
@@ -243,6 +245,10 @@ function useGoing(virtual: Virtual, scroller: RefObject<HTMLDivElement | null>, 
       )
     }
     return {
+      show(key) {
+        const index = store.items.findIndex((i) => i.key === key)
+        if (index >= 0) focus(index, 'auto')
+      },
       async jump(turn) {
         act({ type: 'opened' })
         while (store.before && !store.items.some((i) => i.row.view.turn_id === turn)) await session.older()

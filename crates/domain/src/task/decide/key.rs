@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 use troupe_types::{MessageId, Sender, Uuid};
 
 use crate::task::{
-    command::{Ack, Command, Refusal, Repeated, SendMessage},
+    command::{Ack, Answer, Command, Refusal, Repeated, SendMessage},
     state::TaskState,
     text::hex,
 };
@@ -26,7 +26,7 @@ fn key_of(command: &Command) -> Option<(Uuid, String)> {
             }
             Repeated::Confirm { key, message } => (*key, confirm_body(message.as_deref())),
         }),
-        _ => None,
+        other => super::answer::key_and_body(other),
     }
 }
 
@@ -49,6 +49,10 @@ fn edited_body(message: MessageId, sender: &Sender, content: &str) -> String {
 pub(super) fn confirm_body(message: Option<&str>) -> String {
     let given = if message.is_some() { "with" } else { "without" };
     body(&["confirm", given, message.unwrap_or_default()])
+}
+
+pub(super) fn answer_body(block_id: &str, answer: &Answer) -> String {
+    body(&["answer", block_id, &serde_json::to_string(answer).unwrap_or_default()])
 }
 
 /// The answer to a command whose key was used before.

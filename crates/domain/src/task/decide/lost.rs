@@ -10,6 +10,7 @@ use crate::task::{
     command::{Ack, Context, Decision},
     draft::Draft,
     entry::{AttemptEnd, TaskEvent},
+    execution::Execution,
     run,
     state::TaskState,
 };
@@ -27,18 +28,9 @@ pub(super) fn lost(
     };
     let lost_in_a_row = e.lost_in_a_row.saturating_add(u32::from(!planned));
     let continues = planned || lost_in_a_row < LOST_IN_A_ROW_MAX;
-    let (message, ordinal) = (e.message, e.ordinal);
     let mut d = Draft::new(state, ctx);
-    d.event(TaskEvent::AttemptEnded { execution, attempt, end: AttemptEnd::Lost });
-    d.frame(FrameBody::Error(ErrorFrame {
-        message,
-        ordinal,
-        attempt,
-        error: words(planned, continues).to_owned(),
-        kind: ErrorType::Lost,
-        continues,
-        retry_at: retry_at.filter(|_| continues),
-    }));
+    let why = (ErrorType::Lost, words(planned, continues).to_owned());
+    end(&mut d, e, why, continues, retry_at.filter(|_| continues));
     if !continues {
         run::advance(&mut d, "");
         return d.finish(Ack::Ok);
@@ -48,6 +40,44 @@ pub(super) fn lost(
     let wait = resuming(retry_at);
     d.event(TaskEvent::WaitChanged { execution, wait: Some(wait) });
     d.finish(Ack::Ok)
+}
+
+/// The device has nothing of it any more: a person retries it, there or elsewhere.
+pub(super) fn device_lost(
+    state: &TaskState,
+    execution: ExecutionId,
+    attempt: Attempt,
+    why: (ErrorType, String),
+    ctx: &mut Context<'_>,
+) -> Decision {
+    let Some(e) = state.execution(execution).filter(|e| e.is_live(attempt)) else {
+        return super::nothing();
+    };
+    let mut d = Draft::new(state, ctx);
+    end(&mut d, e, why, false, None);
+    run::advance(&mut d, "");
+    d.finish(Ack::Ok)
+}
+
+/// The current attempt is over, and says so.
+fn end(
+    d: &mut Draft<'_, '_>,
+    e: &Execution,
+    (kind, error): (ErrorType, String),
+    continues: bool,
+    retry_at: Option<Timestamp>,
+) {
+    let (execution, attempt) = (e.id, e.attempt);
+    d.event(TaskEvent::AttemptEnded { execution, attempt, end: AttemptEnd::Lost });
+    d.frame(FrameBody::Error(ErrorFrame {
+        message: e.message,
+        ordinal: e.ordinal,
+        attempt,
+        error,
+        kind,
+        continues,
+        retry_at,
+    }));
 }
 
 fn words(planned: bool, continues: bool) -> &'static str {

@@ -13,7 +13,7 @@ use crate::task::{
     draft::Draft,
     entry::{StepRecord, TaskEvent},
     execution::{Execution, LATE_FRAMES_MAX, NAMED_BLOCKS_MAX, OpenCall},
-    state::TaskState,
+    state::{EXPIRES_AT, TaskState, asks},
 };
 
 /// Who speaks.
@@ -91,6 +91,7 @@ fn block_created(
     }
     let id = block_id(e, said.attempt, track.next_block);
     block.id.clone_from(&id);
+    give_time(&mut block, ctx);
     let (execution, attempt, message) = (said.execution, said.attempt, e.message);
     let mut d = Draft::new(state, ctx);
     if !late {
@@ -100,15 +101,31 @@ fn block_created(
     finish(d, said)
 }
 
+/// A person has so long for what is asked. The runner has no say in it.
+fn give_time(block: &mut Block, ctx: &Context<'_>) {
+    let BlockKind::Other(fields) = &mut block.kind else { return };
+    if asks(fields).is_none() {
+        return;
+    }
+    fields.remove(EXPIRES_AT);
+    if let Some(time) = ctx.asks_expire_after {
+        fields.insert(EXPIRES_AT.to_owned(), ctx.now.plus(time).to_string().into());
+    }
+}
+
 fn block_changed(
     state: &TaskState,
     e: &Execution,
     said: Said,
     name: &str,
-    patch: BlockPatch,
+    mut patch: BlockPatch,
     late: bool,
     ctx: &mut Context<'_>,
 ) -> Decision {
+    if late {
+        // What ended with its attempt stays ended.
+        patch.status = patch.status.filter(|status| status.is_final());
+    }
     if said.attempt != e.attempt || patch == BlockPatch::default() {
         return super::nothing();
     }

@@ -1,7 +1,7 @@
 //! A queued attempt waits, or is handed to a runtime.
 
 use troupe_types::{
-    Attempt, BlockPatch, BlockStatus, BlockUpdatedFrame, ExecutionId, FrameBody, Place,
+    Attempt, BlockPatch, BlockStatus, BlockUpdatedFrame, DeviceId, ExecutionId, FrameBody, Place,
     StartedFrame, Wait,
 };
 
@@ -9,7 +9,7 @@ use crate::task::{
     command::{Ack, Context, Decision},
     draft::Draft,
     entry::{StepRecord, TaskEvent},
-    execution::{AttemptState, Execution},
+    execution::{AttemptState, AttemptToken, Execution},
     state::TaskState,
 };
 
@@ -44,6 +44,33 @@ pub(super) fn start(
     ctx: &mut Context<'_>,
 ) -> Decision {
     let Some(e) = queued(state, execution, attempt) else { return super::nothing() };
+    begin(state, e, place, None, ctx).finish(Ack::Ok)
+}
+
+/// On a device: only the hash of its token is kept.
+pub(super) fn start_on_device(
+    state: &TaskState,
+    of: (ExecutionId, Attempt),
+    device: DeviceId,
+    place: Place,
+    token: &AttemptToken,
+    ctx: &mut Context<'_>,
+) -> Decision {
+    let (execution, attempt) = of;
+    let Some(e) = queued(state, execution, attempt) else { return super::nothing() };
+    let token = token.hash();
+    let event = TaskEvent::DeviceAssigned { execution, attempt, device, token };
+    begin(state, e, place, Some(event), ctx).finish(Ack::Ok)
+}
+
+fn begin<'a, 'c>(
+    state: &TaskState,
+    e: &Execution,
+    place: Place,
+    assigned: Option<TaskEvent>,
+    ctx: &'a mut Context<'c>,
+) -> Draft<'a, 'c> {
+    let (execution, attempt) = (e.id, e.attempt);
     let mut d = Draft::new(state, ctx);
     let mut keeps = e.kept;
     if !e.open_calls.is_empty() {
@@ -51,6 +78,9 @@ pub(super) fn start(
         keeps = d.state.head().max(keeps);
     }
     d.event(TaskEvent::AttemptStarted { execution, attempt });
+    if let Some(assigned) = assigned {
+        d.event(assigned);
+    }
     let plan = state.plan().and_then(|p| p.member(e.member));
     d.frame(FrameBody::Started(StartedFrame {
         message: e.message,
@@ -63,7 +93,7 @@ pub(super) fn start(
         model: plan.and_then(|m| m.model.as_ref()).map(|m| m.name.clone()),
         place,
     }));
-    d.finish(Ack::Ok)
+    d
 }
 
 /// Tool calls whose result went with the attempt before: they may have run.

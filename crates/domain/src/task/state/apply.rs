@@ -4,16 +4,20 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use troupe_types::{
     Attempt, ErrorType, ExecutionId, FrameBody, FrameSeq, MessageId, MessageKind, Ordinal, Role,
-    RunStep, Status, Timestamp, TurnId,
+    RunStep, Status, Timestamp, TurnId, Uuid,
 };
 
 use super::{MessageRow, Run, TaskState, TurnRow, UsedKey};
 use crate::task::{
+    command::Answer,
     entry::{AttemptEnd, StepRecord, TaskEntry, TaskEvent},
-    execution::{AttemptState, Execution, NamedBlock, OpenCall},
+    execution::{AttemptState, DeviceRun, Execution, NamedBlock, OpenCall},
     leader::LeaderDecision,
     plan::CollaborationModel,
 };
+
+/// Grants of a Task; what is beyond is asked for each time.
+const GRANTS_MAX: usize = 200;
 
 impl TaskState {
     /// Folds one entry: the only way a state changes. Never fails and never panics.
@@ -126,6 +130,23 @@ impl TaskState {
                 }
             }
             TaskEvent::AttemptStarted { execution, attempt } => self.started(*execution, *attempt),
+            TaskEvent::DeviceAssigned { execution, attempt, device, token } => {
+                if let Some(e) = self.open_mut(*execution, *attempt) {
+                    e.device = Some(DeviceRun { device: *device, token: token.clone() });
+                }
+            }
+            TaskEvent::BlockAnswered { execution, attempt, block_id, input, answer } => {
+                let open = self.open_mut(*execution, *attempt);
+                let asked = open.and_then(|e| e.asks.get_mut(block_id));
+                let grant = asked.and_then(|asked| {
+                    asked.answer = Some((*input, answer.clone()));
+                    asked.always.clone().filter(|_| *answer == Answer::AllowAlways)
+                });
+                self.grant(grant);
+            }
+            TaskEvent::AskExpired { execution, attempt, block_id, input } => {
+                self.ask_expired(*execution, *attempt, block_id, *input);
+            }
             TaskEvent::StepFinished { execution, attempt, record } => {
                 if let Some(e) = self.open_mut(*execution, *attempt) {
                     step_finished(e, record);
@@ -149,6 +170,21 @@ impl TaskState {
                 self.attempt_ended(*execution, *attempt, end);
             }
             _ => {}
+        }
+    }
+
+    fn ask_expired(&mut self, id: ExecutionId, attempt: Attempt, block_id: &str, input: Uuid) {
+        if let Some(e) = self.open_mut(id, attempt) {
+            e.ask_expired(block_id, input);
+        }
+    }
+
+    /// Allowed in this Task from now on.
+    fn grant(&mut self, grant: Option<serde_json::Value>) {
+        if let Some(grant) = grant.filter(|grant| !self.grants.contains(grant))
+            && self.grants.len() < GRANTS_MAX
+        {
+            self.grants.push(grant);
         }
     }
 

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use troupe_types::{
-    Attempt, Frame, FrameBody, FrameSeq, MessageFrame, MessageId, MessageKind, QueuedMessage,
-    Sender, StartedFrame,
+    Attempt, Block, BlockKind, Frame, FrameBody, FrameSeq, MessageFrame, MessageId, MessageKind,
+    QueuedMessage, Sender, StartedFrame,
 };
 
 use super::TaskState;
 use crate::task::{
-    execution::{Execution, Sort, Tail},
+    execution::{Asked, Execution, Sort, Tail},
     plan::CollaborationModel,
     text,
 };
 
+/// Field of a block that asks: when its time is over. The owner of the Task sets it.
+pub(in crate::task) const EXPIRES_AT: &str = "expires_at";
 /// Characters of a request that the outline shows.
 const EXCERPT_CHARS: usize = 80;
 
@@ -45,6 +47,9 @@ impl TaskState {
             FrameBody::BlockCreated(b) => {
                 if let Some(e) = self.by_message(b.message) {
                     created(e, b.attempt, b.late);
+                    if !b.late {
+                        asked(e, &b.block);
+                    }
                     if b.block.status.is_final() {
                         close(e, &b.block.id);
                     }
@@ -128,7 +133,31 @@ fn created(e: &mut Execution, attempt: Attempt, late: bool) {
     e.set_track(attempt, track);
 }
 
+/// Whether a block asks a person something, and whether that is a question (else an approval).
+pub(in crate::task) fn asks(fields: &serde_json::Map<String, serde_json::Value>) -> Option<bool> {
+    match fields.get("type").and_then(serde_json::Value::as_str) {
+        Some("approval") => Some(false),
+        Some("question") => Some(true),
+        _ => None,
+    }
+}
+
+/// Approvals and questions wait for a person until they are final, or their time is over.
+fn asked(e: &mut Execution, block: &Block) {
+    let BlockKind::Other(fields) = &block.kind else { return };
+    let Some(question) = asks(fields) else { return };
+    let name = e.names.iter().find(|(_, named)| named.block_id == block.id);
+    if let Some(name) = name.map(|(name, _)| name.clone()) {
+        let always = fields.get("always").filter(|grant| !grant.is_null()).cloned();
+        let expires_at = fields.get(EXPIRES_AT).cloned();
+        let expires_at = expires_at.and_then(|at| serde_json::from_value(at).ok());
+        let asked = Asked { name, question, always, answer: None, expires_at, expired: None };
+        e.asks.insert(block.id.clone(), asked);
+    }
+}
+
 fn close(e: &mut Execution, block_id: &str) {
+    e.asks.remove(block_id);
     if let Some(block) = e.names.values_mut().find(|b| b.block_id == block_id) {
         block.is_final = true;
     }

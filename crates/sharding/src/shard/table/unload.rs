@@ -24,6 +24,7 @@ impl Table {
         }
         slot.doing = Doing::Closing;
         slot.fed = false;
+        slot.wake |= std::mem::take(&mut slot.again);
         true
     }
 
@@ -100,9 +101,47 @@ impl Table {
         });
     }
 
+    /// Has runs end with their step, while messages are answered as ever; answers whether none
+    /// is under way any more. Call it again until then.
+    pub(crate) fn settle(&mut self) -> bool {
+        self.settling = true;
+        let mut settled = true;
+        for slot in self.entities.values() {
+            match &slot.doing {
+                Doing::Live { actor, .. } if !slot.settled => {
+                    settled = false;
+                    actor.tell(Tell::Settle);
+                }
+                Doing::Starting => settled = false,
+                _ => {}
+            }
+        }
+        settled
+    }
+
+    /// What an entity says about its run after it was told to drain.
+    pub(crate) fn settled(&mut self, id: EntityId, generation: u64, settled: bool) {
+        if let Some(slot) = self.activation(id, generation) {
+            slot.settled = settled;
+        }
+    }
+
+    /// The Shard stays after all: what was told to drain begins anew.
+    pub(crate) fn unsettle(&mut self) {
+        if !std::mem::replace(&mut self.settling, false) || self.released {
+            return;
+        }
+        for slot in self.entities.values() {
+            if let Doing::Live { actor, .. } = &slot.doing {
+                actor.tell(Tell::Close);
+            }
+        }
+    }
+
     /// Drains, and sends what comes from now on to the next owner.
     pub(crate) fn release(&mut self) {
         self.released = true;
+        self.settling = false;
         self.begin_drain();
     }
 

@@ -60,18 +60,17 @@ pub(super) fn failed(
     mut error: String,
     ctx: &mut Context<'_>,
 ) -> Decision {
-    text::cut(&mut error, ERROR_BYTES_MAX);
-    let Said { execution, attempt, .. } = said;
-    let (message, ordinal) = (e.message, e.ordinal);
     let mut d = Draft::new(state, ctx);
     if let Some(mark) = said.mark() {
         d.event(mark);
     }
+    text::cut(&mut error, ERROR_BYTES_MAX);
+    let Said { execution, attempt, .. } = said;
     let end = AttemptEnd::Failed { error: kind };
     d.event(TaskEvent::AttemptEnded { execution, attempt, end });
     d.frame(FrameBody::Error(ErrorFrame {
-        message,
-        ordinal,
+        message: e.message,
+        ordinal: e.ordinal,
         attempt,
         error,
         kind,

@@ -1,0 +1,106 @@
+//! Tasks that only serve to ask when their owner answers again.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, Result};
+use rand::{SeedableRng as _, rngs::StdRng};
+use tokio::{task::JoinSet, time::Instant};
+use troupe_types::{EntityId, TaskId};
+
+use super::Stage;
+use crate::{
+    load::{
+        QUICK,
+        person::{Command, Person},
+    },
+    node::Node,
+};
+
+/// Probes over all nodes: about six for each.
+const PROBES: u64 = 18;
+/// Probes of one measurement.
+const ASKED: usize = 6;
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Probe {
+    pub(crate) task: String,
+    pub(crate) shard: u16,
+}
+
+/// Probes that ask until they are answered.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    running: JoinSet<Option<Duration>>,
+    count: usize,
+}
+
+impl Stage {
+    pub(super) async fn make_probes(&mut self) -> Result<()> {
+        let mut running = JoinSet::new();
+        for n in 0..PROBES {
+            let rng = StdRng::seed_from_u64(self.plan.seed.wrapping_mul(31).wrapping_add(n));
+            let mut person = Person::new(1_000 + n, self.load.around.clone(), rng);
+            running.spawn(async move {
+                let ack = person.command(&Command::create("probe", QUICK)).await?;
+                ack["task_id"].as_str().map(str::to_owned)
+            });
+        }
+        for task in running.join_all().await {
+            let task = task.context("a probe could not be made")?;
+            let id: TaskId = task.parse().ok().context("an id of a task")?;
+            self.probes.push(Probe { task, shard: EntityId::from(id).shard().0 });
+        }
+        Ok(())
+    }
+
+    /// Probes that a node owns now.
+    pub(crate) async fn probes_of(&mut self, node: usize) -> Result<Vec<Probe>> {
+        let name = self.node_name(node);
+        let shards = self.cluster.look().await?;
+        let owners: BTreeMap<i32, String> =
+            shards.into_iter().map(|grant| (grant.shard, grant.owner)).collect();
+        let owned = self.probes.iter().filter(|probe| {
+            owners.get(&i32::from(probe.shard)).is_some_and(|owner| *owner == name)
+        });
+        Ok(owned.take(ASKED).cloned().collect())
+    }
+
+    pub(crate) fn node_name(&self, node: usize) -> String {
+        self.cluster.nodes.get(node).map(Node::name).unwrap_or_default().to_owned()
+    }
+
+    /// Asks each probe, beginning at a node other than `not`, until somebody acknowledges.
+    pub(crate) fn ask(&self, probes: &[Probe], not: usize) -> Asking {
+        let mut running = JoinSet::new();
+        let began = Instant::now();
+        for (n, probe) in (0..).zip(probes) {
+            let rng = StdRng::seed_from_u64(self.began.wrapping_add(n));
+            let mut person = Person::new(2_000 + n, self.load.around.clone(), rng);
+            person.avoid(&self.node_name(not));
+            let command = Command::say(&probe.task, QUICK);
+            running.spawn(async move { person.command(&command).await.map(|_| began.elapsed()) });
+        }
+        Asking { running, count: probes.len() }
+    }
+
+    /// Waits for the answers; the figure is what 95 of 100 waited at most, and the longest.
+    pub(crate) async fn answered(&mut self, what: &str, asking: Asking, most: Duration) {
+        let count = asking.count;
+        let mut times: Vec<Duration> =
+            asking.running.join_all().await.into_iter().flatten().collect();
+        times.sort();
+        if times.len() < count || count == 0 {
+            self.figure(format!("{what}: {} of {count} answered", times.len()), Some(count == 0));
+            return;
+        }
+        let at = |share: usize| times[(count * share).div_ceil(100).max(1) - 1].as_secs_f64();
+        let most = most.as_secs_f64();
+        let (p50, p95, longest) = (at(50), at(95), at(100));
+        let text = format!(
+            "{what}: {count} tasks, p50 {p50:.1} s, p95 {p95:.1} s, longest {longest:.1} s \
+             (at most {most:.0} s)"
+        );
+        self.figure(text, Some(p95 <= most));
+    }
+}

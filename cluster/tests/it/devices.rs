@@ -1,0 +1,127 @@
+//! The machine of a node as a device: a command runs on it, is stopped, and is nobody else's.
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use troupe_testkit::try_until;
+
+use crate::{
+    cli::at,
+    node::{Home, Node, NodeOptions, PATIENCE, Person},
+};
+
+/// A Team whose only member runs commands.
+const TEAM: &str = "kind: Shell\nmetadata: {name: Command}\nspec: {shellType: Command}\n---\n\
+    kind: Ghost\nmetadata: {name: shell}\nspec: {systemPrompt: none}\n---\n\
+    kind: Bot\nmetadata: {name: shell}\nspec:\n  ghostRef: {name: shell}\n  shellRef: {name: Command}\n---\n\
+    kind: Team\nmetadata: {name: shell}\nspec:\n  collaborationModel: solo\n  members:\n    \
+    - {botRef: {name: shell}}\n";
+
+async fn node(home: &Home) -> Result<(Node, Person, Value)> {
+    let options = NodeOptions::default().env("TROUPE__DEVICE__COMMANDS__SH", "/bin/sh");
+    let node = Node::start_with(home, &options).await?;
+    let admin = node.setup().await?;
+    let mut device = Value::Null;
+    let online = try_until(PATIENCE, async || {
+        let page = node.get("/api/v1/devices", &admin).await.unwrap_or_default();
+        device = page["items"][0].clone();
+        device["status"] == "online"
+    });
+    assert!(online.await, "the machine is no device: {device}");
+    node.apply(&admin, TEAM).await?;
+    Ok((node, admin, device))
+}
+
+async fn begin(node: &Node, who: &Person, message: &str) -> Result<String> {
+    let body = json!({"team_id": "shell", "message": message});
+    let ack = node.post("/api/v1/tasks", Some(who), &body).await?;
+    Ok(ack["task_id"].as_str().context("no task")?.to_owned())
+}
+
+#[tokio::test]
+async fn a_command_runs_on_the_machine_and_its_output_is_the_answer() -> Result<()> {
+    let home = Home::new()?;
+    let (node, admin, device) = node(&home).await?;
+    let tools = device["tools"].as_array().cloned().unwrap_or_default();
+    assert!(tools.iter().any(|tool| tool["name"] == "command"), "{device}");
+    let task = begin(&node, &admin, "sh -c 'for n in 1 2 3; do echo line-$n; done'").await?;
+    node.settled(&admin, &task, "COMPLETED").await?;
+    let frames = node.get(&format!("/api/v1/tasks/{task}/frames?after=0"), &admin).await?;
+    let text = frames.to_string();
+    for line in ["line-1", "line-2", "line-3"] {
+        assert!(text.contains(line), "{line} is missing: {text}");
+    }
+    let id = device["id"].as_str().context("no id")?;
+    assert!(text.contains(id), "its start says where it ran: {text}");
+    assert_eq!(node.terminate().await?, Some(0));
+    Ok(())
+}
+
+/// `troupe exec`: the public Team, the very words, the program's own exit code.
+#[tokio::test]
+async fn a_command_is_run_from_the_terminal() -> Result<()> {
+    let home = Home::new()?;
+    let (node, _, device) = node(&home).await?;
+    let terminal = at(&home, &node);
+    terminal.login().await?;
+    let name = device["name"].as_str().context("no name")?;
+    let words = ["it's", "$HOME", "a  b", "#c", "", "é\"\\"];
+    let exec = ["exec", name, "--", "sh", "-c", "printf '<%s>' \"$@\"", "sh"];
+    let told = terminal.say(&[&exec[..], &words[..]].concat()).await?.ok();
+    let wanted: String = words.iter().map(|word| format!("<{word}>")).collect();
+    assert_eq!(told.trim_end(), wanted);
+    terminal.say(&["exec", name, "--", "sh", "-c", "echo out; exit 3"]).await?.fails(3);
+    terminal.say(&["exec", "nowhere", "--detach", "--", "sh"]).await?.ok();
+    terminal.say(&["exec", name]).await?.fails(2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cancel_leaves_no_process_and_gives_the_slot_back() -> Result<()> {
+    let home = Home::new()?;
+    let (node, admin, device) = node(&home).await?;
+    let mark = home.path().join("running");
+    let message = format!("sh -c 'echo $$ > {}; sleep 600'", mark.display());
+    let task = begin(&node, &admin, &message).await?;
+    let mut pid = String::new();
+    let started = try_until(PATIENCE, async || {
+        pid = std::fs::read_to_string(&mark).unwrap_or_default().trim().to_owned();
+        !pid.is_empty()
+    });
+    assert!(started.await, "it did not start");
+    let path = format!("/api/v1/tasks/{task}/cancel");
+    node.call("POST", &path, Some(&admin), Some(&json!({}))).await?;
+    node.settled(&admin, &task, "CANCELLED").await?;
+    let proc = format!("/proc/{pid}");
+    let gone = try_until(PATIENCE, async || !std::path::Path::new(&proc).exists()).await;
+    assert!(gone, "process {pid} is still there");
+    let path = format!("/api/v1/devices/{}", device["id"].as_str().context("no id")?);
+    let free = try_until(PATIENCE, async || {
+        node.get(&path, &admin).await.is_ok_and(|view| view["slots_used"] == 0)
+    });
+    assert!(free.await, "the slot was not given back");
+    Ok(())
+}
+
+#[tokio::test]
+async fn devices_of_somebody_else_are_not_there() -> Result<()> {
+    let home = Home::new()?;
+    let (node, admin, device) = node(&home).await?;
+    let bob = node.user(&admin, "bob").await?;
+    let page = node.get("/api/v1/devices", &bob).await?;
+    assert_eq!(page["total"], 0, "{page}");
+    let id = device["id"].as_str().context("no id")?;
+    for method in ["GET", "DELETE"] {
+        let theirs = node.call(method, &format!("/api/v1/devices/{id}"), Some(&bob), None).await?;
+        let nothing = node.call(method, "/api/v1/devices/nothing", Some(&bob), None).await?;
+        assert_eq!(theirs.status, 404, "{}", theirs.text);
+        assert_eq!(theirs.body["detail"], nothing.body["detail"]);
+    }
+    node.apply(&bob, TEAM).await?;
+    let task = begin(&node, &bob, "sh -c 'echo never'").await?;
+    let waits = try_until(PATIENCE, async || {
+        let why = node.get(&format!("/api/v1/tasks/{task}/why"), &bob).await.unwrap_or_default();
+        why["summary"].as_str().is_some_and(|text| text.contains("no device runs"))
+    });
+    assert!(waits.await, "it does not say why it waits");
+    Ok(())
+}

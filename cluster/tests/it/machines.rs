@@ -1,0 +1,13 @@
+//! Machines that join with the real `troupe-edge` and run real agents against a scripted model.
+
+mod asks;
+mod containers;
+mod docker;
+mod faults;
+mod fences;
+mod jobs;
+mod joining;
+mod kit;
+mod script;
+mod tcp;
+mod three;

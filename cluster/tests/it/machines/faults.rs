@@ -1,0 +1,300 @@
+//! Faults under work: kill -9 of either side, a network that goes and comes, revocation.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use troupe_testkit::{Answer, Gate, Nat, Rule, try_until};
+
+use super::kit::{
+    COMMANDS, COUNT, Machine, answer, asked, counted, is_free, last_answer, model, node, options,
+    runtimes, team, until,
+};
+use crate::node::{Home, Node, NodeOptions, PATIENCE, Person, Rest};
+
+/// How long the network is away.
+const AWAY: Duration = Duration::from_secs(20);
+
+/// From the network's return to streaming. It takes a quarter of a second; this is for a machine
+/// that is busy, and still less than any back-off would take.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A node whose door has an address that outlives it.
+pub(super) struct Door {
+    home: Home,
+    at: SocketAddr,
+    options: NodeOptions,
+}
+
+impl Door {
+    async fn new() -> Result<(Self, Node)> {
+        Self::with(&[]).await
+    }
+
+    pub(super) async fn with(settings: &[(&str, &str)]) -> Result<(Self, Node)> {
+        let home = Home::new()?;
+        let options = settings.iter().fold(options(), |options, (k, v)| options.env(k, v));
+        let node = Node::start_with(&home, &options).await?;
+        let ready = std::fs::read(home.path().join("ready.json"))?;
+        let ready: Value = serde_json::from_slice(&ready)?;
+        let at = ready["edge"].as_str().context("no door")?.parse()?;
+        Ok((Self { home, at, options }, node))
+    }
+
+    pub(super) async fn again(&self) -> Result<Node> {
+        let mut options = self.options.clone();
+        options.args = vec!["--edge".to_owned(), self.at.to_string()];
+        Node::start_with(&self.home, &options).await
+    }
+}
+
+/// Counts on a machine; returns once it began.
+pub(super) async fn counting(node: &Rest, who: &Person, machine: &Machine) -> Result<String> {
+    node.apply(who, COMMANDS).await?;
+    let task = node.run(who, "sh", COUNT).await?;
+    beyond(machine, 5).await?;
+    Ok(task)
+}
+
+/// Waits until the machine counted so far.
+pub(super) async fn beyond(machine: &Machine, n: u64) -> Result<u64> {
+    let mut now = 0;
+    let counted = try_until(PATIENCE, async || {
+        // Empty while it is being written.
+        now = machine.worked("n").and_then(|text| text.trim().parse().ok()).unwrap_or_default();
+        now >= n.max(1)
+    });
+    ensure!(counted.await, "it counts no further than {now}:\n{}", machine.log());
+    Ok(now)
+}
+
+/// The Task ends, and its answer is whole.
+pub(super) async fn whole(node: &Rest, who: &Person, task: &str) -> Result<u64> {
+    node.settled(who, task, "COMPLETED").await?;
+    node.assert_fold(who, task).await?;
+    counted(&last_answer(node, who, task).await?)
+}
+
+#[tokio::test]
+async fn a_killed_node_finds_all_output_when_it_is_back() -> Result<()> {
+    let (door, node) = Door::new().await?;
+    let who = node.setup().await?;
+    let mut machine = Machine::new(None)?;
+    machine.allow_sh()?;
+    let device = machine.join(&node, &who).await?;
+    let task = counting(&node, &who, &machine).await?;
+    node.kill().await?;
+    let before = beyond(&machine, 0).await?;
+    beyond(&machine, before + 50).await?;
+    let node = door.again().await?;
+    until(&node, &who, &device, |view| view["status"] == "online").await?;
+    // It still runs, and a second time while the device's last output is on its way.
+    let now = beyond(&machine, 0).await?;
+    machine.put_beside("n", "go")?;
+    node.kill().await?;
+    let node = door.again().await?;
+    let counted = whole(&node, &who, &task).await?;
+    ensure!(counted >= now, "{counted} of at least {now}");
+    is_free(&node, &who, &device).await
+}
+
+#[tokio::test]
+async fn a_killed_agent_goes_on_in_the_same_session() -> Result<()> {
+    let Some(runtimes) = runtimes() else { return Ok(()) };
+    let gate = Gate::closed();
+    let bash = Answer::tool("Bash", json!({"command": "echo ran >> b.txt", "description": "d"}));
+    let rule = Rule::any()
+        .human("the job")
+        .then(bash)
+        .then(Answer::text("So far, so good. ").held_by(&gate, 4))
+        .then(Answer::text("never"));
+    let on = Rule::any().then(Answer::text("All done."));
+    let fake = model(vec![rule, on]).await?;
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    node.apply(&who, &team("ClaudeCode", &fake.url())).await?;
+    let mut machine = Machine::new(Some(&runtimes))?;
+    let device = machine.join(&node, &who).await?;
+    let task = node.run(&who, "devs", "the job").await?;
+    let block = asked(&node, &who, &task).await?;
+    assert_eq!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await?, 204);
+    let asks = try_until(PATIENCE, async || fake.request_count() >= 2);
+    ensure!(asks.await, "the model was not asked again");
+    machine.kill().await?;
+    gate.open();
+    let before = fake.request_count();
+    machine.run()?;
+    node.settled(&who, &task, "COMPLETED").await?;
+    assert_eq!(
+        machine.worked("b.txt").as_deref(),
+        Some("ran\n"),
+        "what was done is not done again"
+    );
+    assert!(last_answer(&node, &who, &task).await?.ends_with("All done."));
+    node.assert_fold(&who, &task).await?;
+    let later: Vec<Value> =
+        fake.requests().into_iter().filter(|r| r.number > before).map(|r| r.body).collect();
+    let body = later.first().context("the model was not asked after the kill")?.to_string();
+    assert!(body.contains("the job") && body.contains("echo ran"), "the same session: {body}");
+    is_free(&node, &who, &device).await
+}
+
+#[tokio::test]
+async fn a_network_that_goes_and_comes_loses_nothing() -> Result<()> {
+    let (door, node) = Door::new().await?;
+    let who = node.setup().await?;
+    let nat = Nat::start(door.at).await?;
+    let mut machine = Machine::new(None)?;
+    machine.allow_sh()?;
+    let invitation = json!({"address": nat.addr().to_string()});
+    let device = machine.join_at(&node, &who, &invitation).await?;
+    let task = counting(&node, &who, &machine).await?;
+
+    // A bad network first, then one that changes its address, then half of one, then none.
+    nat.lose(100);
+    let now = beyond(&machine, 0).await?;
+    beyond(&machine, now + 50).await?;
+    nat.lose(0);
+    nat.rebind();
+    follows(&node, &who, &task, beyond(&machine, 0).await?).await?;
+    nat.cut(false, true);
+    let now = beyond(&machine, 0).await?;
+    beyond(&machine, now + 50).await?;
+    nat.cut(false, false);
+    follows(&node, &who, &task, beyond(&machine, 0).await?).await?;
+    nat.cut(true, true);
+    let began = Instant::now();
+    let view = until(&node, &who, &device, |view| view["status"] == "away").await?;
+    assert_eq!(view["slots_used"], 1, "its work is its own: {view}");
+    let away = try_until(2 * AWAY, async || began.elapsed() >= AWAY);
+    ensure!(away.await, "time stands still");
+    let now = beyond(&machine, 0).await?;
+    nat.cut(false, false);
+    let back = Instant::now();
+    follows(&node, &who, &task, now).await?;
+    ensure!(back.elapsed() < SOON, "it took {:?}\n{}", back.elapsed(), machine.log());
+    println!("streams again {:.2} s after the network came back", back.elapsed().as_secs_f64());
+    machine.put_beside("n", "go")?;
+    ensure!(whole(&node, &who, &task).await? >= now);
+    is_free(&node, &who, &device).await
+}
+
+/// Faults of the short form; `TROUPE_TEST_CUTS=500` for the long one.
+const CUTS: u64 = 20;
+
+/// Random faults one after the other, on real QUIC: after each the stream goes on.
+#[tokio::test]
+async fn any_faults_in_a_row_lose_nothing() -> Result<()> {
+    let number = |name: &str, or: u64| {
+        let given = std::env::var_os(name);
+        given.and_then(|text| text.to_str()?.parse().ok()).unwrap_or(or)
+    };
+    let seed = number("TROUPE_TEST_SEED", rand::random());
+    let cuts = number("TROUPE_TEST_CUTS", CUTS);
+    println!("TROUPE_TEST_SEED={seed} TROUPE_TEST_CUTS={cuts}");
+    let mut dice = StdRng::seed_from_u64(seed);
+    let (door, mut node) = Door::new().await?;
+    let who = node.setup().await?;
+    let nat = Nat::start(door.at).await?;
+    let mut machine = Machine::new(None)?;
+    machine.allow_sh()?;
+    let invitation = json!({"address": nat.addr().to_string()});
+    let device = machine.join_at(&node, &who, &invitation).await?;
+    let task = counting(&node, &who, &machine).await?;
+    let mut slowest = Duration::ZERO;
+    for cut in 0..cuts {
+        let until = Instant::now() + Duration::from_millis(dice.random_range(0..4_000));
+        let fault = dice.random_range(0..16);
+        match fault {
+            0..4 => nat.cut(true, true),
+            4..6 => nat.cut(true, false),
+            6..8 => nat.cut(false, true),
+            8..11 => nat.rebind(),
+            11..14 => nat.lose(dice.random_range(10..300)),
+            _ => {
+                node.kill().await?;
+                node = door.again().await?;
+            }
+        }
+        try_until(Duration::from_secs(5), async || Instant::now() >= until).await;
+        nat.cut(false, false);
+        nat.lose(0);
+        let back = Instant::now();
+        let now = beyond(&machine, 0).await?;
+        let follows = follows(&node, &who, &task, now).await;
+        follows.with_context(|| format!("cut {cut}: {fault}\n{}", machine.log()))?;
+        slowest = slowest.max(back.elapsed());
+    }
+    println!("{cuts} faults; streaming again within {:.2} s", slowest.as_secs_f64());
+    machine.put_beside("n", "go")?;
+    whole(&node, &who, &task).await?;
+    is_free(&node, &who, &device).await
+}
+
+/// The Task has a line.
+pub(super) async fn follows(node: &Rest, who: &Person, task: &str, n: u64) -> Result<()> {
+    let line = format!("line-{n}\n");
+    let mut answer = String::new();
+    let there = try_until(PATIENCE, async || {
+        answer = last_answer(node, who, task).await.unwrap_or_default();
+        answer.contains(&line)
+    });
+    ensure!(there.await, "{line} is not there: {answer}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_revoked_device_ends_at_once_and_its_task_says_so() -> Result<()> {
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    let mut machine = Machine::new(None)?;
+    machine.allow_sh()?;
+    let device = machine.join(&node, &who).await?;
+    let task = counting(&node, &who, &machine).await?;
+    let id = device["id"].as_str().context("no id")?;
+    let path = format!("/api/v1/devices/{id}");
+    let began = Instant::now();
+    let gone = node.call("DELETE", &path, Some(&who), None).await?;
+    assert_eq!(gone.status, 204, "{}", gone.text);
+    assert_eq!(machine.ended().await?, Some(4), "{}", machine.log());
+    println!("ended {:.2} s after the revocation", began.elapsed().as_secs_f64());
+    let n = machine.worked("n");
+    node.settled(&who, &task, "FAILED").await?;
+    let (_, turns) = node.turns(&who, &task).await?;
+    assert!(json!(turns).to_string().contains("revoked"), "{turns:#?}");
+    assert_eq!(machine.worked("n"), n, "nothing runs any more");
+    // It stays out.
+    machine.run()?;
+    assert_eq!(machine.ended().await?, Some(4));
+    // Without it there is none.
+    let task = node.run(&who, "sh", "sh -c 'echo never'").await?;
+    let waits = try_until(PATIENCE, async || {
+        node.task(&who, &task).await.is_ok_and(|view| view["wait"]["code"] == "no_device")
+    });
+    ensure!(waits.await, "it does not wait for a device");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_its_policy_forbids_fails_and_says_why() -> Result<()> {
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    let mut machine = Machine::new(None)?;
+    machine.allow_sh()?;
+    let device = machine.join(&node, &who).await?;
+    node.apply(&who, COMMANDS).await?;
+    for (line, word) in [("rm -rf /", "rm"), ("sh -c 'echo", "quote")] {
+        let task = node.run(&who, "sh", line).await?;
+        node.settled(&who, &task, "FAILED").await?;
+        node.assert_fold(&who, &task).await?;
+        let (_, turns) = node.turns(&who, &task).await?;
+        assert!(json!(turns).to_string().contains(word), "{line}: {turns:#?}");
+        is_free(&node, &who, &device).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,342 @@
+//! Whole jobs of real agents on a machine that joined.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use troupe_testkit::{Answer, McpServer, Rule, try_until};
+
+use super::{
+    kit::{
+        COMMANDS, KEY, Machine, answer, asked, asked_now, is_free, last_answer, model, node,
+        runtimes, team,
+    },
+    script::Script,
+};
+use crate::node::{Home, PATIENCE};
+
+/// What every runtime has to do: two things that it may, one that it may not, an answer.
+async fn whole_job(shell: &str, script: Script) -> Result<()> {
+    let Some(runtimes) = runtimes() else { return Ok(()) };
+    let openai = script.openai;
+    let fake = model(script.rules()).await?;
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    let url = if openai { fake.openai_url() } else { fake.url() };
+    node.apply(&who, &team(shell, &url)).await?;
+    let mut machine = Machine::new(Some(&runtimes))?;
+    let device = machine.join(&node, &who).await?;
+    let task = node.run(&who, "devs", "the job").await?;
+
+    let block = asked(&node, &who, &task).await?;
+    assert!(block.to_string().contains("a.txt"), "{block}");
+    assert_eq!(machine.worked("a.txt"), None, "not before somebody allows it");
+    assert_eq!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await?, 204);
+    let block = asked(&node, &who, &task).await?;
+    assert_eq!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await?, 204);
+    let block = asked(&node, &who, &task).await?;
+    let no = json!({"answer": "deny", "message": "not today"});
+    assert_eq!(answer(&node, &who, &task, &block, no.clone()).await?, 204);
+    assert_eq!(answer(&node, &who, &task, &block, no).await?, 409, "one answer is taken");
+    node.settled(&who, &task, "COMPLETED").await?;
+
+    assert_eq!(machine.worked("a.txt").as_deref(), Some("one\ntwo\n"));
+    assert_eq!(machine.worked("b.txt").as_deref(), Some("ran\n"));
+    assert_eq!(machine.worked("denied.txt"), None);
+    let told = format!("{:?}", node.assert_fold(&who, &task).await?);
+    assert!(last_answer(&node, &who, &task).await?.ends_with("All done."), "{told}");
+    is_free(&node, &who, &device).await?;
+    let frames = node.get(&format!("/api/v1/tasks/{task}/frames?after=0"), &who).await?;
+    let id = device["id"].as_str().context("no id")?;
+    assert!(frames.to_string().contains(id), "its start says where it ran");
+    assert_eq!(machine.files_with(KEY), Vec::<PathBuf>::new(), "the key lies nowhere");
+    let log = home.log() + &machine.log() + &frames.to_string();
+    assert!(!log.contains(KEY), "nor does a log tell it");
+    Ok(())
+}
+
+#[tokio::test]
+async fn claude_code_does_a_whole_job() -> Result<()> {
+    whole_job("ClaudeCode", Script::claude_code()).await
+}
+
+#[tokio::test]
+async fn codex_does_a_whole_job() -> Result<()> {
+    whole_job("Codex", Script::codex()).await
+}
+
+#[tokio::test]
+async fn agno_does_a_whole_job() -> Result<()> {
+    whole_job("Agno", Script::agno()).await
+}
+
+/// Two Bots on Agno, one after the other on one machine: the second is told what the first said.
+#[tokio::test]
+async fn a_team_of_agno_bots_hands_over() -> Result<()> {
+    let Some(runtimes) = runtimes() else { return Ok(()) };
+    let fake = model(vec![
+        Rule::any().human("Draft one").then(Answer::text("Final one.")),
+        Rule::any().human("the job").then(Answer::text("Draft one.")),
+    ])
+    .await?;
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    let team = team("Agno", &fake.openai_url()).replace(
+        "collaborationModel: solo\n  members:\n  - {botRef: {name: dev}}\n",
+        "collaborationModel: pipeline\n  members:\n  \
+         - {botRef: {name: dev}, contextPassing: previous_bot}\n  \
+         - {botRef: {name: last}}\n---\nkind: Bot\nmetadata: {name: last}\nspec:\n  \
+         ghostRef: {name: dev}\n  shellRef: {name: sh}\n  modelRef: {name: fake}\n",
+    );
+    node.apply(&who, &team).await?;
+    let mut machine = Machine::new(Some(&runtimes))?;
+    let device = machine.join(&node, &who).await?;
+    let task = node.run(&who, "devs", "the job").await?;
+    node.settled(&who, &task, "COMPLETED").await?;
+    assert_eq!(last_answer(&node, &who, &task).await?, "Final one.");
+    let told = format!("{:?}", node.assert_fold(&who, &task).await?);
+    assert!(told.contains("Draft one."), "{told}");
+    is_free(&node, &who, &device).await
+}
+
+/// Asked by the agent, answered by its person; a second turn knows the first.
+#[tokio::test]
+async fn a_question_is_answered_and_the_next_turn_knows_the_first() -> Result<()> {
+    let Some(runtimes) = runtimes() else { return Ok(()) };
+    let question = json!({"questions": [{"question": "Which colour?", "header": "Colour",
+        "options": [{"label": "Red", "description": "r"}, {"label": "Blue", "description": "b"}],
+        "multiSelect": false}]});
+    let fake = model(vec![
+        Rule::any().human("which colour was it").then(Answer::text("As I said: blue.")),
+        Rule::any()
+            .human("the job")
+            .then(Answer::tool("AskUserQuestion", question))
+            .then(Answer::text("Blue it is.")),
+    ])
+    .await?;
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    node.apply(&who, &team("ClaudeCode", &fake.url())).await?;
+    let mut machine = Machine::new(Some(&runtimes))?;
+    machine.join(&node, &who).await?;
+    let task = node.run(&who, "devs", "the job").await?;
+    let block = asked(&node, &who, &task).await?;
+    let id = block["questions"][0]["id"].as_str().with_context(|| format!("{block}"))?;
+    assert_eq!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await?, 422);
+    let reply = json!({"answer": "reply", "answers": {id: ["Blue"]}});
+    assert_eq!(answer(&node, &who, &task, &block, reply).await?, 204);
+    node.settled(&who, &task, "COMPLETED").await?;
+    assert!(last_answer(&node, &who, &task).await?.ends_with("Blue it is."));
+    let more = json!({"message": "which colour was it", "client_message_id": troupe_types::Uuid::new_v4()});
+    node.post(&format!("/api/v1/tasks/{task}/messages"), Some(&who), &more).await?;
+    node.settled(&who, &task, "COMPLETED").await?;
+    assert!(last_answer(&node, &who, &task).await?.ends_with("As I said: blue."));
+    let bodies: Vec<Value> = fake.requests().into_iter().map(|request| request.body).collect();
+    let second = bodies.iter().find(|body| body.to_string().contains("which colour was it"));
+    let second = second.context("no second turn")?;
+    assert!(second["messages"].to_string().contains("Blue it is."), "the first turn is known");
+    let session = |body: &Value| body["metadata"]["user_id"].as_str().map(str::to_owned);
+    assert_eq!(session(second), session(&bodies[0]), "it goes on in the session of the first");
+    Ok(())
+}
+
+/// "Always" holds for the Task, also in a later turn.
+#[tokio::test]
+async fn always_holds_in_later_turns() -> Result<()> {
+    let Some(runtimes) = runtimes() else { return Ok(()) };
+    let bash = || Answer::tool("Bash", json!({"command": "echo x >> x.txt", "description": "d"}));
+    let fake = model(vec![
+        Rule::any().human("once more").then(bash()).then(Answer::text("Twice.")),
+        Rule::any().human("the job").then(bash()).then(Answer::text("Once.")),
+    ])
+    .await?;
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    node.apply(&who, &team("ClaudeCode", &fake.url())).await?;
+    let mut machine = Machine::new(Some(&runtimes))?;
+    machine.join(&node, &who).await?;
+    let task = node.run(&who, "devs", "the job").await?;
+    let block = asked(&node, &who, &task).await?;
+    assert_eq!(answer(&node, &who, &task, &block, json!({"answer": "allow_always"})).await?, 204);
+    node.settled(&who, &task, "COMPLETED").await?;
+    let more = json!({"message": "once more", "client_message_id": troupe_types::Uuid::new_v4()});
+    node.post(&format!("/api/v1/tasks/{task}/messages"), Some(&who), &more).await?;
+    node.settled(&who, &task, "COMPLETED").await?;
+    assert_eq!(machine.worked("x.txt").as_deref(), Some("x\nx\n"));
+    Ok(())
+}
+
+/// A directory of the device, in a worktree of the Task; only below the roots of its policy.
+#[tokio::test]
+async fn a_task_works_in_a_directory_that_the_policy_allows() -> Result<()> {
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    let mut machine = Machine::new(None)?;
+    machine.allow_sh()?;
+    let app = machine.repository("src/app", "hello.txt", "hello\n").await?;
+    machine.join(&node, &who).await?;
+    node.apply(&who, COMMANDS).await?;
+    let run = async |repo: &str, worktree: bool| -> Result<String> {
+        let body = json!({"team_id": "sh", "message": "sh -c 'cat hello.txt; echo more > new.txt'",
+            "git_url": repo, "worktree": worktree});
+        let ack = node.post("/api/v1/tasks", Some(&who), &body).await?;
+        Ok(ack["task_id"].as_str().context("no task")?.to_owned())
+    };
+    let task = run(&app, true).await?;
+    node.settled(&who, &task, "COMPLETED").await?;
+    assert!(last_answer(&node, &who, &task).await?.contains("hello"));
+    let (_, turns) = node.turns(&who, &task).await?;
+    assert!(json!(turns).to_string().contains("new.txt"), "its diff is told: {turns:#?}");
+    assert!(!std::path::Path::new(&app).join("new.txt").exists(), "in a worktree of its own");
+    let task = run("/etc", false).await?;
+    node.settled(&who, &task, "FAILED").await?;
+    let (_, turns) = node.turns(&who, &task).await?;
+    assert!(json!(turns).to_string().contains("/etc"), "{turns:#?}");
+    for (url, field) in [("https://me:secret@example.org/x.git", "git_url"), ("", "worktree")] {
+        let body = json!({"team_id": "sh", "message": "x", "git_url": url, "worktree": true});
+        let answer = node.call("POST", "/api/v1/tasks", Some(&who), Some(&body)).await?;
+        assert_eq!((answer.status, &answer.body["errors"][0]["path"]), (422, &json!(field)));
+        assert!(!answer.text.contains("secret"), "{}", answer.text);
+    }
+    Ok(())
+}
+
+/// A Skill of its Ghost is on offer to the runtime, and its instructions come when they are asked
+/// for.
+#[tokio::test]
+async fn the_skills_of_a_bot_are_the_runtimes_too() -> Result<()> {
+    let Some(runtimes) = runtimes() else { return Ok(()) };
+    let load = Answer::tool("Skill", json!({"skill": "house-style"}));
+    let rule = Rule::any().human("the job").then(load).then(Answer::text("As the house says."));
+    let fake = model(vec![rule]).await?;
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    let team = team("ClaudeCode", &fake.url());
+    let team = team.replace(
+        "spec: {systemPrompt: You are dev.}\n",
+        "spec: {systemPrompt: You are dev., skills: [house-style]}\n---\nkind: Skill\n\
+         metadata: {name: house-style}\nspec:\n  description: \"How the \\\"house\\\" writes: short\"\n  \
+         prompt: |\n    Sentences have seven words at most.\n",
+    );
+    node.apply(&who, &team).await?;
+    let mut machine = Machine::new(Some(&runtimes))?;
+    machine.join(&node, &who).await?;
+    let task = node.run(&who, "devs", "the job").await?;
+    let done = try_until(PATIENCE, async || {
+        // Loading one may be asked for.
+        if let Ok(block) = asked_now(&node, &who, &task).await {
+            let _ = answer(&node, &who, &task, &block, json!({"answer": "allow"})).await;
+        }
+        let path = format!("/api/v1/tasks/{task}");
+        node.get(&path, &who).await.is_ok_and(|view| view["status"] == "COMPLETED")
+    });
+    anyhow::ensure!(done.await, "it did not end: {:?}", node.turns(&who, &task).await);
+    let seen = fake.requests().into_iter().map(|request| request.body.to_string());
+    let seen: Vec<String> = seen.collect();
+    assert!(seen[0].contains("house-style"), "it is on offer: {}", seen[0]);
+    assert!(!seen[0].contains("seven words"), "its instructions are not there before");
+    assert!(seen.iter().any(|body| body.contains("seven words at most")), "they come: {seen:?}");
+    Ok(())
+}
+
+/// A server of repositories that wants a name and a token, over plain HTTP on loopback.
+async fn private_git(dir: &std::path::Path, token: &str) -> Result<(tokio::process::Child, u16)> {
+    let script = format!(
+        "import base64, http.server, sys\n\
+         want = 'Basic ' + base64.b64encode(b'oauth2:{token}').decode()\n\
+         class H(http.server.SimpleHTTPRequestHandler):\n\
+         \x20def do_GET(self):\n\
+         \x20\x20if self.headers.get('Authorization') == want: return super().do_GET()\n\
+         \x20\x20self.send_response(401)\n\
+         \x20\x20self.send_header('WWW-Authenticate', 'Basic realm=git')\n\
+         \x20\x20self.end_headers()\n\
+         s = http.server.ThreadingHTTPServer(('127.0.0.1', 0), H)\n\
+         print(s.server_port, flush=True)\n\
+         s.serve_forever()\n"
+    );
+    let mut server = tokio::process::Command::new("python3");
+    server.current_dir(dir).args(["-c", &script]).kill_on_drop(true);
+    let mut server =
+        server.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn()?;
+    let mut line = String::new();
+    let mut lines = tokio::io::BufReader::new(server.stdout.take().context("no output")?);
+    tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line).await?;
+    Ok((server, line.trim().parse()?))
+}
+
+/// The person's token for the host opens a private repository; it stands nowhere afterwards.
+#[tokio::test]
+async fn a_private_repository_is_cloned_with_the_persons_token() -> Result<()> {
+    const TOKEN: &str = "glpat-0123456789abcdef";
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    let mut machine = Machine::new(None)?;
+    machine.allow_sh()?;
+    let app = machine.repository("served/app", "hello.txt", "hello\n").await?;
+    let mut update = tokio::process::Command::new("git");
+    let update = update.current_dir(&app).arg("update-server-info").status().await?;
+    anyhow::ensure!(update.success(), "git update-server-info");
+    let served = std::path::Path::new(&app).parent().context("no parent")?;
+    let (_server, port) = private_git(served, TOKEN).await?;
+    machine.join(&node, &who).await?;
+    node.apply(&who, COMMANDS).await?;
+    let body = json!({"team_id": "sh", "message": "sh -c 'cat hello.txt; env'",
+        "git_url": format!("http://127.0.0.1:{port}/app/.git")});
+    let run = async || -> Result<String> {
+        let ack = node.post("/api/v1/tasks", Some(&who), &body).await?;
+        Ok(ack["task_id"].as_str().context("no task")?.to_owned())
+    };
+    let task = run().await?;
+    node.settled(&who, &task, "FAILED").await?;
+    let (_, turns) = node.turns(&who, &task).await?;
+    assert!(json!(turns).to_string().contains("git clone failed"), "without it: {turns:#?}");
+    let set = json!({"token": TOKEN, "user": "oauth2"});
+    let path = format!("/api/v1/users/me/git/127.0.0.1:{port}");
+    assert_eq!(node.call("PUT", &path, Some(&who), Some(&set)).await?.status, 200);
+    let task = run().await?;
+    node.settled(&who, &task, "COMPLETED").await?;
+    let said = last_answer(&node, &who, &task).await?;
+    assert!(said.contains("hello") && !said.contains(TOKEN), "{said}");
+    assert_eq!(machine.files_with(TOKEN), Vec::<PathBuf>::new(), "no file has it");
+    assert!(!(home.log() + &machine.log()).contains(TOKEN), "nor a log");
+    Ok(())
+}
+
+/// The MCP server of its Ghost is the runtime's too; the secret in its header reaches it alone.
+#[tokio::test]
+async fn the_mcp_servers_of_a_bot_are_the_runtimes_too() -> Result<()> {
+    const TOKEN: &str = "mcp-token-987654321";
+    let Some(runtimes) = runtimes() else { return Ok(()) };
+    let mcp = McpServer::start().await?;
+    mcp.require_token(TOKEN);
+    let call = Answer::tool("mcp__tools__echo", json!({"text": "colour"}));
+    let rule = Rule::any().human("the job").then(call).then(Answer::text("Looked up."));
+    let fake = model(vec![rule]).await?;
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    let server = format!(
+        "spec:\n  systemPrompt: You are dev.\n  mcpServers:\n    tools: {{type: streamable-http, \
+         url: \"{}\", headers: {{Authorization: \"Bearer {TOKEN}\"}}}}\n",
+        mcp.url()
+    );
+    let team = team("ClaudeCode", &fake.url());
+    let team = team.replace("spec: {systemPrompt: You are dev.}\n", &server);
+    node.apply(&who, &team).await?;
+    let mut machine = Machine::new(Some(&runtimes))?;
+    machine.join(&node, &who).await?;
+    let task = node.run(&who, "devs", "the job").await?;
+    let block = asked(&node, &who, &task).await?;
+    assert_eq!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await?, 204);
+    node.settled(&who, &task, "COMPLETED").await?;
+    assert!(mcp.calls().iter().any(|call| call.tool == "echo"), "{:?}", mcp.calls());
+    assert_eq!(machine.files_with(TOKEN), Vec::<PathBuf>::new(), "the secret lies nowhere");
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! Three nodes on a real CQL server and Redis, and a device that works through their ends.
+
+use std::{fs, process::Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::Instant,
+};
+use troupe_testkit::try_until;
+use troupe_types::Uuid;
+
+use super::{
+    faults::{beyond, counting, follows, whole},
+    kit::{Machine, is_free, until},
+};
+use crate::node::{PASSWORD, PATIENCE, Person, Rest, troupe};
+
+const NODES: usize = 3;
+
+/// Servers to run a cluster on; `None`: the test is skipped.
+fn servers() -> Option<(String, String)> {
+    let name = |name: &str| std::env::var_os(name).and_then(|text| text.into_string().ok());
+    let servers = name("TROUPE_TEST_CQL").zip(name("TROUPE_TEST_REDIS"));
+    if servers.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "no servers, and this is CI");
+        println!("skipped: `cargo xtask test` starts Cassandra and Redis");
+    }
+    servers
+}
+
+struct Member {
+    child: Option<Child>,
+    told: Value,
+}
+
+/// A cluster of processes on loopback; each node has its launcher.
+struct Three {
+    home: TempDir,
+    servers: (String, String),
+    keyspace: String,
+    ports: Vec<[u16; 3]>,
+    members: Vec<Member>,
+}
+
+impl Three {
+    async fn start(servers: (String, String)) -> Result<Self> {
+        let home = TempDir::new()?;
+        let keys = home.path().join("keys");
+        let mut init = troupe();
+        init.args(["node", "init", "--cluster", "three", "--nodes", "n0,n1,n2", "--out"]).arg(keys);
+        ensure!(init.stdout(Stdio::null()).status().await?.success(), "no keys");
+        let keyspace = format!("troupe_it_{}", Uuid::new_v4().simple());
+        let ports = (0..NODES).map(|_| free_ports()).collect::<Result<Vec<_>>>()?;
+        let mut three = Self { home, servers, keyspace, ports, members: Vec::new() };
+        for n in 0..NODES {
+            // The first makes keyspace and tables, the others find them.
+            let mut member = three.spawn(n)?;
+            three.ready(n, &mut member).await?;
+            three.members.push(member);
+        }
+        Ok(three)
+    }
+
+    fn spawn(&self, n: usize) -> Result<Member> {
+        let path = |name: String| self.home.path().join(name);
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        let [http, link, edge] = self.ports[n];
+        let doors: Vec<String> = self.ports.iter().map(|[.., edge]| at(*edge)).collect();
+        let _ = fs::remove_file(path(format!("n{n}.ready")));
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(path(format!("n{n}.log")))?;
+        let mut command = troupe();
+        command.args(["node", "--name", &format!("n{n}"), "--replication", "1"]);
+        command.args(["--http", &at(http), "--link", &at(link), "--edge", &at(edge)]);
+        command.args(["--edge-addresses", &doors.join(","), "--keyspace", &self.keyspace]);
+        command.args(["--cql", &self.servers.0, "--redis", &self.servers.1]);
+        command.arg("--keys").arg(path(format!("keys/n{n}")));
+        command.arg("--data-dir").arg(path(format!("n{n}")));
+        command.arg("--ready-file").arg(path(format!("n{n}.ready")));
+        if n == 0 {
+            command.arg("--setup-link");
+        }
+        command.env("HOME", self.home.path()).stdout(log.try_clone()?).stderr(log);
+        Ok(Member { child: Some(command.spawn()?), told: Value::Null })
+    }
+
+    async fn ready(&self, n: usize, member: &mut Member) -> Result<()> {
+        let file = self.home.path().join(format!("n{n}.ready"));
+        let ready = try_until(2 * PATIENCE, async || {
+            let told = fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            member.told = told.unwrap_or_default();
+            !member.told.is_null()
+        });
+        ensure!(ready.await, "n{n} is not ready:\n{}", self.log(n));
+        Ok(())
+    }
+
+    fn log(&self, n: usize) -> String {
+        fs::read_to_string(self.home.path().join(format!("n{n}.log"))).unwrap_or_default()
+    }
+
+    fn rest(&self, n: usize) -> Result<Rest> {
+        Rest::new(self.members[n].told["http"].as_str().context("no url")?)
+    }
+
+    /// kill -9 of the node and of its launcher: the host is lost.
+    async fn lose(&mut self, n: usize) -> Result<()> {
+        let pid = self.members[n].told["pid"].as_u64().context("no pid")?;
+        let mut launcher = self.members[n].child.take().context("it is gone")?;
+        launcher.start_kill()?;
+        let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().await?;
+        launcher.wait().await?;
+        ensure!(killed.success(), "n{n} was not there");
+        Ok(())
+    }
+
+    async fn again(&mut self, n: usize) -> Result<()> {
+        let mut member = self.spawn(n)?;
+        self.ready(n, &mut member).await?;
+        self.members[n] = member;
+        Ok(())
+    }
+
+    fn number(name: &Value) -> Result<usize> {
+        let name = name.as_str().with_context(|| format!("no node: {name}"))?;
+        Ok(name.trim_start_matches('n').parse()?)
+    }
+
+    /// Any node that runs.
+    fn alive(&self) -> Result<Rest> {
+        let alive = self.members.iter().position(|member| member.child.is_some());
+        self.rest(alive.context("none runs")?)
+    }
+}
+
+impl Drop for Three {
+    fn drop(&mut self) {
+        for member in &self.members {
+            // The launcher takes its node with it.
+            let Some(pid) = member.child.as_ref().and_then(Child::id) else { continue };
+            let _ = std::process::Command::new("kill").arg(pid.to_string()).status();
+        }
+        if std::thread::panicking() {
+            (0..self.members.len()).for_each(|n| println!("n{n}:\n{}", self.log(n)));
+        }
+    }
+}
+
+/// Ports that were free a moment ago, below those that the system gives out by itself.
+fn free_ports() -> Result<[u16; 3]> {
+    let mut ports = [0; 3];
+    let mut held = Vec::new();
+    for port in &mut ports {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0")?;
+        *port = tcp.local_addr()?.port();
+        held.push((std::net::UdpSocket::bind(("127.0.0.1", *port))?, tcp));
+    }
+    Ok(ports)
+}
+
+/// The node that owns a Task.
+async fn owner_of(node: &Rest, who: &Person, task: &str) -> Result<usize> {
+    let path = format!("/api/v1/admin/tasks/{task}/why");
+    let mut owner = None;
+    // Nobody while its shard is on its way.
+    let owned = try_until(PATIENCE, async || {
+        let why = node.get(&path, who).await.unwrap_or_default();
+        owner = Three::number(&why["node"]).ok();
+        owner.is_some()
+    });
+    ensure!(owned.await, "nobody owns {task}");
+    owner.context("no owner")
+}
+
+/// kill -9 of the node where the link ends, of the Task's owner, and of both at once.
+#[tokio::test]
+async fn a_device_works_through_the_loss_of_any_node() -> Result<()> {
+    let Some(servers) = servers() else { return Ok(()) };
+    let mut three = Three::start(servers).await?;
+    let token = three.members[0].told["setup_token"].as_str().context("no setup token")?;
+    let first = three.rest(0)?;
+    let body = json!({"token": token, "password": PASSWORD});
+    let who = Person::of(&first.post("/api/v1/setup", None, &body).await?)?;
+    let mut machine = Machine::new(None)?;
+    machine.allow_sh()?;
+    let device = machine.join(&first, &who).await?;
+    let task = counting(&first, &who, &machine).await?;
+    let online = |view: &Value| view["status"] == "online";
+    for round in 0..3 {
+        let rest = three.alive()?;
+        let session = Three::number(&until(&rest, &who, &device, online).await?["node"])?;
+        let owner = owner_of(&rest, &who, &task).await?;
+        let lost = match round {
+            0 => vec![session],
+            1 => vec![owner],
+            _ if owner == session => vec![owner],
+            _ => vec![session, owner],
+        };
+        for n in &lost {
+            three.lose(*n).await?;
+        }
+        let now = beyond(&machine, 0).await?;
+        let rest = three.alive()?;
+        let back = Instant::now();
+        let goes_on = follows(&rest, &who, &task, now).await;
+        goes_on.with_context(|| format!("round {round}, lost {lost:?}\n{}", machine.log()))?;
+        println!("lost {lost:?}: streams on after {:.1} s", back.elapsed().as_secs_f64());
+        for n in lost {
+            three.again(n).await?;
+        }
+    }
+    machine.put_beside("n", "go")?;
+    let rest = three.alive()?;
+    whole(&rest, &who, &task).await?;
+    is_free(&rest, &who, &device).await
+}

@@ -1,0 +1,238 @@
+//! `device ..`, `approve`, `deny`, `answer`.
+#![expect(clippy::print_stdout, reason = "a client prints")]
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value, json};
+use troupe_api::{
+    device::{DeviceInvitation, DevicePresence, DeviceView, InvitationView},
+    task::Page,
+};
+
+use super::{fresh_key, tasks::resolve};
+use crate::{
+    args::{AnswerArgs, ApproveArgs, DenyArgs, DeviceVerb, Format},
+    client::{Client, segment},
+    error::CliError,
+    output::{self, Table},
+};
+
+const PATH: &str = "/api/v1/devices";
+/// How often an invitation is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+fn path_of(device: &str) -> String {
+    format!("{PATH}/{}", segment(device))
+}
+
+pub(super) async fn run(client: &Client, format: Format, verb: DeviceVerb) -> Result<(), CliError> {
+    match verb {
+        DeviceVerb::Invite { name, address, no_wait } => {
+            let body = json!({"name": name, "address": address});
+            invite(client, format, &body, no_wait).await
+        }
+        DeviceVerb::Ls => list(client, format).await,
+        DeviceVerb::Describe { device } => {
+            let view: DeviceView = client.get(&path_of(&device)).await?;
+            show(format, &view);
+            Ok(())
+        }
+        DeviceVerb::Set { device, alias, labels, slots, default } => {
+            let mut patch = json!({"alias": alias, "slots": slots});
+            if default {
+                patch["is_default"] = true.into();
+            }
+            if !labels.is_empty() {
+                patch["labels"] = json!(read_labels(&labels)?);
+            }
+            let view: DeviceView = client.patch(&path_of(&device), &patch).await?;
+            show(format, &view);
+            Ok(())
+        }
+        DeviceVerb::Revoke { device } => client.delete(&path_of(&device)).await,
+        DeviceVerb::Drain { device, undo } => {
+            let patch = json!({"draining": !undo});
+            let view: DeviceView = client.patch(&path_of(&device), &patch).await?;
+            show(format, &view);
+            Ok(())
+        }
+    }
+}
+
+fn read_labels(given: &[String]) -> Result<BTreeMap<String, String>, CliError> {
+    let label = |text: &String| match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(CliError::Usage(format!("--label: `{text}` is not KEY=VALUE"))),
+    };
+    given.iter().map(label).collect()
+}
+
+async fn invite(
+    client: &Client,
+    format: Format,
+    body: &Value,
+    no_wait: bool,
+) -> Result<(), CliError> {
+    let invitation: DeviceInvitation = client.post(&format!("{PATH}/invitations"), body).await?;
+    let value = serde_json::to_value(&invitation).unwrap_or_default();
+    let line = || format!("troupe-edge join {}\n", invitation.url);
+    output::print(format, &value, line, || vec![invitation.url.clone()]);
+    if no_wait || format != Format::Table {
+        return Ok(());
+    }
+    println!("Run this on the machine; it is good once, until {}.", invitation.expires_at);
+    let path = format!("{PATH}/invitations/{}", segment(&invitation.id));
+    loop {
+        let view: InvitationView = client.get(&path).await?;
+        if let Some(device) = view.device.filter(|d| d.status == DevicePresence::Online) {
+            println!("{} joined: {}", device.name, tools(&device));
+            return Ok(());
+        }
+        use troupe_types::Clock as _;
+        if troupe_types::SystemClock::new().now() >= invitation.expires_at {
+            let message = "the invitation has ended, nothing joined".to_owned();
+            return Err(CliError::TaskEnded { message, code: 1 });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn tools(device: &DeviceView) -> String {
+    let words = device.tools.iter().map(|tool| match tool.version.as_str() {
+        "" => tool.name.clone(),
+        version => format!("{} {version}", tool.name),
+    });
+    let words: Vec<String> = words.collect();
+    if words.is_empty() { "no tools found".to_owned() } else { words.join(", ") }
+}
+
+fn word<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+async fn list(client: &Client, format: Format) -> Result<(), CliError> {
+    let page: Page<DeviceView> = client.get(PATH).await?;
+    let value = serde_json::to_value(&page).unwrap_or_default();
+    let table = || {
+        let mut table = Table::new(&["name", "status", "slots", "os", "tools", "node"]);
+        for device in &page.items {
+            let draining = if device.draining { " (draining)" } else { "" };
+            let default = if device.is_default { " (default)" } else { "" };
+            table.row(vec![
+                format!("{}{default}", device.name),
+                format!("{}{draining}", word(&device.status)),
+                format!("{}/{}", device.slots_used, device.slots),
+                device.os.clone(),
+                tools(device),
+                device.node.clone().unwrap_or_default(),
+            ]);
+        }
+        table.render()
+    };
+    output::print(format, &value, table, || page.items.iter().map(|d| d.name.clone()).collect());
+    Ok(())
+}
+
+fn show(format: Format, device: &DeviceView) {
+    let value = serde_json::to_value(device).unwrap_or_default();
+    let text = || {
+        let mut table = Table::new(&["field", "value"]);
+        let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
+        row("id", device.id.to_string());
+        row("name", device.name.clone());
+        row("alias", device.alias.clone());
+        row("status", word(&device.status));
+        row("draining", device.draining.to_string());
+        row("default", device.is_default.to_string());
+        row("slots", format!("{} of {} taken", device.slots_used, device.slots));
+        let labels = device.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        row("labels", labels.collect::<Vec<_>>().join(", "));
+        row("machine", format!("{} {} {}", device.host, device.os, device.arch));
+        row("agent", device.build.clone());
+        row("tools", tools(device));
+        row("node", device.node.clone().unwrap_or_default());
+        row("enrolled", device.enrolled_at.to_string());
+        if let Some(task) = device.task_id {
+            row("container of", task.to_string());
+        }
+        for work in &device.work {
+            row("runs", format!("{} attempt {}", work.task_id, work.attempt));
+        }
+        table.render()
+    };
+    output::print(format, &value, text, || vec![device.name.clone()]);
+}
+
+pub(super) async fn approve(client: &Client, args: ApproveArgs) -> Result<(), CliError> {
+    let word = if args.always { "allow_always" } else { "allow" };
+    say(client, &args.task, args.block, "approval", |_| json!({"answer": word})).await
+}
+
+pub(super) async fn deny(client: &Client, args: DenyArgs) -> Result<(), CliError> {
+    let message = args.message;
+    let body = |_: &Value| json!({"answer": "deny", "message": message});
+    say(client, &args.task, args.block, "approval", body).await
+}
+
+pub(super) async fn answer(client: &Client, args: AnswerArgs) -> Result<(), CliError> {
+    let given = args.answers;
+    let body = |block: &Value| {
+        let questions = block["questions"].as_array().cloned().unwrap_or_default();
+        let ids: Vec<&str> = questions.iter().filter_map(|q| q["id"].as_str()).collect();
+        let mut answers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for text in &given {
+            let named = text.split_once('=').filter(|(id, _)| ids.contains(id));
+            let (id, said) = named.unwrap_or((ids.first().copied().unwrap_or_default(), text));
+            answers.entry(id.to_owned()).or_default().push(said.to_owned());
+        }
+        json!({"answer": "reply", "answers": answers})
+    };
+    say(client, &args.task, args.block, "question", body).await
+}
+
+/// Answers a block of a Task: the one that is named, else the only one that waits.
+async fn say(
+    client: &Client,
+    task: &str,
+    block: Option<String>,
+    kind: &str,
+    body: impl FnOnce(&Value) -> Value,
+) -> Result<(), CliError> {
+    let task = resolve(client, task).await?;
+    let joined: Value = client.get(&format!("/api/v1/tasks/{task}/join?turns=1")).await?;
+    let mut waiting = Vec::new();
+    collect(&joined["turns"], kind, &mut waiting);
+    if let Some(wanted) = &block {
+        waiting.retain(|one| one["id"].as_str() == Some(wanted));
+    }
+    let one = match waiting.as_slice() {
+        [one] => one,
+        [] => return Err(CliError::Usage(format!("{task} waits for no {kind}"))),
+        several => {
+            let ids: Vec<&str> = several.iter().filter_map(|one| one["id"].as_str()).collect();
+            let text = format!("{task} waits for several: name one of {}", ids.join(", "));
+            return Err(CliError::Usage(text));
+        }
+    };
+    let mut body = body(one);
+    body["block_id"] = one["id"].clone();
+    body["client_message_id"] = json!(fresh_key());
+    client.post_nothing(&format!("/api/v1/tasks/{task}/answer"), &body).await
+}
+
+/// Blocks of a kind that wait, at whatever depth.
+fn collect(value: &Value, kind: &str, into: &mut Vec<Value>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| collect(item, kind, into)),
+        Value::Object(fields) => {
+            let is =
+                |name: &str, word: &str| fields.get(name).and_then(Value::as_str) == Some(word);
+            if is("type", kind) && is("status", "pending") {
+                into.push(value.clone());
+            } else {
+                fields.values().for_each(|item| collect(item, kind, into));
+            }
+        }
+        _ => {}
+    }
+}

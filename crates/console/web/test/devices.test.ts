@@ -1,0 +1,53 @@
+import { describe, expect, it } from 'vitest'
+import type { DeviceView } from '../src/api/devices'
+import { called, labelLines, labelsOf, leftUntil, systemWords, toolWords } from '../src/devices/words'
+
+const device = (more: Partial<DeviceView>): DeviceView => ({
+  id: 'dev_1',
+  name: 'vm',
+  alias: '',
+  status: 'online',
+  draining: false,
+  is_default: false,
+  labels: {},
+  slots: 5,
+  slots_used: 0,
+  os: 'linux',
+  arch: 'x86_64',
+  host: 'vm',
+  build: '0.1.0',
+  tools: [],
+  enrolled_at: '2026-01-01T00:00:00Z',
+  work: [],
+  ...more,
+})
+
+describe('a device', () => {
+  it('is called by its alias, where it has one', () => {
+    expect(called(device({}))).toBe('vm')
+    expect(called(device({ alias: 'the big one' }))).toBe('the big one')
+  })
+  it('says its tools and system in a line', () => {
+    expect(toolWords([{ name: 'claude', version: '2.1.330' }, { name: 'sh', version: '' }])).toBe('claude\u00a02.1.330, sh')
+    expect(systemWords(device({}))).toBe('linux / x86_64')
+    expect(systemWords(device({ os: '', arch: '' }))).toBe('')
+  })
+  it('has labels that are read as they are written', () => {
+    const labels = { gpu: '1', zone: 'a=b', empty: '' }
+    expect(labelLines(labels)).toBe('empty=\ngpu=1\nzone=a=b')
+    expect(labelsOf(labelLines(labels))).toEqual({ labels })
+    expect(labelsOf('\n gpu = 1 \n\n')).toEqual({ labels: { gpu: '1' } })
+    expect(labelsOf('gpu=1\nnothing')).toEqual({ line: 2 })
+    expect(labelsOf('=1')).toEqual({ line: 1 })
+  })
+})
+
+describe('an invitation', () => {
+  it('counts down to its end', () => {
+    const end = '2026-01-01T00:10:00Z'
+    const at = (text: string): number => Date.parse(text)
+    expect(leftUntil(end, at('2026-01-01T00:00:00Z'))).toBe('10:00')
+    expect(leftUntil(end, at('2026-01-01T00:09:52.400Z'))).toBe('0:08')
+    expect(leftUntil(end, at(end))).toBeNull()
+  })
+})

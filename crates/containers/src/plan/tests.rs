@@ -1,0 +1,229 @@
+use proptest::prelude::*;
+use troupe_types::{DeviceId, UserId, Uuid};
+
+use super::*;
+
+const NOW: i64 = 10_000_000;
+
+fn at(seconds_ago: i64) -> Timestamp {
+    Timestamp::from_millis(NOW - seconds_ago * 1_000)
+}
+
+fn task(n: u8) -> TaskId {
+    TaskId::from_uuid(Uuid::from_u128(u128::from(n) + 1))
+}
+
+fn row(n: u8, since: i64, state: ContainerState) -> ContainerRow {
+    ContainerRow {
+        v: 1,
+        task: task(n),
+        owner: UserId::derived(&["ada"]),
+        image: None,
+        keep: false,
+        since: at(since),
+        asked_at: at(0),
+        state,
+    }
+}
+
+fn wanted(n: u8, since: i64) -> ContainerRow {
+    row(n, since, ContainerState::Wanted)
+}
+
+fn running(n: u8) -> ContainerRow {
+    let (node, name) = ("here".to_owned(), format!("c{n}"));
+    row(n, 100, ContainerState::Running { node, name, device: DeviceId::derived(&["d"]) })
+}
+
+/// What a pool sees, owned.
+#[derive(Clone, Debug, Default)]
+struct World {
+    max: usize,
+    warm_wanted: usize,
+    rows: Vec<ContainerRow>,
+    seen: Vec<Seen>,
+    warm: Vec<String>,
+    in_hand: Vec<String>,
+    warming: usize,
+    starting: Vec<TaskId>,
+    health: BTreeMap<TaskId, Health>,
+    silent: BTreeMap<String, Duration>,
+}
+
+impl World {
+    fn new(max: usize, rows: Vec<ContainerRow>) -> Self {
+        Self { max, rows, ..Self::default() }
+    }
+
+    /// All running containers are there; those of these Tasks have idled for so many seconds.
+    fn living(mut self, idle: &[(u8, u64)]) -> Self {
+        for row in &self.rows {
+            if let ContainerState::Running { name, .. } = &row.state {
+                self.seen.push(Seen { name: name.clone(), running: true });
+            }
+        }
+        for (n, seconds) in idle {
+            let idle = Some(Duration::from_secs(*seconds));
+            self.health.insert(task(*n), Health { idle, online: true });
+        }
+        self
+    }
+
+    fn warm(mut self, names: &[&str]) -> Self {
+        for name in names {
+            self.warm.push((*name).to_owned());
+            self.seen.push(Seen { name: (*name).to_owned(), running: true });
+        }
+        self
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let view = View {
+            node: "here",
+            max: self.max,
+            warm_wanted: self.warm_wanted,
+            idle_max: Duration::from_secs(600),
+            now: at(0),
+            rows: &self.rows,
+            silent: &self.silent,
+            seen: &self.seen,
+            warm: &self.warm,
+            in_hand: &self.in_hand,
+            warming: self.warming,
+            starting: &self.starting,
+            health: &self.health,
+        };
+        view.steps()
+    }
+}
+
+#[test]
+fn the_oldest_wish_comes_first_and_takes_what_waits() {
+    let world = World::new(2, vec![wanted(1, 5), wanted(2, 50), wanted(3, 1)]).warm(&["w"]);
+    let expected = [Step::Start(task(2), Some("w".to_owned())), Step::Start(task(1), None)];
+    assert_eq!(world.steps(), expected);
+}
+
+#[test]
+fn a_wish_for_another_image_takes_no_warm_one() {
+    let mut other = wanted(1, 5);
+    other.image = Some("other:1".to_owned());
+    let world = World::new(2, vec![other.clone()]).warm(&["w"]);
+    assert_eq!(world.steps(), [Step::Start(task(1), None)]);
+    let full = World::new(1, vec![other]).warm(&["w"]);
+    assert_eq!(full.steps(), [Step::Remove("w".to_owned())], "it makes room first");
+}
+
+#[test]
+fn the_longest_idle_one_gives_way_if_somebody_waits() {
+    let rows = vec![running(1), running(2), running(3), wanted(4, 1)];
+    let world = World::new(3, rows.clone()).living(&[(1, 30), (2, 90)]);
+    assert_eq!(world.steps(), [Step::Evict(task(2))]);
+    let fresh = World::new(3, rows.clone()).living(&[(1, 3), (2, 3)]);
+    assert_eq!(fresh.steps(), [], "a turn ended a moment ago: the next may follow");
+    let nobody = World::new(3, rows[..3].to_vec()).living(&[(1, 30), (2, 599), (3, 600)]);
+    assert_eq!(nobody.steps(), [Step::Evict(task(3))], "only what idled for too long");
+    let mut kept = rows;
+    kept[1].keep = true;
+    assert_eq!(World::new(3, kept).living(&[(2, 9_000)]).steps(), [], "what is kept stays");
+}
+
+#[test]
+fn what_is_dead_stale_or_unknown_goes() {
+    let dead = World::new(3, vec![running(1)]);
+    assert!(matches!(&dead.steps()[..], [Step::Retire(of, _)] if *of == task(1)));
+    let mut world = World::new(3, vec![]).warm(&["w"]);
+    world.seen.push(Seen { name: "stranger".to_owned(), running: true });
+    world.seen.push(Seen { name: "mine".to_owned(), running: false });
+    world.in_hand.push("mine".to_owned());
+    assert_eq!(world.steps(), [Step::Remove("stranger".to_owned())]);
+    let mut stale = wanted(1, 500);
+    stale.asked_at = at(59);
+    assert_eq!(World::new(3, vec![stale.clone()]).steps(), [], "nobody said it again");
+    stale.asked_at = at(60);
+    assert_eq!(World::new(3, vec![stale]).steps(), [Step::Drop(task(1))]);
+    let begun = row(1, 5, ContainerState::Starting { node: "here".to_owned() });
+    let again = World::new(3, vec![begun.clone()]);
+    assert_eq!(again.steps(), [Step::Reset(task(1))], "an earlier process began it");
+    let mut ours = World::new(3, vec![begun]);
+    ours.starting.push(task(1));
+    assert_eq!(ours.steps(), []);
+}
+
+#[test]
+fn the_containers_of_a_silent_node_are_given_up_if_they_do_not_answer() {
+    let (node, name) = ("there".to_owned(), "far".to_owned());
+    let device = DeviceId::derived(&["d"]);
+    let far = row(1, 9, ContainerState::Running { node: node.clone(), name, device });
+    let begun = row(2, 9, ContainerState::Starting { node: node.clone() });
+    let mut world = World::new(1, vec![far, begun, wanted(3, 1)]);
+    world.silent.insert(node, ABANDONED - Duration::from_secs(1));
+    assert_eq!(world.steps(), [Step::Start(task(3), None)], "they are not ours, and take no place");
+    world.silent.clear();
+    assert_eq!(world.steps()[0], Step::Reset(task(2)), "nobody knows whether it works");
+    world.health.insert(task(1), Health { idle: None, online: false });
+    let steps = world.steps();
+    assert!(matches!(&steps[..], [Step::Retire(..), Step::Reset(_), ..]), "{steps:?}");
+    world.health.insert(task(1), Health { idle: None, online: true });
+    assert_eq!(world.steps()[0], Step::Reset(task(2)), "it works on without its node");
+}
+
+fn state() -> impl Strategy<Value = u8> {
+    0..8_u8
+}
+
+proptest! {
+    /// Whatever a pool sees: it never plans more than it may have, touches nothing that works, and
+    /// plans nothing twice.
+    #[test]
+    fn a_pool_keeps_its_bounds(
+        max in 1..6_usize,
+        warm_wanted in 0..4_usize,
+        states in prop::collection::vec((state(), 0..200_i64, any::<bool>(), 0..3_u8), 0..12),
+        warm in 0..3_usize,
+        warming in 0..2_usize,
+    ) {
+        let mut world = World { max, warm_wanted, warming, ..World::default() };
+        let mut working = Vec::new();
+        for (n, (state, age, keep, idle)) in states.into_iter().enumerate() {
+            let n = u8::try_from(n).unwrap();
+            let mut made = match state {
+                0..=2 => wanted(n, age),
+                3..=5 => running(n),
+                6 => row(n, age, ContainerState::Starting { node: "here".to_owned() }),
+                _ => row(n, age, ContainerState::Failed { text: String::new() }),
+            };
+            made.keep = keep;
+            if matches!(made.state, ContainerState::Running { .. }) {
+                world.seen.push(Seen { name: format!("c{n}"), running: true });
+                if idle == 0 {
+                    working.push(made.task);
+                } else {
+                    let idle = Some(Duration::from_secs(u64::from(idle) * 400));
+                    world.health.insert(made.task, Health { idle, online: true });
+                }
+            }
+            if state == 6 && keep {
+                world.starting.push(made.task);
+            }
+            world.rows.push(made);
+        }
+        let names: Vec<String> = (0..warm).map(|n| format!("w{n}")).collect();
+        world = world.warm(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let steps = world.steps();
+        let there = world.seen.len() + world.starting.len() + warming;
+        let fresh = steps.iter().filter(|s| matches!(s, Step::Start(_, None) | Step::Warm)).count();
+        prop_assert!(fresh == 0 || there + fresh <= max, "{there} and {fresh} more: {steps:?}");
+        for step in &steps {
+            match step {
+                Step::Retire(of, _) | Step::Evict(of) => prop_assert!(!working.contains(of)),
+                Step::Remove(name) => prop_assert!(world.warm.contains(name)),
+                _ => {}
+            }
+        }
+        let mut once: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
+        once.sort();
+        once.dedup();
+        prop_assert!(steps.iter().all(|s| *s == Step::Warm) || once.len() == steps.len());
+    }
+}

@@ -1,0 +1,323 @@
+//! What an agent does with executions.
+
+use std::{sync::Arc, time::Duration};
+
+use ractor::{Actor, ActorRef};
+use tokio::{sync::oneshot, time::timeout};
+use troupe_actor::spawn_task;
+use troupe_executor::Secrets;
+use troupe_types::{OutSeq, Uuid};
+use troupe_wire::device::{
+    Assignment, AssignmentAnswer, AssignmentRefusal, AttemptKey, DeviceFrame, Ended as EndedFrame,
+    EndedHow, Forget, Input, InputAnswer, InputFate, InputKind, SecretsGiven, SecretsWanted,
+};
+
+use super::{
+    actor::{AgentMsg, AgentState, Done, Running},
+    assign::{Checked, accepted, check, secrets},
+};
+use crate::{
+    execution::{ExecutorActor, ExecutorArgs, ExecutorMsg},
+    link::FromLink,
+    outbox::{Ended, OutboxError, Record, StoredInput},
+};
+
+/// How long a run may take to take an input.
+const INPUT_MAX: Duration = Duration::from_secs(15);
+/// How long a frame may wait for a place in the link's queue.
+const SAY_MAX: Duration = Duration::from_secs(10);
+
+impl AgentState {
+    /// After a start: what an earlier life of the agent left.
+    pub(super) async fn go_on(&mut self, me: &ActorRef<AgentMsg>) -> Done {
+        for key in self.args.outbox.attempts() {
+            let fold = self.args.outbox.fold(key).await?;
+            if fold.ended.is_some() {
+                continue;
+            }
+            tracing::info!(?key, "an execution is gone on with");
+            if fold.cancelled {
+                self.end(key, Ended::Cancelled, String::new()).await?;
+            } else if fold.accepted.secrets && !fold.said.ended {
+                self.wanting.insert(key, fold.accepted);
+            } else {
+                self.start(me, key, Secrets::new()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn say(&self, frame: DeviceFrame) {
+        // Without a link it is thrown away, and said again after the next hello.
+        if timeout(SAY_MAX, self.args.out.send(frame)).await.is_err() {
+            tracing::warn!("the link takes nothing");
+        }
+    }
+
+    pub(super) async fn heard(&mut self, me: &ActorRef<AgentMsg>, what: FromLink) -> Done {
+        match what {
+            FromLink::Frame(frame, _held) => match *frame {
+                DeviceFrame::Assignment(assignment) => self.assignment(me, assignment).await?,
+                DeviceFrame::Input(input) => self.input(input).await?,
+                DeviceFrame::SecretsGiven(given) => self.secrets(me, given).await?,
+                DeviceFrame::Forget(forget) => self.forget(forget).await?,
+                DeviceFrame::Drain(drain) => self.drain(drain.on),
+                other => tracing::debug!(?other, "nothing that a device is told"),
+            },
+            FromLink::Linked => self.linked().await?,
+            FromLink::Damaged(key) => {
+                let text = "the device's disk lost output that it had sent".to_owned();
+                match self.running.get(&key) {
+                    // Its end as "paused" is told as lost.
+                    Some(run) => run.actor.send_message(ExecutorMsg::Stop { cancel: false })?,
+                    None => self.end(key, Ended::Lost, text).await?,
+                }
+            }
+            FromLink::Revoked(message) => {
+                tracing::warn!(%message, "this device is not wanted any more: its work stops");
+                for run in self.running.values() {
+                    run.actor.send_message(ExecutorMsg::Stop { cancel: true })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A link came up: what may have been lost with the last one is said again.
+    async fn linked(&mut self) -> Done {
+        self.linked_again();
+        for key in self.args.outbox.attempts() {
+            let ended = self.args.outbox.marks(key).is_some_and(|marks| marks.borrow().ended);
+            if ended {
+                self.say_ended(key).await?;
+            }
+        }
+        for key in self.wanting.keys().copied().collect::<Vec<_>>() {
+            self.say(DeviceFrame::SecretsWanted(SecretsWanted { key })).await;
+        }
+        Ok(())
+    }
+
+    async fn say_ended(&self, key: AttemptKey) -> Done {
+        let fold = match self.args.outbox.fold(key).await {
+            Err(OutboxError::Unknown) => return Ok(()),
+            fold => fold?,
+        };
+        let Some((how, message)) = fold.ended else { return Ok(()) };
+        let how = match how {
+            Ended::Finished => EndedHow::Finished,
+            Ended::Cancelled => EndedHow::Cancelled,
+            Ended::Lost => EndedHow::Lost,
+        };
+        let last = fold.last;
+        self.say(DeviceFrame::Ended(EndedFrame { key, last, how, message })).await;
+        Ok(())
+    }
+
+    async fn end(&mut self, key: AttemptKey, how: Ended, text: String) -> Done {
+        match self.args.outbox.note(key, Record::Ended(how, text)).await {
+            Ok(()) => self.say_ended(key).await,
+            Err(OutboxError::Unknown) => Ok(()),
+            Err(error) => {
+                tracing::error!(?key, %error, "the end of an execution was not written");
+                let (how, message) = (EndedHow::Lost, error.to_string());
+                let last = OutSeq::ZERO;
+                self.say(DeviceFrame::Ended(EndedFrame { key, last, how, message })).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn assignment(&mut self, me: &ActorRef<AgentMsg>, assignment: Assignment) -> Done {
+        let key = assignment.key;
+        let answer = match self.take(me, assignment).await {
+            Ok(()) => AssignmentAnswer::Taken(key),
+            Err((reason, message)) => {
+                tracing::info!(?key, ?reason, %message, "an assignment was refused");
+                AssignmentAnswer::Refused { key, reason, message }
+            }
+        };
+        self.say(DeviceFrame::AssignmentAnswer(answer)).await;
+        Ok(())
+    }
+
+    async fn take(
+        &mut self,
+        me: &ActorRef<AgentMsg>,
+        assignment: Assignment,
+    ) -> Result<(), (AssignmentRefusal, String)> {
+        let key = assignment.key;
+        if self.args.outbox.marks(key).is_some() {
+            return Ok(());
+        }
+        let mut others = self.args.outbox.attempts();
+        others.retain(|other| other.execution == key.execution);
+        if others.iter().any(|other| other.attempt > key.attempt) {
+            let message = "a newer attempt is on this device".to_owned();
+            return Err((AssignmentRefusal::Stale, message));
+        }
+        let earlier = others.into_iter().rfind(|other| self.running.contains_key(other));
+        if self.draining {
+            let message = "the device takes no new work".to_owned();
+            return Err((AssignmentRefusal::Draining, message));
+        }
+        if earlier.is_none() && self.slots_used() >= self.args.options.slots {
+            let message = format!("all {} slots are taken", self.args.options.slots);
+            return Err((AssignmentRefusal::NoSlot, message));
+        }
+        let kept = accepted(&assignment)?;
+        let options = &self.args.options;
+        check(key, &kept, &options.policy, &options.engines)?;
+        let disk = |error: OutboxError| (AssignmentRefusal::Disk, error.to_string());
+        self.args.outbox.accept(key, kept).await.map_err(disk)?;
+        let secrets = secrets(assignment.token, assignment.secrets);
+        match earlier.and_then(|earlier| self.running.get(&earlier).map(|run| (earlier, run))) {
+            Some((earlier, run)) => {
+                // The cluster gave the earlier one up; both must not work in one place.
+                let _ = run.actor.send_message(ExecutorMsg::Stop { cancel: true });
+                self.after.insert(earlier, (key, secrets));
+            }
+            None => {
+                let started = self.start(me, key, secrets).await;
+                started.map_err(|error| (AssignmentRefusal::Disk, error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts an executor for an attempt that is on the disk.
+    async fn start(&mut self, me: &ActorRef<AgentMsg>, key: AttemptKey, secrets: Secrets) -> Done {
+        let fold = self.args.outbox.fold(key).await?;
+        let options = &self.args.options;
+        let checked = check(key, &fold.accepted, &options.policy, &options.engines);
+        let Checked { job, engine } = match checked {
+            Ok(checked) => checked,
+            // The policy, or what is installed, changed while it was away.
+            Err((_, message)) => return self.end(key, Ended::Lost, message).await,
+        };
+        let workspaces = self.workspaces();
+        let args = ExecutorArgs {
+            key,
+            job,
+            secrets,
+            fold,
+            engine,
+            outbox: self.args.outbox.clone(),
+            workspaces,
+            seats: self.seats.clone(),
+            clock: Arc::clone(&options.clock),
+        };
+        let (actor, _) = Actor::spawn_linked(None, ExecutorActor, args, me.get_cell()).await?;
+        self.by_actor.insert(actor.get_id(), key);
+        self.running.insert(key, Running { actor, forget: false });
+        Ok(())
+    }
+
+    pub(super) async fn executor_gone(
+        &mut self,
+        me: &ActorRef<AgentMsg>,
+        key: AttemptKey,
+        crash: Option<String>,
+    ) -> Done {
+        let forget = self.running.remove(&key).is_some_and(|run| run.forget);
+        match crash {
+            Some(_) if self.going_down => {}
+            Some(error) => {
+                tracing::error!(?key, %error, "an executor ended before its run");
+                self.end(key, Ended::Lost, format!("the device gave it up: {error}")).await?;
+            }
+            None => self.say_ended(key).await?,
+        }
+        if forget {
+            self.args.outbox.remove(key).await?;
+        }
+        if let Some((next, secrets)) = self.after.remove(&key)
+            && !self.going_down
+        {
+            self.start(me, next, secrets).await?;
+        }
+        self.maybe_down();
+        Ok(())
+    }
+
+    async fn secrets(&mut self, me: &ActorRef<AgentMsg>, given: SecretsGiven) -> Done {
+        if self.wanting.remove(&given.key).is_some() {
+            let secrets = secrets(given.token, given.secrets);
+            self.start(me, given.key, secrets).await?;
+        }
+        Ok(())
+    }
+
+    async fn input(&mut self, input: Input) -> Done {
+        let Input { key, id, kind, name, body } = input;
+        let fold = match self.args.outbox.fold(key).await {
+            Ok(fold) if fold.ended.is_none() => fold,
+            Ok(_) | Err(OutboxError::Unknown) => {
+                self.answer(key, id, InputFate::Gone, "it is over here").await;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if fold.inputs.contains(&id) {
+            self.answer(key, id, InputFate::Taken, "").await;
+            return Ok(());
+        }
+        let cancel = kind == InputKind::Cancel;
+        let record = Record::Input(StoredInput { id, cancel });
+        if let Err(error) = self.args.outbox.note(key, record).await {
+            tracing::error!(?key, %error, "an input was not written");
+            return Ok(()); // Unanswered, so that it comes again.
+        }
+        if cancel {
+            self.answer(key, id, InputFate::Taken, "").await;
+            return self.cancel(key).await;
+        }
+        let Some(run) = self.running.get(&key) else {
+            self.answer(key, id, InputFate::Gone, "it waits to go on after a restart").await;
+            return Ok(());
+        };
+        let (reply, told) = oneshot::channel();
+        run.actor.send_message(ExecutorMsg::Input { kind, name, body, reply })?;
+        let out = self.args.out.clone();
+        drop(spawn_task("input", async move {
+            let answer = timeout(INPUT_MAX, told).await;
+            let over = || (InputFate::Gone, "the run is over".to_owned());
+            let (fate, message) = answer.ok().and_then(Result::ok).unwrap_or_else(over);
+            let answer = InputAnswer { key, id, fate, message };
+            // Without a link it is asked again.
+            let _ = timeout(SAY_MAX, out.send(DeviceFrame::InputAnswer(answer))).await;
+        }));
+        Ok(())
+    }
+
+    async fn cancel(&mut self, key: AttemptKey) -> Done {
+        match self.running.get(&key) {
+            Some(run) => run.actor.send_message(ExecutorMsg::Stop { cancel: true })?,
+            None => {
+                self.wanting.remove(&key);
+                self.after.retain(|_, (next, _)| *next != key);
+                self.end(key, Ended::Cancelled, String::new()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, key: AttemptKey, id: Uuid, fate: InputFate, message: &str) {
+        let answer = InputAnswer { key, id, fate, message: message.to_owned() };
+        self.say(DeviceFrame::InputAnswer(answer)).await;
+    }
+
+    async fn forget(&mut self, forget: Forget) -> Done {
+        let key = forget.key;
+        self.wanting.remove(&key);
+        self.after.retain(|_, (next, _)| *next != key);
+        match self.running.get_mut(&key) {
+            Some(run) => {
+                run.forget = true;
+                run.actor.send_message(ExecutorMsg::Stop { cancel: true })?;
+            }
+            None => self.args.outbox.remove(key).await?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! What an attempt's log says, folded.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use troupe_domain::task::{Output, RunEvent};
+use troupe_types::{BlockKind, BlockStatus, OutSeq, TaskId, Uuid};
+
+use super::record::{Ended, Record};
+
+/// Inputs that are known by their id when they come again.
+const INPUTS_KEPT: usize = 256;
+/// A longer answer cannot be told as done, so no more of it is kept.
+const ANSWER_BYTES_MAX: usize = 512 * 1024;
+
+/// An assignment as it is kept: without token and secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The Task.
+    pub task: TaskId,
+    /// The Team that asked.
+    pub team: String,
+    /// Who asked.
+    pub user: String,
+    /// The job, JSON as it came.
+    pub spec: String,
+    /// Whether secrets came with it, which must come again after a restart.
+    pub secrets: bool,
+}
+
+/// An input as it is kept. What it says matters only to a cancel: a runtime that is started
+/// anew asks its questions anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredInput {
+    /// Its id.
+    pub id: Uuid,
+    /// Whether it stops the attempt for good.
+    pub cancel: bool,
+}
+
+/// What was said so far, as far as the end of an attempt must know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// The text of the answer.
+    pub answer: String,
+    /// Blocks that are not finished: their names.
+    pub open: BTreeMap<String, bool>,
+    /// Done or failed was said.
+    pub ended: bool,
+}
+
+impl Said {
+    /// Takes over an event.
+    pub fn apply(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Output { pieces } => {
+                for piece in pieces {
+                    if let Output::Text(text) = piece
+                        && self.answer.len() < ANSWER_BYTES_MAX
+                    {
+                        self.answer.push_str(text);
+                    }
+                }
+            }
+            RunEvent::Block { block, name } if !block.status.is_final() => {
+                let is_tool = matches!(block.kind, BlockKind::Tool { .. });
+                self.open.insert(name.clone(), is_tool);
+            }
+            RunEvent::BlockChanged { name, patch } => {
+                if patch.status.is_some_and(BlockStatus::is_final) {
+                    self.open.remove(name);
+                }
+            }
+            RunEvent::Done { .. } | RunEvent::Failed { .. } => self.ended = true,
+            RunEvent::Block { .. } | RunEvent::Step { .. } | RunEvent::Status(_) => {}
+        }
+    }
+}
+
+/// The fold of an attempt's log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fold {
+    /// The assignment.
+    pub accepted: Accepted,
+    /// The last output.
+    #[serde(default)]
+    pub last: OutSeq,
+    /// The last acknowledged one.
+    #[serde(default)]
+    pub acked: OutSeq,
+    /// Ids of inputs that were taken.
+    #[serde(default)]
+    pub inputs: VecDeque<Uuid>,
+    /// A cancel was taken.
+    #[serde(default)]
+    pub cancelled: bool,
+    /// The runtime's session.
+    #[serde(default)]
+    pub session: Option<String>,
+    /// What was said.
+    #[serde(default)]
+    pub said: Said,
+    /// How it ended.
+    #[serde(default)]
+    pub ended: Option<(Ended, String)>,
+}
+
+impl Fold {
+    pub(super) fn new(accepted: Accepted) -> Self {
+        Self {
+            accepted,
+            last: OutSeq::ZERO,
+            acked: OutSeq::ZERO,
+            inputs: VecDeque::new(),
+            cancelled: false,
+            session: None,
+            said: Said::default(),
+            ended: None,
+        }
+    }
+
+    /// Takes over a record. `false`: it cannot follow what is there.
+    pub(super) fn apply(&mut self, record: &Record) -> bool {
+        match record {
+            Record::Accepted(_) => return false,
+            Record::Output(seq, body) => {
+                if *seq != self.last.next() {
+                    return false;
+                }
+                self.last = *seq;
+                // A body of a later version says nothing that this one could act on.
+                if let Ok(event) = serde_json::from_slice(body) {
+                    self.said.apply(&event);
+                }
+            }
+            Record::Acked(seq) => self.acked = self.acked.max(*seq),
+            Record::Input(input) => {
+                self.cancelled |= input.cancel;
+                self.inputs.push_back(input.id);
+                if self.inputs.len() > INPUTS_KEPT {
+                    self.inputs.pop_front();
+                }
+            }
+            Record::Session(session) => self.session = Some(session.clone()),
+            Record::Ended(how, text) => {
+                self.ended.get_or_insert_with(|| (*how, text.clone()));
+            }
+            Record::Checkpoint(fold) => *self = (**fold).clone(),
+        }
+        true
+    }
+}

@@ -1,0 +1,104 @@
+//! A Task that is to run in a container: `on: container`.
+
+use troupe_domain::task::TeamPlan;
+use troupe_resources::selector::{Selector, Term};
+use troupe_store::{CasError, DirectoryRow};
+use troupe_types::{ErrorType, Timestamp};
+
+use super::{
+    job::is_kept,
+    place::{Placed, Search},
+};
+use crate::device::container::{
+    self, ContainerRow, ContainerState, Containers, WANT_AGAIN, WANT_STALE,
+};
+
+/// What a selector calls any container.
+const CONTAINER: &str = "container";
+
+/// Whether a selector wants a container, and no device that somebody joined.
+pub(super) fn is_wanted(selector: &Selector) -> bool {
+    selector.terms().contains(&Term::Device(CONTAINER.to_owned()))
+}
+
+impl Search {
+    /// There is none yet that could take it: how far is it?
+    pub(super) async fn want_container(&self) -> Placed {
+        let now = self.clock.now();
+        let all = match Containers::read(self.directory.as_ref()).await {
+            Ok(all) => all,
+            Err(error) => {
+                tracing::warn!(%error, "containers were not listed");
+                return Placed::Unknown;
+            }
+        };
+        let own = all.tasks.iter().find(|(_, row)| row.task == self.task);
+        let said = match own {
+            None => container::insert(self.directory.as_ref(), &self.wish(now)).await,
+            Some((old, row)) => match &row.state {
+                ContainerState::Failed { text } => return self.failed(old, text.clone()).await,
+                ContainerState::Wanted if now.since(row.asked_at) >= WANT_AGAIN => {
+                    let again = ContainerRow { asked_at: now, ..row.clone() };
+                    container::change(self.directory.as_ref(), old, &again).await
+                }
+                ContainerState::Wanted => Ok(true),
+                ContainerState::Starting { .. } | ContainerState::Running { .. } => {
+                    return self.wait("container_starting", &[]);
+                }
+            },
+        };
+        if let Err(error) = said {
+            tracing::warn!(%error, "a container was not asked for");
+            return Placed::Unknown;
+        }
+        let since = own.map_or(now, |(_, row)| row.since);
+        self.queued(&all, since, now)
+    }
+
+    fn wish(&self, now: Timestamp) -> ContainerRow {
+        ContainerRow {
+            v: 1,
+            task: self.task,
+            owner: self.owner,
+            image: image_of(&self.plan, self.execution.member),
+            keep: is_kept(&self.labels),
+            since: now,
+            asked_at: now,
+            state: ContainerState::Wanted,
+        }
+    }
+
+    /// Its place in the queue.
+    fn queued(&self, all: &Containers, since: Timestamp, now: Timestamp) -> Placed {
+        let max: u32 = all.live_pools(now).map(|pool| pool.max).sum();
+        if max == 0 {
+            return self.wait("no_containers", &[]);
+        }
+        let count = |is: &dyn Fn(&ContainerRow) -> bool| {
+            all.tasks.iter().filter(|(_, row)| is(row)).count().to_string()
+        };
+        let running = count(&|row| row.state.node().is_some());
+        let ahead = count(&|row| {
+            let waits = row.state == ContainerState::Wanted;
+            waits && row.since < since && now.since(row.asked_at) < WANT_STALE
+        });
+        let args = [("running", running), ("max", max.to_string()), ("ahead", ahead)];
+        self.wait("container_queued", &args)
+    }
+
+    /// Said once: a retry asks anew.
+    async fn failed(&self, old: &DirectoryRow, text: String) -> Placed {
+        match container::remove(self.directory.as_ref(), old).await {
+            Ok(_) | Err(CasError::OutcomeUnknown { .. }) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a failed container's row stays");
+                return Placed::Unknown;
+            }
+        }
+        Placed::Failed(ErrorType::ContainerError, text)
+    }
+}
+
+fn image_of(plan: &TeamPlan, member: u32) -> Option<String> {
+    plan.member(member).and_then(|member| member.base_image.clone())
+}

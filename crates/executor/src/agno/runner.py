@@ -1,0 +1,337 @@
+"""Runs an Agno agent, or a team of them, for Troupe.
+
+First line of standard input: the job, a JSON object. Every further line: a command. Standard
+output: one event of Troupe's event model per line. Nothing else is written there: whatever
+libraries print goes to standard error.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import sys
+
+# Loggers of libraries write to standard output: they get standard error instead.
+OUT = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+os.dup2(2, 1)
+
+OUTPUT_BYTES_MAX = 64 * 1024
+FILE_BYTES_MAX = 256 * 1024
+COMMAND_SECONDS_MAX = 600
+
+
+def say(event, **fields):
+    OUT.write(json.dumps({"event": event, **fields}, ensure_ascii=False, default=str) + "\n")
+
+
+def cut(text):
+    return text if len(text) <= OUTPUT_BYTES_MAX else text[:OUTPUT_BYTES_MAX] + "\n[cut]"
+
+
+class Desk:
+    """What a person is asked, and the programs that tools run."""
+
+    def __init__(self, job):
+        self.numbers = itertools.count(1)
+        self.open = {}
+        self.groups = set()
+        self.stops = 0
+        self.permissions = job["permissions"]
+        self.grants = {(g["tool"], g.get("command")) for g in job["grants"]}
+
+    async def wait(self, ident):
+        future = asyncio.get_running_loop().create_future()
+        self.open[ident] = future
+        try:
+            return await future
+        finally:
+            self.open.pop(ident, None)
+
+    async def allowed(self, tool, title, arguments, command=None):
+        """None if it may; else what the model is told."""
+        edit = tool == "write_file"
+        if self.permissions == "bypass" or (edit and self.permissions == "accept_edits"):
+            return None
+        if self.permissions == "read_only":
+            return "Refused: this Bot may read only."
+        if (tool, command) in self.grants or (tool, None) in self.grants:
+            return None
+        ident = f"agno-{next(self.numbers)}"
+        always = {"tool": tool, "command": command}
+        say("approval", id=ident, tool=tool, title=title, input=arguments, always=always)
+        answer = await self.wait(ident)
+        if answer["decision"] == "allow_always":
+            self.grants.add((tool, command))
+        if answer["decision"] in ("allow", "allow_always"):
+            return None
+        return answer["words"] or "Denied by a person."
+
+    async def ask(self, question, options):
+        ident = f"agno-{next(self.numbers)}"
+        options = [{"label": str(option), "description": ""} for option in options or []]
+        asked = {"id": "answer", "header": "", "text": question, "options": options}
+        say("question", id=ident, questions=[{**asked, "multiple": False}])
+        return (await self.wait(ident))["words"]
+
+    def settle(self, ident, answer):
+        future = self.open.get(ident)
+        if future and not future.done():
+            future.set_result(answer)
+
+    def stop(self):
+        for ident in list(self.open):
+            say("closed", id=ident, how="withdrawn")
+            self.settle(ident, {"decision": "withdrawn", "words": "Withdrawn."})
+        self.stops += 1
+        for group in list(self.groups):
+            end_group(group)
+
+
+def end_group(group):
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def tools(desk):
+    async def run_command(command: str) -> str:
+        """Runs a shell command in the workspace and returns its output and exit code."""
+        refused = await desk.allowed("run_command", command, {"command": command}, command)
+        if refused:
+            return refused
+        # The keys of this process are not for the programs that it runs.
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("TROUPE_MODEL", "TROUPE_MCP"))}
+        stops = desk.stops
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", command, env=env, start_new_session=True,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT)
+        desk.groups.add(process.pid)
+        kept = bytearray()
+
+        async def read():
+            while piece := await process.stdout.read(16 * 1024):
+                kept.extend(piece[: OUTPUT_BYTES_MAX - len(kept)])
+            await process.wait()
+
+        try:
+            # A stop that came while the program was being started did not know its group yet.
+            if desk.stops != stops:
+                return "Interrupted."
+            await asyncio.wait_for(read(), COMMAND_SECONDS_MAX)
+        except asyncio.TimeoutError:
+            return "It took too long and was ended."
+        finally:
+            # Whatever ended the wait, a cancel too, the program does not outlive its tool call.
+            if process.returncode is None:
+                end_group(process.pid)
+                await process.wait()
+            desk.groups.discard(process.pid)
+        return f"{kept.decode('utf-8', 'replace')}\n[exit code {process.returncode}]"
+
+    async def write_file(path: str, content: str) -> str:
+        """Writes a text file; the path is relative to the workspace."""
+        refused = await desk.allowed("write_file", path, {"path": path, "content": content})
+        if refused:
+            return refused
+        if os.path.dirname(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(content)
+        return f"Wrote {path}."
+
+    async def read_file(path: str) -> str:
+        """Reads a text file; the path is relative to the workspace."""
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(FILE_BYTES_MAX)
+
+    async def list_files(path: str = ".") -> str:
+        """Lists a directory of the workspace."""
+        return "\n".join(sorted(os.listdir(path))[:1000])
+
+    async def ask_person(question: str, options: list[str] | None = None) -> str:
+        """Asks the person who gave the task, and returns the answer."""
+        return await desk.ask(question, options)
+
+    return [run_command, write_file, read_file, list_files, ask_person]
+
+
+def build(job, desk):
+    from agno.agent import Agent
+    from agno.db.sqlite import SqliteDb
+    from agno.models.openai import OpenAILike
+    from agno.team import Team
+
+    model = job["model"]
+
+    def llm():
+        return OpenAILike(
+            id=model["model"], base_url=model["base_url"], api_key=os.environ["TROUPE_MODEL_KEY"],
+            max_retries=model["retries"], timeout=600)
+
+    database = SqliteDb(db_file=os.path.join(job["state_dir"], "sessions.db"))
+    common = {"db": database, "add_history_to_context": True, "telemetry": False}
+    if not job["members"]:
+        return Agent(name=job["bot"], id="bot", model=llm(), tools=tools(desk),
+                     instructions=job["instructions"], **common)
+    members = [
+        Agent(name=m["name"], id=m["name"], role=m["role"], model=llm(), tools=tools(desk),
+              instructions=m["instructions"], telemetry=False)
+        for m in job["members"]
+    ]
+    return Team(name=job["bot"], id="bot", members=members, model=llm(),
+                instructions=job["instructions"], **common)
+
+
+class Teller:
+    """Turns Agno's events into Troupe's."""
+
+    DELEGATE = ("delegate_task_to_member", "delegate_task_to_members")
+
+    def __init__(self, job):
+        self.team = bool(job["members"])
+        self.delegated = []
+        self.tools = set()
+        self.error = None
+        self.cancelled = False
+
+    def parent(self, own):
+        return None if own or not self.delegated else self.delegated[-1]
+
+    def usage(self, e):
+        count = lambda name: getattr(e, name, None) or 0
+        return {"model": str(getattr(e, "model", None) or ""), "input": count("input_tokens"),
+                "output": count("output_tokens"), "cached": count("cache_read_tokens")}
+
+    def tell(self, e):
+        name = e.event
+        own = name.startswith("Team") or not self.team
+        name = name.removeprefix("Team")
+        parent = self.parent(own)
+        if name in ("RunContent", "RunIntermediateContent"):
+            if thought := getattr(e, "reasoning_content", None):
+                say("thinking", text=thought, parent=parent)
+            if isinstance(e.content, str) and e.content:
+                say("text", text=e.content, parent=parent)
+        elif name == "ToolCallStarted" and e.tool:
+            self.started(e.tool, parent)
+        elif name in ("ToolCallCompleted", "ToolCallError") and e.tool:
+            self.ended(e.tool, name == "ToolCallError")
+        elif name == "ModelRequestCompleted":
+            usage = self.usage(e)
+            if own:
+                say("model_done", usage=usage)
+            else:
+                say("usage", **usage)
+        elif name == "RunError" and own:
+            self.error = str(e.content or "the run failed")
+        elif name == "RunCancelled":
+            self.cancelled = True
+
+    def started(self, tool, parent):
+        ident, args = tool.tool_call_id, tool.tool_args or {}
+        self.tools.add(ident)
+        if tool.tool_name in self.DELEGATE:
+            self.delegated.append(ident)
+            say("subagent_started", id=ident, title=f"{args.get('member_id', 'all')}: {args.get('task', '')}")
+            return
+        title = args.get("command") or args.get("path") or args.get("question") or tool.tool_name
+        say("tool_started", id=ident, tool=tool.tool_name, title=str(title), input=args, parent=parent)
+
+    def ended(self, tool, failed):
+        ident = tool.tool_call_id
+        if ident not in self.tools:
+            return
+        self.tools.discard(ident)
+        failed = failed or bool(tool.tool_call_error)
+        if ident in self.delegated:
+            self.delegated.remove(ident)
+            say("subagent_ended", id=ident, ok=not failed)
+        output = cut(str(tool.result if tool.result is not None else ""))
+        say("tool_ended", id=ident, outcome="failed" if failed else "done", output=output)
+
+
+class Runner:
+    def __init__(self, job):
+        self.job = job
+        self.desk = Desk(job)
+        self.runnable = build(job, self.desk)
+        self.task = None
+        self.run_id = None
+        self.interrupted = False
+
+    async def turn(self, text):
+        teller, failure = Teller(self.job), None
+        self.interrupted = False
+        say("turn_started")
+        try:
+            stream = self.runnable.arun(
+                text, stream=True, stream_events=True, session_id=self.job["session_id"],
+                user_id="troupe")
+            async for event in stream:
+                self.run_id = getattr(event, "run_id", None) or self.run_id
+                if hasattr(event, "event"):
+                    teller.tell(event)
+        except asyncio.CancelledError:
+            self.interrupted = True
+        except Exception as error:  # noqa: BLE001 - whatever a library raises ends the turn only
+            failure = f"{type(error).__name__}: {error}"
+        failure = teller.error or failure
+        if self.interrupted or teller.cancelled:
+            say("turn_ended", end="interrupted")
+        elif failure:
+            say("turn_ended", end="failed", error="generic_error", text=failure)
+        else:
+            say("turn_ended", end="completed")
+        self.task = None
+
+    def begin(self, text):
+        self.task = asyncio.ensure_future(self.turn(text))
+
+    async def interrupt(self):
+        task = self.task
+        if not task:
+            return
+        self.interrupted = True
+        self.desk.stop()
+        if self.run_id:
+            await type(self.runnable).acancel_run(self.run_id)
+        done, _ = await asyncio.wait({task}, timeout=1)
+        if not done:
+            task.cancel()
+
+    async def command(self, line):
+        name = line["command"]
+        if name == "input":
+            self.begin(line["text"])
+        elif name == "settle":
+            self.desk.settle(line["id"], line)
+        elif name == "interrupt":
+            await self.interrupt()
+
+
+async def main():
+    reader = asyncio.StreamReader(limit=64 * 1024 * 1024)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    job = json.loads(await reader.readline())
+    from importlib.metadata import version
+
+    runner = Runner(job)
+    known = job["known_session"]
+    say("session", session=job["session_id"], version=version("agno"),
+        model=job["model"]["model"], resumed=known)
+    runner.begin(job["prompt"])
+    while line := await reader.readline():
+        await runner.command(json.loads(line))
+    # No more commands: the turn that runs comes to its end.
+    if runner.task:
+        await runner.task
+
+
+asyncio.run(main())
+OUT.flush()
+# Threads of libraries would keep the process for a while.
+os._exit(0)

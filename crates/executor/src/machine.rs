@@ -1,0 +1,231 @@
+//! What a device gives to runtimes: search path, containment, homes; and what all of them need:
+//! finding programs, asking versions, clean environments.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, symlink},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::process::Command;
+use troupe_types::Clock;
+
+use crate::{
+    job::{Job, SkillDir, SkillText},
+    process::{Containment, find, is_program},
+    runtime::{Launch, ProbeError, StartError},
+};
+
+/// How long a program may take to say its version.
+const PROBE_WAIT: Duration = Duration::from_secs(20);
+
+/// What a device gives to all runtimes; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// How processes are held together.
+    pub containment: Containment,
+    /// Search path (`PATH`) for runtimes and the programs that they run.
+    pub path: OsString,
+    /// Home of the person whose logins runtimes use when a job brings no key; `None`: none.
+    pub login_home: Option<PathBuf>,
+    /// It is a fence by itself (a container): runtimes need none of their own around commands.
+    pub fenced: bool,
+    /// Time of day.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Machine {
+    /// The program at `wanted`, or of that name on the search path.
+    pub(crate) fn program(
+        &self,
+        wanted: Option<&Path>,
+        name: &str,
+        way_out: &str,
+    ) -> Result<PathBuf, ProbeError> {
+        let found = match wanted {
+            Some(path) => is_program(path).then(|| path.to_owned()),
+            None => find(name, &self.path),
+        };
+        found.ok_or_else(|| ProbeError::Missing {
+            program: wanted.map_or_else(|| name.to_owned(), |path| path.display().to_string()),
+            way_out: way_out.to_owned(),
+        })
+    }
+
+    /// The first word with a digit in what a program says to `args`.
+    pub(crate) async fn version(
+        &self,
+        program: &Path,
+        args: &[&str],
+    ) -> Result<String, ProbeError> {
+        let broken =
+            |text: String| ProbeError::Broken { program: program.display().to_string(), text };
+        let mut command = Command::new(program);
+        command.args(args).env_clear().env("PATH", &self.path).env("LANG", "C.UTF-8");
+        // Some make files in their home when they start.
+        command.env("HOME", "/nonexistent");
+        command.current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(PROBE_WAIT, command.output()).await;
+        let output = output
+            .map_err(|_| broken(format!("no answer in {} s", PROBE_WAIT.as_secs())))?
+            .map_err(|error| broken(error.to_string()))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            return Err(broken(errors.trim().chars().take(500).collect()));
+        }
+        let word = said
+            .split_ascii_whitespace()
+            .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        word.map(str::to_owned).ok_or_else(|| broken("it does not say its version".to_owned()))
+    }
+}
+
+/// Names of variables that a job may not set: they decide whose code runs, or are ours.
+const NOT_FROM_JOBS: [&str; 8] = [
+    "PATH",
+    "HOME",
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "LD_AUDIT",
+    "NODE_OPTIONS",
+    "PYTHONPATH",
+    "TROUPE_RUN",
+];
+
+/// The variables of a runtime's process, whole: nothing is inherited.
+#[derive(Default)]
+pub(crate) struct Environment(Vec<(OsString, OsString)>);
+
+impl Environment {
+    /// Search path, home, language, time zone, temporary files, and what the job sets.
+    pub(crate) fn new(machine: &Machine, launch: &Launch, home: &Path) -> Result<Self, StartError> {
+        let tmp = launch.state_dir.join("tmp");
+        make_private(&tmp)?;
+        let mut env = Self::default();
+        for (name, value) in &launch.job.env {
+            if NOT_FROM_JOBS.contains(&name.as_str())
+                || name.is_empty()
+                || name.contains(['=', '\0'])
+            {
+                let message = format!("a job may not set {name}");
+                return Err(StartError::job("env", message));
+            }
+            env.filled(launch, &format!("env.{name}"), name, value)?;
+        }
+        env.set("PATH", &machine.path);
+        env.set("HOME", home);
+        env.set("TMPDIR", &tmp);
+        env.set("LANG", "C.UTF-8");
+        env.set("TERM", "dumb");
+        env.set("GIT_TERMINAL_PROMPT", "0");
+        Ok(env)
+    }
+
+    pub(crate) fn set(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) {
+        self.0.retain(|(known, _)| known != name.as_ref());
+        self.0.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+    }
+
+    /// A value with references to secrets.
+    pub(crate) fn filled(
+        &mut self,
+        launch: &Launch,
+        field: &str,
+        name: &str,
+        value: &str,
+    ) -> Result<(), StartError> {
+        let secret = launch.secrets.fill(value);
+        let secret = secret.map_err(|name| StartError::Secret { field: field.to_owned(), name })?;
+        self.set(name, secret.expose());
+        Ok(())
+    }
+
+    /// The key of the job's model, if it has one.
+    pub(crate) fn key(&mut self, launch: &Launch, variable: &str) -> Result<bool, StartError> {
+        let Some(name) = launch.job.model.as_ref().and_then(|model| model.key.as_ref()) else {
+            return Ok(false);
+        };
+        let missing = || StartError::Secret { field: "model.key".to_owned(), name: name.clone() };
+        let key = launch.secrets.get(name).ok_or_else(missing)?;
+        self.set(variable, key.expose());
+        Ok(true)
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<(OsString, OsString)> {
+        self.0
+    }
+}
+
+/// Makes a directory that only its owner can enter.
+pub(crate) fn make_private(dir: &Path) -> Result<(), StartError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| {
+        StartError::machine(format!("make the directory {}", dir.display()), error)
+    })
+}
+
+/// Writes the skills that came with a job below `dir`, and counts them to those on the disk.
+///
+/// # Errors
+/// A name that is none, or the file system's.
+pub fn write_skills(job: &mut Job, dir: &Path) -> Result<(), StartError> {
+    for SkillText { name, description, text } in std::mem::take(&mut job.skill_texts) {
+        check_skill(&name)?;
+        let path = dir.join(&name);
+        make_private(&path)?;
+        // JSON's strings are YAML's, too.
+        let description = serde_json::Value::from(description.replace('\n', " "));
+        let file = format!("---\nname: {name}\ndescription: {description}\n---\n\n{text}\n");
+        fs::write(path.join("SKILL.md"), file).map_err(|error| {
+            StartError::machine(format!("write the skill {name} to {}", path.display()), error)
+        })?;
+        job.skills.push(SkillDir { name, path });
+    }
+    Ok(())
+}
+
+fn check_skill(name: &str) -> Result<(), StartError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        let message = format!("{name:?} is no name of a skill: letters, digits, -, _ and .");
+        return Err(StartError::job("skills", message));
+    }
+    Ok(())
+}
+
+/// Makes the skills of a job, and no others, visible in a directory of the runtime.
+pub(crate) fn link_skills(job: &Job, dir: &Path) -> Result<(), StartError> {
+    make_private(dir)?;
+    let failed =
+        |error| StartError::machine(format!("set up the skills in {}", dir.display()), error);
+    for entry in fs::read_dir(dir).map_err(failed)?.flatten() {
+        if entry.path().is_symlink() {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    for SkillDir { name, path } in &job.skills {
+        check_skill(name)?;
+        if !path.join("SKILL.md").is_file() {
+            let message = format!("{}: there is no SKILL.md", path.display());
+            return Err(StartError::job("skills", message));
+        }
+        symlink(path, dir.join(name)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Lets a runtime use the login of the device's user: links one file into its own directory.
+pub(crate) fn link_login(from: &Path, to: &Path) -> io::Result<()> {
+    if to.is_symlink() {
+        fs::remove_file(to)?;
+    }
+    if from.is_file() && !to.exists() {
+        symlink(from, to)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! What a job may name: directories below allowed roots, URLs without secrets, branches.
+
+use std::path::{Path, PathBuf};
+
+use super::WorkspaceError;
+
+/// Directories below which a job may work.
+#[derive(Clone, Debug, Default)]
+pub struct Roots {
+    dirs: Vec<PathBuf>,
+    local_urls: bool,
+}
+
+impl Roots {
+    /// `dirs`: as the device's user wrote them; one that does not exist allows nothing.
+    #[must_use]
+    pub const fn new(dirs: Vec<PathBuf>) -> Self {
+        Self { dirs, local_urls: false }
+    }
+
+    /// Also lets jobs clone `file://` URLs.
+    #[must_use]
+    pub const fn with_local_urls(mut self) -> Self {
+        self.local_urls = true;
+        self
+    }
+
+    pub(super) const fn allows_local_urls(&self) -> bool {
+        self.local_urls
+    }
+
+    /// The directory with every symbolic link resolved, if it lies below a root.
+    ///
+    /// # Errors
+    /// If it does not, or does not exist. The two are told apart only below a root.
+    pub fn check(&self, path: &Path) -> Result<PathBuf, WorkspaceError> {
+        let refused = |message: String| WorkspaceError::refused("source.path", message);
+        let shown = path.display();
+        let outside = || {
+            let roots: Vec<String> =
+                self.dirs.iter().map(|dir| dir.display().to_string()).collect();
+            let roots = if roots.is_empty() { "none".to_owned() } else { roots.join(", ") };
+            refused(format!(
+                "{shown} is not below a directory that this device allows ({roots}): its user can add one"
+            ))
+        };
+        if !path.is_absolute() {
+            return Err(refused(format!("{shown} is not an absolute path")));
+        }
+        let Ok(real) = path.canonicalize() else {
+            let named = self.dirs.iter().any(|root| path.starts_with(root));
+            return Err(if named { refused(format!("{shown} does not exist")) } else { outside() });
+        };
+        let roots = self.dirs.iter().filter_map(|root| root.canonicalize().ok());
+        let mut roots = roots.filter(|root| real.starts_with(root));
+        if roots.next().is_none() {
+            return Err(outside());
+        }
+        if !real.is_dir() {
+            return Err(refused(format!("{shown} is not a directory")));
+        }
+        Ok(real)
+    }
+}
+
+/// Checks a URL; answers `https://host[:port]` if it is one that takes a token.
+pub(super) fn check_url(url: &str, local: bool) -> Result<Option<String>, WorkspaceError> {
+    let refused = |message: &str| Err(WorkspaceError::refused("source.url", message.to_owned()));
+    if url.is_empty() || url.starts_with('-') || url.chars().any(|c| c.is_control() || c == ' ') {
+        return refused("it is no URL of a repository");
+    }
+    let Some((scheme, rest)) = url.split_once("://") else {
+        // git@host:owner/name
+        let scp = url.split_once(':').filter(|(host, path)| {
+            host.contains('@') && !host.contains(['/', ':']) && !path.starts_with(':')
+        });
+        return match scp {
+            Some(_) => Ok(None),
+            None => refused("use https://, ssh:// or git@host:path"),
+        };
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let userinfo = authority.rsplit_once('@').map(|(user, _)| user);
+    match scheme {
+        "https" | "http" if userinfo.is_some() => {
+            refused("it holds a user or a token: give the token as a secret beside it")
+        }
+        "https" => Ok(Some(format!("https://{authority}"))),
+        // In the clear: for a server on this very machine only.
+        "http" if is_loopback(authority) => Ok(Some(format!("http://{authority}"))),
+        "http" => refused("http:// would send the code in the clear: use https://"),
+        "ssh" if userinfo.is_some_and(|user| user.contains(':')) => {
+            refused("it holds a password: ssh uses the device's keys")
+        }
+        "ssh" => Ok(None),
+        "file" if local => Ok(None),
+        "file" => refused("this device does not allow file:// URLs: name the directory instead"),
+        _ => refused("use https://, ssh:// or git@host:path"),
+    }
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    matches!(host, "127.0.0.1" | "localhost" | "[::1]")
+}
+
+/// The last part of a URL, as a directory's name.
+pub(super) fn name_of(url: &str) -> String {
+    let last = url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
+    let last = last.strip_suffix(".git").unwrap_or(last);
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name: String = last.chars().map(plain).take(80).collect();
+    let reserved = ["", ".", "..", "turns", "clone", "tree", "work"];
+    if reserved.contains(&name.as_str()) || name.starts_with('.') {
+        return "repository".to_owned();
+    }
+    name
+}
+
+/// A name that git takes for a branch and that is no option.
+pub(super) fn check_branch(branch: &str) -> Result<(), WorkspaceError> {
+    let bad = branch.is_empty()
+        || branch.len() > 200
+        || branch.starts_with(['-', '/'])
+        || branch.ends_with(['/', '.'])
+        || branch.ends_with(".lock")
+        || branch.contains("..")
+        || branch.contains("@{")
+        || branch.chars().any(|c| c.is_control() || " ~^:?*[\\".contains(c));
+    if bad {
+        let message = format!("{branch:?} is no name of a branch");
+        return Err(WorkspaceError::refused("branch", message));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_checked() {
+        let origin = |url: &str| check_url(url, false);
+        assert_eq!(
+            origin("https://git.example.org:8443/a/b.git").unwrap().as_deref(),
+            Some("https://git.example.org:8443")
+        );
+        for fine in ["ssh://git@host/a", "git@host:a/b.git"] {
+            assert_eq!(origin(fine).unwrap(), None, "{fine}");
+        }
+        for bad in [
+            "https://user:token@host/a",
+            "https://token@host/a",
+            "http://host/a",
+            "ext::sh -c id",
+            "ext::sh",
+            "--upload-pack=id",
+            "file:///etc",
+            "/etc",
+            "ftp://host/a",
+            "",
+            "https://host/a b",
+        ] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+        assert!(check_url("file:///srv/a", true).is_ok());
+    }
+
+    #[test]
+    fn names_and_branches() {
+        assert_eq!(name_of("https://host/a/my repo.git"), "my-repo");
+        assert_eq!(name_of("git@host:tree.git"), "repository");
+        assert_eq!(name_of("https://host/.."), "repository");
+        assert!(check_branch("feature/x-1").is_ok());
+        for bad in ["", "-x", "a..b", "a b", "a~1", "x.lock", "a@{1}"] {
+            assert!(check_branch(bad).is_err(), "{bad}");
+        }
+    }
+}

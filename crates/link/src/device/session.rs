@@ -1,0 +1,473 @@
+//! A device's session on the node where its link ends.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use troupe_types::{Clock, DeviceId, Uuid};
+use troupe_wire::{
+    Credit, EncodeError,
+    device::{
+        CertificateAnswer, DeviceFrame, DeviceHello, Pong, Revoked,
+        limits::{DEVICE_CREDIT_BYTES, DEVICE_CREDIT_ITEMS, MESSAGE_BYTES_MAX},
+    },
+};
+
+use super::{authority::DeviceAuthority, ca::DeviceCa, error::DeviceLinkError, frames::read_frame};
+use crate::stream::{BoxRead, BoxWrite, Carrier, Connection, LinkStream, Purpose};
+
+/// Frames that wait for the owner of a session, and for the writer to the device.
+pub(super) const QUEUE: usize = 256;
+/// How often a session asks whether its device was revoked.
+const REVOKED_EVERY: Duration = Duration::from_millis(250);
+/// Time for a last word to be read before the link ends.
+const LAST_WORD: Duration = Duration::from_millis(300);
+/// How long an authority may take over a renewal.
+const RENEW_MAX: Duration = Duration::from_secs(10);
+/// Frames that are written before the stream is flushed.
+const WRITES_MAX: usize = 64;
+
+/// Why something was not sent to a device.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum SessionError {
+    /// The link is gone: nothing is known about frames that were sent shortly before.
+    #[error("the device's link is gone")]
+    Gone,
+    /// The frame does not fit; nothing was sent.
+    #[error("the frame does not fit")]
+    Frame(#[source] EncodeError),
+}
+
+/// What is kept of a link by all its ends.
+#[derive(Debug)]
+struct Shared {
+    device: DeviceId,
+    connection: Arc<dyn Connection>,
+    outward: mpsc::Sender<Bytes>,
+    /// What the device may still send.
+    bytes_allowed: AtomicI64,
+    items_allowed: AtomicI64,
+    /// What may still be sent to the device.
+    bytes: Semaphore,
+    items: Semaphore,
+    closed: watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    fn close(&self, why: &str) {
+        self.closed.send_if_modified(|closed| {
+            let first = closed.is_none();
+            closed.get_or_insert_with(|| why.to_owned());
+            first
+        });
+        self.bytes.close();
+        self.items.close();
+    }
+
+    fn pay(&self, size: usize) -> Result<(), DeviceLinkError> {
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        let bytes = self.bytes_allowed.fetch_sub(size, Ordering::AcqRel) - size;
+        let items = self.items_allowed.fetch_sub(1, Ordering::AcqRel) - 1;
+        if bytes < 0 || items < 0 {
+            return Err(DeviceLinkError::OverCredit);
+        }
+        Ok(())
+    }
+}
+
+/// Speaks to a device; cheap to clone. Dropping all of them does not end the link.
+#[derive(Clone, Debug)]
+pub struct DeviceSessionHandle(Arc<Shared>);
+
+impl DeviceSessionHandle {
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> DeviceId {
+        self.0.device
+    }
+
+    /// Sends a frame on the control stream. Waits while the device gives no credit or takes
+    /// nothing; a link that takes nothing for 5 s ends.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub async fn send(&self, frame: &DeviceFrame) -> Result<(), SessionError> {
+        let bytes = frame.encode().map_err(SessionError::Frame)?;
+        if frame.costs_credit() {
+            let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let paid = self.0.bytes.acquire_many(size).await.map_err(|_| SessionError::Gone)?;
+            paid.forget();
+            self.0.items.acquire().await.map_err(|_| SessionError::Gone)?.forget();
+        }
+        self.0.outward.send(bytes).await.map_err(|_| SessionError::Gone)
+    }
+
+    /// Ends the link at once.
+    pub fn close(&self, why: &str) {
+        self.0.close(why);
+    }
+
+    /// Resolves when the link is gone; says why.
+    pub async fn closed(&self) -> String {
+        let mut closed = self.0.closed.subscribe();
+        let why = closed.wait_for(Option::is_some).await;
+        why.ok().and_then(|why| why.clone()).unwrap_or_default()
+    }
+
+    /// Whether the link is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.borrow().is_some()
+    }
+
+    /// How long a packet and its answer take.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        self.0.connection.rtt()
+    }
+
+    /// Where the device is now.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        self.0.connection.remote()
+    }
+
+    /// What carries the link.
+    #[must_use]
+    pub fn carrier(&self) -> Carrier {
+        self.0.connection.carrier()
+    }
+}
+
+/// What a device says, in order per stream. Taking a frame gives the device credit for another.
+pub struct DeviceFrames {
+    frames: mpsc::Receiver<(DeviceFrame, usize)>,
+    shared: Arc<Shared>,
+    owed: Credit,
+}
+
+impl fmt::Debug for DeviceFrames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceFrames").field("device", &self.shared.device).finish_non_exhaustive()
+    }
+}
+
+impl DeviceFrames {
+    /// The next frame: assignment and input answers, attach, output, ended, secrets wanted,
+    /// capabilities, drain, and kinds that this version does not know. `None`: the link is
+    /// gone. Cancel safe.
+    pub async fn next(&mut self) -> Option<DeviceFrame> {
+        let (frame, size) = self.frames.recv().await?;
+        if frame.costs_credit() {
+            self.owed.bytes += u64::try_from(size).unwrap_or(0);
+            self.owed.items += 1;
+            self.give_back();
+        }
+        Some(frame)
+    }
+
+    /// Gives credit back in pieces of an eighth of the window.
+    fn give_back(&mut self) {
+        let due = self.owed.bytes >= DEVICE_CREDIT_BYTES / 8
+            || self.owed.items >= DEVICE_CREDIT_ITEMS / 8;
+        if !due {
+            return;
+        }
+        let Ok(frame) = DeviceFrame::Credit(self.owed).encode() else { return };
+        let Ok(place) = self.shared.outward.try_reserve() else { return };
+        let bytes = i64::try_from(self.owed.bytes).unwrap_or(0);
+        self.shared.bytes_allowed.fetch_add(bytes, Ordering::AcqRel);
+        self.shared.items_allowed.fetch_add(i64::from(self.owed.items), Ordering::AcqRel);
+        place.send(frame);
+        self.owed = Credit { bytes: 0, items: 0 };
+    }
+}
+
+/// A device that is here.
+#[derive(Debug)]
+pub struct DeviceSession {
+    /// This link, for logs on both sides.
+    pub session: Uuid,
+    /// What the device said first.
+    pub hello: DeviceHello,
+    /// Speaks to it.
+    pub handle: DeviceSessionHandle,
+    /// Hears it. Dropping it ends the link.
+    pub frames: DeviceFrames,
+}
+
+/// What the pump of a session needs besides.
+pub(super) struct Keeper {
+    pub(super) ca: Arc<DeviceCa>,
+    pub(super) authority: Arc<dyn DeviceAuthority>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Moves frames between a link and its session, until one of them is gone.
+pub(super) struct Pump {
+    shared: Arc<Shared>,
+    control: LinkStream,
+    inward: mpsc::Sender<(DeviceFrame, usize)>,
+    outward: mpsc::Receiver<Bytes>,
+    keeper: Keeper,
+}
+
+/// A session and its pump.
+pub(super) fn session(
+    session: Uuid,
+    hello: DeviceHello,
+    connection: Arc<dyn Connection>,
+    control: LinkStream,
+    keeper: Keeper,
+) -> (DeviceSession, Pump) {
+    let (inward, frames) = mpsc::channel(QUEUE);
+    let (out, outward) = mpsc::channel(QUEUE);
+    let permits = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+    let shared = Arc::new(Shared {
+        device: hello.device,
+        connection,
+        outward: out,
+        bytes_allowed: AtomicI64::new(i64::try_from(DEVICE_CREDIT_BYTES).unwrap_or(i64::MAX)),
+        items_allowed: AtomicI64::new(i64::from(DEVICE_CREDIT_ITEMS)),
+        bytes: Semaphore::new(permits(hello.credit.bytes)),
+        items: Semaphore::new(permits(u64::from(hello.credit.items))),
+        closed: watch::Sender::new(None),
+    });
+    let frames =
+        DeviceFrames { frames, shared: Arc::clone(&shared), owed: Credit { bytes: 0, items: 0 } };
+    let handle = DeviceSessionHandle(Arc::clone(&shared));
+    (
+        DeviceSession { session, hello, handle, frames },
+        Pump { shared, control, inward, outward, keeper },
+    )
+}
+
+impl Pump {
+    /// Runs until the link is gone.
+    pub(super) async fn run(self) {
+        let Self { shared, control, inward, outward, keeper } = self;
+        let LinkStream { read, write, .. } = control;
+        let mut closed = shared.closed.subscribe();
+        let why = tokio::select! {
+            biased;
+            why = closed.wait_for(Option::is_some) => {
+                why.ok().and_then(|why| why.clone()).unwrap_or_default()
+            }
+            why = shared.connection.closed() => why,
+            () = inward.closed() => "the session was dropped".to_owned(),
+            why = watch_revocation(&shared, &*keeper.authority) => why,
+            error = write_control(write, outward) => text(&error),
+            error = read_control(read, &shared, &inward, &keeper) => text(&error),
+            error = read_executions(&shared, &inward) => text(&error),
+            () = answer_datagrams(&*shared.connection) => "the link ended".to_owned(),
+        };
+        tracing::debug!(device = %shared.device, %why, "the link of a device ended");
+        shared.close(&why);
+        shared.connection.close("the session ended");
+    }
+}
+
+fn text(error: &DeviceLinkError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Resolves when the device was revoked and had time to read that.
+async fn watch_revocation(shared: &Shared, authority: &dyn DeviceAuthority) -> String {
+    let mut ticks = interval(REVOKED_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(mut message) = authority.is_revoked(shared.device) else { continue };
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        if let Ok(frame) = DeviceFrame::Revoked(Revoked { message }).encode() {
+            // A queue that is full will not be read in time either.
+            let _ = shared.outward.try_send(frame);
+        }
+        let _ = timeout(LAST_WORD, shared.connection.closed()).await;
+        return "revoked".to_owned();
+    }
+}
+
+async fn write_control(mut write: BoxWrite, mut queue: mpsc::Receiver<Bytes>) -> DeviceLinkError {
+    let mut frames = Vec::with_capacity(WRITES_MAX);
+    while queue.recv_many(&mut frames, WRITES_MAX).await > 0 {
+        for frame in frames.drain(..) {
+            if let Err(error) = write.write_all(&frame).await {
+                return DeviceLinkError::Stream(error);
+            }
+        }
+        if let Err(error) = write.flush().await {
+            return DeviceLinkError::Stream(error);
+        }
+    }
+    DeviceLinkError::Unexpected { what: "the end of the queue" }
+}
+
+async fn read_control(
+    mut read: BoxRead,
+    shared: &Shared,
+    inward: &mpsc::Sender<(DeviceFrame, usize)>,
+    keeper: &Keeper,
+) -> DeviceLinkError {
+    loop {
+        let (frame, size) = match read_frame(&mut read).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return DeviceLinkError::Unexpected { what: "the end of the stream" },
+            Err(error) => return error,
+        };
+        match on_control(frame, size, shared, inward, keeper).await {
+            Ok(()) => {}
+            Err(error) => return error,
+        }
+    }
+}
+
+/// What concerns the link is answered here; the rest goes to the session's owner.
+async fn on_control(
+    frame: DeviceFrame,
+    size: usize,
+    shared: &Shared,
+    inward: &mpsc::Sender<(DeviceFrame, usize)>,
+    keeper: &Keeper,
+) -> Result<(), DeviceLinkError> {
+    let answer = match frame {
+        DeviceFrame::Ping(ping) => DeviceFrame::Pong(Pong { nonce: ping.nonce }),
+        DeviceFrame::Pong(_) => return Ok(()),
+        DeviceFrame::Credit(credit) => return credited(shared, credit),
+        DeviceFrame::CertificateRequest(request) => {
+            DeviceFrame::CertificateAnswer(renew(shared.device, &request.csr, keeper).await)
+        }
+        DeviceFrame::AssignmentAnswer(_)
+        | DeviceFrame::InputAnswer(_)
+        | DeviceFrame::Ended(_)
+        | DeviceFrame::SecretsWanted(_)
+        | DeviceFrame::Capabilities(_)
+        | DeviceFrame::Drain(_)
+        | DeviceFrame::Other(..) => return deliver(inward, frame, size).await,
+        _ => return Err(DeviceLinkError::Unexpected { what: "a frame that devices do not send" }),
+    };
+    let bytes = answer.encode().map_err(DeviceLinkError::OwnFrame)?;
+    shared.outward.send(bytes).await.map_err(|_| DeviceLinkError::Deadline)
+}
+
+async fn deliver(
+    inward: &mpsc::Sender<(DeviceFrame, usize)>,
+    frame: DeviceFrame,
+    size: usize,
+) -> Result<(), DeviceLinkError> {
+    let gone = DeviceLinkError::Unexpected { what: "the end of the session" };
+    inward.send((frame, size)).await.map_err(|_| gone)
+}
+
+/// A device cannot give more than a semaphore can hold.
+fn credited(shared: &Shared, credit: Credit) -> Result<(), DeviceLinkError> {
+    let add = |semaphore: &Semaphore, n: u64| {
+        let n = usize::try_from(n).unwrap_or(usize::MAX);
+        let fits = n <= Semaphore::MAX_PERMITS - semaphore.available_permits();
+        fits.then(|| semaphore.add_permits(n)).ok_or(DeviceLinkError::OverCredit)
+    };
+    add(&shared.bytes, credit.bytes)?;
+    add(&shared.items, u64::from(credit.items))
+}
+
+async fn renew(device: DeviceId, csr: &[u8], keeper: &Keeper) -> CertificateAnswer {
+    let allowed = timeout(RENEW_MAX, keeper.authority.renew(device)).await;
+    let allowed = allowed.unwrap_or_else(|_| Err("the cluster did not answer in time".to_owned()));
+    let signed = allowed.and_then(|()| {
+        let signed = keeper.ca.sign(csr, device, keeper.clock.now());
+        signed.map_err(|error| error.to_string())
+    });
+    match signed {
+        Ok(cert) => {
+            tracing::info!(%device, "a device's certificate was renewed");
+            CertificateAnswer::Granted(vec![cert.into()])
+        }
+        Err(mut message) => {
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+            CertificateAnswer::Refused(message)
+        }
+    }
+}
+
+/// Every stream of an execution has a reader of its own, so that none waits behind another;
+/// their number is bounded by the transport's limit of streams.
+async fn read_executions(
+    shared: &Arc<Shared>,
+    inward: &mpsc::Sender<(DeviceFrame, usize)>,
+) -> DeviceLinkError {
+    let mut readers: JoinSet<Result<(), DeviceLinkError>> = JoinSet::new();
+    let mut accepting = Box::pin(shared.connection.accept());
+    loop {
+        let stream = tokio::select! {
+            biased;
+            Some(read) = readers.join_next(), if !readers.is_empty() => match read {
+                Ok(Err(error)) => return error,
+                Ok(Ok(())) => continue,
+                Err(_) => return DeviceLinkError::Unexpected { what: "the end of a reader" },
+            },
+            stream = &mut accepting => stream,
+        };
+        let stream = match stream {
+            Ok(stream) if stream.purpose == Purpose::Execution => stream,
+            Ok(_) => return DeviceLinkError::Unexpected { what: "a stream of another purpose" },
+            Err(error) => return DeviceLinkError::Link(error),
+        };
+        accepting = Box::pin(shared.connection.accept());
+        readers.spawn(read_execution(stream, Arc::clone(shared), inward.clone()));
+    }
+}
+
+/// Attach, then output without gaps; a stream that is reset is an end like another.
+async fn read_execution(
+    mut stream: LinkStream,
+    shared: Arc<Shared>,
+    inward: mpsc::Sender<(DeviceFrame, usize)>,
+) -> Result<(), DeviceLinkError> {
+    let mut attached = None;
+    loop {
+        let (frame, size) = match read_frame(&mut stream.read).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) | Err(DeviceLinkError::Stream(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match (&frame, &mut attached) {
+            (DeviceFrame::Attach(attach), None) => attached = Some((attach.key, attach.from)),
+            (DeviceFrame::Output(output), Some((key, next)))
+                if output.key == *key && output.out_seq == *next =>
+            {
+                *next = next.next();
+                shared.pay(size)?;
+            }
+            (DeviceFrame::Other(..), _) => continue,
+            _ => return Err(DeviceLinkError::Unexpected { what: "output out of order" }),
+        }
+        deliver(&inward, frame, size).await?;
+    }
+}
+
+async fn answer_datagrams(connection: &dyn Connection) {
+    while let Some(datagram) = connection.datagram().await {
+        if let Ok(DeviceFrame::Ping(ping)) = DeviceFrame::decode_whole(datagram)
+            && let Ok(pong) = DeviceFrame::Pong(Pong { nonce: ping.nonce }).encode()
+        {
+            let _ = connection.send_datagram(pong);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Between frames of the link and questions to entities.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use troupe_api::device::DeviceTool;
+use troupe_domain::device::Connection;
+use troupe_entities::device::{Found, Has, Hello, Settled, ToDevice, Work};
+use troupe_types::Uuid;
+use troupe_wire::device::{
+    Assignment, AssignmentAnswer, AssignmentRefusal, AttemptKey, Capabilities, DeviceFrame,
+    DeviceHello, Drain, Forget, Input, InputKind, NamedSecret, Revoked,
+};
+
+pub(super) const fn has(key: AttemptKey) -> Has {
+    Has { execution: key.execution, attempt: key.attempt }
+}
+
+pub(super) const fn key(has: Has) -> AttemptKey {
+    AttemptKey { execution: has.execution, attempt: has.attempt }
+}
+
+pub(super) fn found(capabilities: Capabilities) -> Found {
+    let Capabilities { os, arch, host, tools, labels, slots, draining } = capabilities;
+    let tool =
+        |tool: troupe_wire::device::Tool| DeviceTool { name: tool.name, version: tool.version };
+    Found {
+        os,
+        arch,
+        host,
+        tools: tools.into_iter().map(tool).collect(),
+        labels: labels.into_iter().collect(),
+        slots,
+        draining,
+    }
+}
+
+pub(super) fn hello(session: Uuid, node: &str, hello: &DeviceHello) -> Hello {
+    Hello {
+        connection: Connection { session, boot: hello.boot, dial: hello.dial },
+        node: node.to_owned(),
+        build: hello.build.clone(),
+        found: found(hello.capabilities.clone()),
+        has: hello.executions.iter().map(|report| has(report.key)).collect(),
+    }
+}
+
+/// What a device is told; `None`: the link is to end instead.
+pub(super) fn frame(what: ToDevice) -> Option<DeviceFrame> {
+    Some(match what {
+        ToDevice::Assign(work) => {
+            let Work { has, task, token, team, user, spec, secrets } = *work;
+            DeviceFrame::Assignment(Assignment {
+                key: key(has),
+                task,
+                token: token.expose().to_owned(),
+                team,
+                user,
+                spec: Bytes::from(spec),
+                secrets: named(secrets),
+            })
+        }
+        ToDevice::Input { has, id, kind, name, body } => {
+            let kind = match kind.as_str() {
+                "approval" => InputKind::Approval,
+                "answer" => InputKind::Answer,
+                _ => InputKind::Cancel,
+            };
+            DeviceFrame::Input(Input { key: key(has), id, kind, name, body: Bytes::from(body) })
+        }
+        ToDevice::Forget { has, reason } => DeviceFrame::Forget(Forget { key: key(has), reason }),
+        ToDevice::Drain { on } => {
+            DeviceFrame::Drain(Drain { on, reason: "its owner said so".to_owned() })
+        }
+        ToDevice::Revoked => {
+            let message = "the device was revoked by its owner".to_owned();
+            DeviceFrame::Revoked(Revoked { message })
+        }
+        ToDevice::Replaced => return None,
+    })
+}
+
+pub(super) fn named(secrets: BTreeMap<String, String>) -> Vec<NamedSecret> {
+    secrets.into_iter().map(|(name, value)| NamedSecret { name, value }).collect()
+}
+
+/// `None`: a word that this version does not know.
+pub(super) fn answered(answer: AssignmentAnswer) -> Option<Settled> {
+    Some(match answer {
+        AssignmentAnswer::Taken(of) => Settled::Taken { has: has(of) },
+        AssignmentAnswer::Refused { key, reason, message } => {
+            let reason = match reason {
+                AssignmentRefusal::NoSlot => "busy",
+                AssignmentRefusal::Policy => "policy",
+                AssignmentRefusal::NoRuntime => "no_runtime",
+                AssignmentRefusal::Draining => "draining",
+                AssignmentRefusal::BadSpec => "bad_spec",
+                AssignmentRefusal::Disk => "disk",
+                AssignmentRefusal::Stale => "stale",
+                AssignmentRefusal::Other(_) => "other",
+            };
+            Settled::Refused { has: has(key), reason: reason.to_owned(), message }
+        }
+        AssignmentAnswer::Other(..) => return None,
+    })
+}

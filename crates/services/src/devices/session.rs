@@ -1,0 +1,444 @@
+//! The server's end of device links, on the node where they end.
+//!
+//! Nothing here is durable and nothing here decides: frames become questions to the device's
+//! entity and to Tasks, wherever those live, and are repeated until they are answered or the
+//! link is gone. What was not answered comes again with the next link.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use troupe_domain::{
+    device::DeviceRefusal,
+    task::{AttemptToken, RunEvent},
+};
+use troupe_entities::{
+    DeviceAddress, TaskAddress,
+    device::{DeviceError, Found, Settled, ToDevice},
+    task::TaskError,
+};
+use troupe_link::device::{DeviceFrames, DeviceSession, DeviceSessionHandle};
+use troupe_sharding::{AskError, Router};
+use troupe_types::{OutSeq, StatusFrame, TaskId, Uuid};
+use troupe_wire::device::{
+    AttemptKey, DeviceFrame, Ended, EndedHow, Forget, Output, OutputAck, SecretsGiven,
+};
+
+use super::{
+    authority::Authority,
+    convert::{answered, found, frame, has, hello, named},
+};
+
+/// Output that one question to a Task carries, in bytes and in pieces.
+const BATCH_BYTES_MAX: usize = 160 * 1024;
+const BATCH_MAX: usize = 64;
+/// Pieces of one execution that wait for its Task; with more, the device waits.
+const WAITING_MAX: usize = 128;
+/// Pauses between tries.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long the first word about a link may take.
+const CONNECT_MAX: Duration = Duration::from_secs(15);
+
+/// Serves all links of a node.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    router: Router,
+    authority: Arc<Authority>,
+    node: String,
+}
+
+impl Sessions {
+    /// For the links that end at the node of this name.
+    #[must_use]
+    pub const fn new(router: Router, authority: Arc<Authority>, node: String) -> Self {
+        Self { router, authority, node }
+    }
+
+    /// Takes links until there is no door any more. Dropping the future ends them.
+    pub async fn serve(self, mut links: mpsc::Receiver<DeviceSession>) {
+        let mut serving = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(_) = serving.join_next(), if !serving.is_empty() => {}
+                link = links.recv() => {
+                    let Some(link) = link else { return };
+                    serving.spawn(self.clone().one(link));
+                }
+            }
+        }
+    }
+
+    async fn one(self, link: DeviceSession) {
+        let DeviceSession { session, hello: said, handle, frames } = link;
+        let device = handle.device();
+        let address = DeviceAddress::new(self.router.clone(), device);
+        let mut acked = HashMap::new();
+        for report in &said.executions {
+            acked.insert(report.key, report.acked);
+        }
+        let connecting = self.connect(&address, hello(session, &self.node, &said));
+        let running = tokio::select! {
+            _ = handle.closed() => return,
+            running = timeout(CONNECT_MAX, connecting) => running,
+        };
+        let running = match running {
+            Ok(Ok(running)) => running,
+            Ok(Err(DeviceError::Refused(DeviceRefusal::Revoked))) => {
+                self.authority.note_revoked(device);
+                return;
+            }
+            other => {
+                tracing::info!(%device, ?other, "a device's link is not wanted");
+                handle.close("the cluster does not take this link");
+                return;
+            }
+        };
+        tracing::info!(%device, %session, "a device is here");
+        let tokens = running.into_iter().map(|one| {
+            (
+                AttemptKey { execution: one.has.execution, attempt: one.has.attempt },
+                (one.task, one.token),
+            )
+        });
+        let link = Arc::new(Link {
+            session,
+            address,
+            router: self.router.clone(),
+            authority: Arc::clone(&self.authority),
+            handle: handle.clone(),
+            tokens: Mutex::new(tokens.collect()),
+            acked,
+        });
+        let why = tokio::select! {
+            biased;
+            why = handle.closed() => why,
+            () = Arc::clone(&link).commands() => "its entity has another link".to_owned(),
+            () = Arc::clone(&link).frames(frames, found(said.capabilities)) => "it said its last word".to_owned(),
+        };
+        handle.close(&why);
+        tracing::info!(%device, %session, %why, "a device's link ended");
+        if let Err(error) = link.address.disconnect(session).await {
+            tracing::debug!(%device, %error, "the end of a link was not told");
+        }
+    }
+
+    async fn connect(
+        &self,
+        address: &DeviceAddress,
+        hello: troupe_entities::device::Hello,
+    ) -> Result<Vec<troupe_entities::device::Running>, DeviceError> {
+        let mut pause = PAUSE_MIN;
+        loop {
+            match address.connect(hello.clone()).await {
+                Err(DeviceError::Ask(error)) => {
+                    tracing::debug!(%error, "a device's entity was not reached");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+                settled => return settled,
+            }
+        }
+    }
+}
+
+/// One link.
+struct Link {
+    session: Uuid,
+    address: DeviceAddress,
+    router: Router,
+    authority: Arc<Authority>,
+    handle: DeviceSessionHandle,
+    /// Task and token of what the device may speak for.
+    tokens: Mutex<HashMap<AttemptKey, (TaskId, AttemptToken)>>,
+    /// What was acknowledged when the link came up.
+    acked: HashMap<AttemptKey, OutSeq>,
+}
+
+/// Something for the worker of an execution.
+enum ForWorker {
+    Output(Output),
+    Ended(Ended),
+}
+
+impl Link {
+    fn token(&self, key: AttemptKey) -> Option<(TaskId, AttemptToken)> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    }
+
+    /// What the entity has for the device, until the link is not its link any more.
+    async fn commands(self: Arc<Self>) {
+        let (mut after, mut pause) = (0, PAUSE_MIN);
+        loop {
+            let commands = match self.address.next(self.session, after).await {
+                Ok(commands) => commands,
+                Err(DeviceError::Stale | DeviceError::Refused(_)) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "a device's entity was not reached");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                    continue;
+                }
+            };
+            pause = PAUSE_MIN;
+            for command in commands {
+                if let ToDevice::Assign(work) = &command.what {
+                    let key =
+                        AttemptKey { execution: work.has.execution, attempt: work.has.attempt };
+                    let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+                    tokens.insert(key, (work.task, work.token.clone()));
+                }
+                if matches!(command.what, ToDevice::Revoked) {
+                    // The link says it to the device and ends.
+                    self.authority.note_revoked(self.handle.device());
+                }
+                let Some(frame) = frame(command.what) else { return };
+                if let Err(error) = self.handle.send(&frame).await {
+                    tracing::warn!(%error, "a frame did not reach a device");
+                    return;
+                }
+                after = command.number;
+            }
+        }
+    }
+
+    /// What the device says, until the link is gone.
+    async fn frames(self: Arc<Self>, mut frames: DeviceFrames, mut last: Found) {
+        let mut workers: HashMap<AttemptKey, mpsc::Sender<ForWorker>> = HashMap::new();
+        let mut tasks = JoinSet::new();
+        let (say, saying) = mpsc::channel(WAITING_MAX);
+        tasks.spawn(Arc::clone(&self).speak(saying));
+        while let Some(frame) = frames.next().await {
+            while tasks.try_join_next().is_some() {}
+            let settled = match frame {
+                DeviceFrame::Output(output) => {
+                    self.to_worker(
+                        &mut workers,
+                        &mut tasks,
+                        &say,
+                        output.key,
+                        ForWorker::Output(output),
+                    )
+                    .await;
+                    continue;
+                }
+                DeviceFrame::Ended(ended) => {
+                    self.to_worker(
+                        &mut workers,
+                        &mut tasks,
+                        &say,
+                        ended.key,
+                        ForWorker::Ended(ended),
+                    )
+                    .await;
+                    continue;
+                }
+                DeviceFrame::AssignmentAnswer(answer) => answered(answer),
+                DeviceFrame::InputAnswer(answer) => Some(Settled::Input { id: answer.id }),
+                DeviceFrame::Capabilities(capabilities) => {
+                    last = found(capabilities);
+                    let _ = self.address.capable(self.session, last.clone()).await;
+                    None
+                }
+                DeviceFrame::Drain(drain) => {
+                    last.draining = drain.on;
+                    let _ = self.address.capable(self.session, last.clone()).await;
+                    None
+                }
+                DeviceFrame::SecretsWanted(wanted) => {
+                    tasks.spawn(Arc::clone(&self).give_secrets(wanted.key));
+                    None
+                }
+                _ => None,
+            };
+            if let Some(settled) = settled
+                && say.send(settled).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn to_worker(
+        self: &Arc<Self>,
+        workers: &mut HashMap<AttemptKey, mpsc::Sender<ForWorker>>,
+        tasks: &mut JoinSet<()>,
+        say: &mpsc::Sender<Settled>,
+        key: AttemptKey,
+        what: ForWorker,
+    ) {
+        workers.retain(|_, worker| !worker.is_closed());
+        let worker = workers.entry(key).or_insert_with(|| {
+            let (to, from) = mpsc::channel(WAITING_MAX);
+            tasks.spawn(Arc::clone(self).worker(key, from, say.clone()));
+            to
+        });
+        // A worker that ended told the device to forget the attempt.
+        let _ = worker.send(what).await;
+    }
+
+    /// Tells the entity what became of things, in order, each until it is heard.
+    async fn speak(self: Arc<Self>, mut saying: mpsc::Receiver<Settled>) {
+        while let Some(settled) = saying.recv().await {
+            let mut pause = PAUSE_MIN;
+            loop {
+                match self.address.settled(self.session, settled.clone()).await {
+                    Ok(()) => break,
+                    Err(DeviceError::Stale) => return,
+                    Err(error) => {
+                        tracing::debug!(%error, "a device's word was not heard");
+                        sleep(pause).await;
+                        pause = (pause * 2).min(PAUSE_MAX);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn give_secrets(self: Arc<Self>, key: AttemptKey) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            match self.address.secrets(self.session, has(key)).await {
+                Ok((token, secrets)) => {
+                    let token = token.expose().to_owned();
+                    let given = SecretsGiven { key, token, secrets: named(secrets) };
+                    let _ = self.handle.send(&DeviceFrame::SecretsGiven(given)).await;
+                    return;
+                }
+                Err(DeviceError::Refused(_)) => {
+                    self.forget(key, "the cluster has no use for it any more").await;
+                    return;
+                }
+                Err(DeviceError::Stale) => return,
+                Err(_) => sleep(pause).await,
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn forget(&self, key: AttemptKey, reason: &str) {
+        let reason = reason.to_owned();
+        let _ = self.handle.send(&DeviceFrame::Forget(Forget { key, reason })).await;
+    }
+
+    /// Output of one attempt, in order; its end once all of it is committed.
+    async fn worker(
+        self: Arc<Self>,
+        key: AttemptKey,
+        mut from: mpsc::Receiver<ForWorker>,
+        say: mpsc::Sender<Settled>,
+    ) {
+        let mut acked = self.acked.get(&key).copied().unwrap_or(OutSeq::ZERO);
+        let mut ended: Option<Ended> = None;
+        let mut next: Option<Output> = None;
+        loop {
+            if let Some(end) = ended.take_if(|end| end.last <= acked) {
+                let message = match end.how {
+                    EndedHow::Finished | EndedHow::Cancelled => String::new(),
+                    _ if end.message.is_empty() => "the device lost it".to_owned(),
+                    _ => end.message,
+                };
+                let _ = say.send(Settled::Ended { has: has(key), message }).await;
+            }
+            let first = match next.take() {
+                Some(output) => output,
+                None => match from.recv().await {
+                    Some(ForWorker::Output(output)) => output,
+                    Some(ForWorker::Ended(end)) => {
+                        ended = Some(end);
+                        continue;
+                    }
+                    None => return,
+                },
+            };
+            let number = first.out_seq;
+            let mut size = first.body.len();
+            let mut batch = vec![event(&first)];
+            while batch.len() < BATCH_MAX {
+                match from.try_recv() {
+                    Ok(ForWorker::Output(output)) if size + output.body.len() > BATCH_BYTES_MAX => {
+                        next = Some(output);
+                        break;
+                    }
+                    Ok(ForWorker::Output(output)) => {
+                        size += output.body.len();
+                        batch.push(event(&output));
+                    }
+                    Ok(ForWorker::Ended(end)) => ended = Some(end),
+                    Err(_) => break,
+                }
+            }
+            let count = u64::try_from(batch.len()).unwrap_or(0);
+            if !self.deliver(key, number, batch).await {
+                self.forget(key, "the cluster does not know this attempt").await;
+                return;
+            }
+            acked = OutSeq(number.0 + count - 1);
+            let ack = DeviceFrame::OutputAck(OutputAck { key, out_seq: acked });
+            if self.handle.send(&ack).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// `true`: committed. `false`: nobody wants it.
+    async fn deliver(&self, key: AttemptKey, first: OutSeq, mut events: Vec<RunEvent>) -> bool {
+        let Some((task, token)) = self.token(key) else { return false };
+        let address = TaskAddress::new(self.router.clone(), task);
+        let mut pause = PAUSE_MIN;
+        loop {
+            let said = address.device_output(
+                key.execution,
+                key.attempt,
+                token.clone(),
+                first,
+                events.clone(),
+            );
+            match said.await {
+                Ok(_) => return true,
+                Err(TaskError::Ask(AskError::Failed(why))) if why.code == "wrong_token" => {
+                    return false;
+                }
+                Err(TaskError::Ask(AskError::Failed(why))) if why.code == "too_large" => {
+                    let large = events.iter_mut().max_by_key(|event| size_of(event));
+                    if let Some(large) = large {
+                        *large = unreadable("a piece of output is too large to be kept");
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%task, %error, "output was not taken yet");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+}
+
+fn size_of(event: &RunEvent) -> usize {
+    serde_json::to_vec(event).map_or(0, |json| json.len())
+}
+
+/// What does not read keeps its number, so that what follows is in order.
+fn event(output: &Output) -> RunEvent {
+    serde_json::from_slice(&output.body).unwrap_or_else(|error| {
+        tracing::warn!(key = ?output.key, %error, "output of a device does not read");
+        unreadable("a piece of output does not read: is the device newer than the cluster?")
+    })
+}
+
+fn unreadable(text: &str) -> RunEvent {
+    RunEvent::Status(StatusFrame {
+        phase: "notice".to_owned(),
+        text: Some(text.to_owned()),
+        ..StatusFrame::default()
+    })
+}

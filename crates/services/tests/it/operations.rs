@@ -1,0 +1,102 @@
+//! Administrators' use cases over real entities.
+
+use bytes::Bytes;
+use serde_json::json;
+use troupe_api::admin::CheckState;
+use troupe_store::DeadLetter;
+use troupe_types::{EntityId, MessageId, TaskId, Timestamp, Uuid};
+
+use crate::host::{Node, admin, ann, is_over};
+
+fn letter(n: u128, entity: EntityId, message: impl Into<Bytes>) -> DeadLetter {
+    DeadLetter {
+        id: Uuid::from_u128(n),
+        entity,
+        message: message.into(),
+        error: "scripted".to_owned(),
+        strikes: 3,
+        at: Timestamp::from_millis(1),
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_given_to_its_entity_again() {
+    let node = Node::start().await;
+    let operations = node.operations();
+    let task = node.task(&ann(), "[[demo chunks=1]] hello").await;
+    node.until(&ann(), task, is_over).await;
+    let letters = node.dead_letters();
+    let view = json!({ "ask": "view" }).to_string();
+    // What the Task will not do: nothing of its last turn failed.
+    let retry = json!({ "ask": "command", "command":
+        { "command": "retry", "message": MessageId::derived(&["none"]), "plan": null } });
+    let wanted = [
+        (letter(1, task.into(), view.clone()), "handled"),
+        (letter(2, task.into(), retry.to_string()), "refused"),
+        (letter(3, task.into(), Bytes::new()), "handled"),
+        // A Task that is not there refuses as well.
+        (letter(4, TaskId::derived(&["nothing"]).into(), view), "refused"),
+    ];
+    for (letter, outcome) in wanted {
+        let id = letter.id;
+        letters.put(letter).await.unwrap();
+        let told = operations.retry_dead_letter(&admin(), id).await.unwrap();
+        assert_eq!(told.outcome, outcome, "{told:?}");
+        assert_eq!(letters.get(id).await.unwrap(), None, "{id} is gone");
+    }
+    let audit = operations.audit(&admin(), None, 50).await.unwrap();
+    assert_eq!(audit.items.len(), 4);
+}
+
+#[tokio::test]
+async fn only_administrators_may_and_nothing_is_done_for_others() {
+    let node = Node::start().await;
+    let operations = node.operations();
+    let id = Uuid::from_u128(1);
+    let entity = EntityId::from(TaskId::derived(&["x"]));
+    node.dead_letters().put(letter(1, entity, "x")).await.unwrap();
+    let who = ann();
+    let refusals = [
+        operations.nodes(&who).await.map(|_| ()),
+        operations.shards(&who).await.map(|_| ()),
+        operations.actors(&who, None).await.map(|_| ()),
+        operations.queues(&who, None).await.map(|_| ()),
+        operations.doctor(&who).await.map(|_| ()),
+        operations.why(&who, TaskId::derived(&["x"])).await.map(|_| ()),
+        operations.dead_letters(&who, None, 10).await.map(|_| ()),
+        operations.dead_letter(&who, id).await.map(|_| ()),
+        operations.retry_dead_letter(&who, id).await.map(|_| ()),
+        operations.discard_dead_letter(&who, id, "why").await,
+        operations.restart_entity(&who, entity).await.map(|_| ()),
+        operations.passivate_entity(&who, entity).await.map(|_| ()),
+        operations.drain(&who, "local").await.map(|_| ()),
+        operations.audit(&who, None, 10).await.map(|_| ()),
+    ];
+    for refused in refusals {
+        assert_eq!(refused.unwrap_err().status, 403);
+    }
+    assert!(node.dead_letters().get(id).await.unwrap().is_some());
+    assert_eq!(operations.audit(&admin(), None, 10).await.unwrap().items, []);
+}
+
+#[tokio::test]
+async fn the_doctor_finds_work_that_nobody_takes_up() {
+    let node = Node::start().await;
+    let operations = node.operations();
+    let task = node.task(&ann(), "[[demo chunks=400 pace=50]] hello").await;
+    let state = async |name: &str| {
+        let report = operations.doctor(&admin()).await.unwrap();
+        let check = report.checks.into_iter().find(|check| check.name == name).unwrap();
+        (check.state, check.found)
+    };
+    assert_eq!(state("runs").await.0, CheckState::Ok);
+    assert_eq!(state("wakes").await.0, CheckState::Ok);
+    let why = operations.why(&admin(), task).await.unwrap();
+    assert_eq!(why.wakes.len(), 1, "{why:?}");
+    assert_eq!(why.node.as_deref(), Some("local"));
+    // A Task that its list calls running, and that nobody would take up.
+    node.forge_running(&admin(), TaskId::derived(&["lost"])).await;
+    let (found, text) = state("runs").await;
+    assert_eq!(found, CheckState::Fail, "{text}");
+    assert!(text.contains(&TaskId::derived(&["lost"]).to_string()), "{text}");
+}
