@@ -19,6 +19,8 @@ import type { Actions } from './actions'
 import { Minimap } from './outline'
 
 const PERSON_MS = 900
+/** Frames that a row may take to be drawn before its focus is given up. */
+const LANDING_FRAMES = 60
 
 /** First guess of a height, until the row was seen. */
 function guess(item: Item, width: number, store: TaskStore): number {
@@ -236,13 +238,19 @@ function useGoing(virtual: Virtual, scroller: RefObject<HTMLDivElement | null>, 
       going = index
       virtual.scrollToIndex(index, { align })
       // The row is there after the next frame, and its height is known after one more.
-      requestAnimationFrame(() =>
-        requestAnimationFrame(() => {
-          if (going !== index) return
-          going = null
-          scroller.current?.querySelector<HTMLElement>(`[data-index="${index}"]`)?.focus({ preventScroll: true })
-        }),
-      )
+      requestAnimationFrame(() => requestAnimationFrame(() => land(index, align, LANDING_FRAMES)))
+    }
+    // A busy machine draws the row frames later, or the end was followed once more in between.
+    const land = (index: number, align: 'auto' | 'start', frames: number): void => {
+      if (going !== index) return
+      const row = scroller.current?.querySelector<HTMLElement>(`[data-index="${index}"]`)
+      if (row || frames === 0) {
+        going = null
+        row?.focus({ preventScroll: true })
+        return
+      }
+      virtual.scrollToIndex(index, { align })
+      requestAnimationFrame(() => land(index, align, frames - 1))
     }
     return {
       show(key) {
