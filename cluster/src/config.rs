@@ -129,6 +129,10 @@ pub(crate) struct Cql {
     /// PEM of the authority that signed the servers' certificates; with it connections are
     /// encrypted. Since v0.2.
     pub(crate) ca_file: Option<PathBuf>,
+    /// For servers that tell each other addresses which this node does not reach (behind an
+    /// address translation): where each of them is, `"10.0.0.5:9042" = "192.0.2.1:19042"`.
+    /// Since v0.4.
+    pub(crate) addresses: BTreeMap<String, SocketAddr>,
 }
 
 /// Where the node itself may connect to (model URLs, MCP servers).
@@ -366,6 +370,9 @@ impl Config {
         }
         if self.cql.user.is_some() != self.cql.password_file.is_some() {
             faults.push("cql.user: a user and a password-file go together".to_owned());
+        }
+        for told in self.cql.addresses.keys().filter(|told| told.parse::<SocketAddr>().is_err()) {
+            faults.push(format!("cql.addresses: `{told}` is no IP:PORT"));
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }

@@ -257,6 +257,8 @@ fn store_options(config: &Config, cluster: &str) -> Result<ScyllaOptions> {
         let pem = std::fs::read(file).with_context(|| format!("cql.ca-file {}", file.display()))?;
         options.encrypt_with_ca(&pem).context("cql.ca-file")?;
     }
+    let parsed = cql.addresses.iter().filter_map(|(told, at)| Some((told.parse().ok()?, *at)));
+    options.addresses = parsed.collect();
     options.validate().context("cql")?;
     Ok(options)
 }

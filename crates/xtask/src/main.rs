@@ -74,6 +74,9 @@ enum Verb {
         /// Only these suites (repeatable)
         #[arg(long, value_enum)]
         suite: Vec<Suite>,
+        /// The long form of the Rust tests of that name: more rounds, no limit on a test's time
+        #[arg(long, requires = "filter")]
+        long: bool,
     },
     /// Installs, starts and ends the servers that tests run against
     Services {
@@ -142,7 +145,8 @@ fn dispatch(verb: Verb) -> Result<()> {
     let ws = Workspace::find()?;
     match verb {
         Verb::Up { args } => up::up(&ws, &args),
-        Verb::Test { filter, suite } => test::verb(&ws, filter.as_deref(), &suite),
+        Verb::Test { filter: Some(filter), long: true, .. } => test::long(&ws, &filter),
+        Verb::Test { filter, suite, .. } => test::verb(&ws, filter.as_deref(), &suite),
         Verb::Services { verb } => services::verb(&ws, &verb),
         Verb::Cluster { verb } => cluster::verb(&ws, &verb),
         Verb::Runtimes { verb } => runtimes::verb(&ws, verb),

@@ -30,6 +30,16 @@ use crate::{
 const CLIENTS: &str = "crates/gateway/tests/clients";
 const RUST_LIMIT: Duration = Duration::from_secs(45 * 60);
 const SUITE_LIMIT: Duration = Duration::from_secs(20 * 60);
+/// Longest time for tests in their long form.
+const LONG_LIMIT: Duration = Duration::from_secs(12 * 3600);
+/// What makes tests long, unless the caller's environment says otherwise.
+const LONG: [(&str, &str); 5] = [
+    ("TROUPE_EDGE_CUTS", "100000"),
+    ("TROUPE_KILL_ROUNDS", "200"),
+    ("TROUPE_MODEL_SEEDS", "20000"),
+    ("TROUPE_TEST_AWAY_SECONDS", "600"),
+    ("TROUPE_TEST_CUTS", "500"),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {
@@ -123,6 +133,27 @@ pub(crate) fn verb(ws: &Workspace, filter: Option<&str>, suites: &[Suite]) -> Re
     report.verdict()
 }
 
+/// The long form of some Rust tests; they say what they do while they run.
+pub(crate) fn long(ws: &Workspace, filter: &str) -> Result<()> {
+    let mut kit = Kit::prepare(ws, &[Suite::Rust])?;
+    let services = kit.add_services(ws, &[Suite::Rust])?;
+    let nextest = tools::cargo_tool(ws, "cargo-nextest")?;
+    let mut test = ws.command(nextest);
+    test.args(["nextest", "run", "--workspace", "--profile", "long", "--hide-progress-bar"]);
+    for (name, value) in LONG {
+        let value = std::env::var_os(name).unwrap_or_else(|| value.into());
+        step(&format!("{name}={}", value.display()));
+        test.env(name, value);
+    }
+    let outcome = watch(kit.with_env(test.arg(filter)), LONG_LIMIT)?;
+    drop(services);
+    println!("{}", outcome.counts.closing_line());
+    match trouble(&outcome, None) {
+        Some(trouble) => bail!("the long form of `{filter}` {trouble}"),
+        None => Ok(()),
+    }
+}
+
 /// Runs the chosen suites, all of them if none is chosen. A filter means Rust alone.
 pub(crate) fn run_all(ws: &Workspace, filter: Option<&str>, chosen: &[Suite]) -> Result<Report> {
     let all = Suite::value_variants();
@@ -134,22 +165,7 @@ pub(crate) fn run_all(ws: &Workspace, filter: Option<&str>, chosen: &[Suite]) ->
     };
     let mut kit = Kit::prepare(ws, chosen)?;
     // They end with this function, however it ends.
-    let services = chosen.contains(&Suite::Rust).then(|| ForTests::start(ws)).transpose()?;
-    for (variable, address) in services.iter().flat_map(|services| &services.env) {
-        kit.env.push((variable, PathBuf::from(address)));
-    }
-    if [Suite::Rust, Suite::Browser].iter().any(|suite| chosen.contains(suite))
-        && let Some(dir) = runtimes::for_tests(ws)?
-    {
-        kit.env.push((runtimes::VARIABLE, dir));
-    }
-    if let Some(engine) = services.as_ref().and_then(ForTests::docker) {
-        match image::for_tests(ws, &engine) {
-            Ok(base) => kit.env.push((image::VARIABLE, PathBuf::from(base))),
-            Err(error) if in_ci() => return Err(error.context("the image is needed in CI")),
-            Err(error) => step(&format!("containers are left out: {error:#}")),
-        }
-    }
+    let _services = kit.add_services(ws, chosen)?;
     let mut suites = Vec::new();
     for &suite in chosen {
         if !suite.is_here(ws) {
@@ -244,6 +260,31 @@ impl Kit {
             }
         }
         Ok(kit)
+    }
+
+    /// Starts the servers that the suites need; they end when what is returned is dropped.
+    fn add_services<'a>(
+        &mut self,
+        ws: &'a Workspace,
+        chosen: &[Suite],
+    ) -> Result<Option<ForTests<'a>>> {
+        let services = chosen.contains(&Suite::Rust).then(|| ForTests::start(ws)).transpose()?;
+        for (variable, address) in services.iter().flat_map(|services| &services.env) {
+            self.env.push((variable, PathBuf::from(address)));
+        }
+        if [Suite::Rust, Suite::Browser].iter().any(|suite| chosen.contains(suite))
+            && let Some(dir) = runtimes::for_tests(ws)?
+        {
+            self.env.push((runtimes::VARIABLE, dir));
+        }
+        if let Some(engine) = services.as_ref().and_then(ForTests::docker) {
+            match image::for_tests(ws, &engine) {
+                Ok(base) => self.env.push((image::VARIABLE, PathBuf::from(base))),
+                Err(error) if in_ci() => return Err(error.context("the image is needed in CI")),
+                Err(error) => step(&format!("containers are left out: {error:#}")),
+            }
+        }
+        Ok(services)
     }
 
     fn run(&self, ws: &Workspace, suite: Suite, filter: Option<&str>) -> Result<Outcome> {

@@ -14,8 +14,8 @@ use super::kit::{
 };
 use crate::node::{Home, Node, NodeOptions, PATIENCE, Person, Rest};
 
-/// How long the network is away.
-const AWAY: Duration = Duration::from_secs(20);
+/// How long the network is away, unless `TROUPE_TEST_AWAY_SECONDS` says otherwise.
+const AWAY_SECONDS: u64 = 20;
 
 /// From the network's return to streaming. It takes a quarter of a second; this is for a machine
 /// that is busy, and still less than any back-off would take.
@@ -169,7 +169,8 @@ async fn a_network_that_goes_and_comes_loses_nothing() -> Result<()> {
     let began = Instant::now();
     let view = until(&node, &who, &device, |view| view["status"] == "away").await?;
     assert_eq!(view["slots_used"], 1, "its work is its own: {view}");
-    let away = try_until(2 * AWAY, async || began.elapsed() >= AWAY);
+    let away_for = Duration::from_secs(number("TROUPE_TEST_AWAY_SECONDS", AWAY_SECONDS));
+    let away = try_until(2 * away_for, async || began.elapsed() >= away_for);
     ensure!(away.await, "time stands still");
     let now = beyond(&machine, 0).await?;
     nat.cut(false, false);
@@ -182,16 +183,17 @@ async fn a_network_that_goes_and_comes_loses_nothing() -> Result<()> {
     is_free(&node, &who, &device).await
 }
 
-/// Faults of the short form; `TROUPE_TEST_CUTS=500` for the long one.
+/// Faults unless `TROUPE_TEST_CUTS` says otherwise.
 const CUTS: u64 = 20;
+
+fn number(name: &str, or: u64) -> u64 {
+    let given = std::env::var_os(name);
+    given.and_then(|text| text.to_str()?.parse().ok()).unwrap_or(or)
+}
 
 /// Random faults one after the other, on real QUIC: after each the stream goes on.
 #[tokio::test]
 async fn any_faults_in_a_row_lose_nothing() -> Result<()> {
-    let number = |name: &str, or: u64| {
-        let given = std::env::var_os(name);
-        given.and_then(|text| text.to_str()?.parse().ok()).unwrap_or(or)
-    };
     let seed = number("TROUPE_TEST_SEED", rand::random());
     let cuts = number("TROUPE_TEST_CUTS", CUTS);
     println!("TROUPE_TEST_SEED={seed} TROUPE_TEST_CUTS={cuts}");

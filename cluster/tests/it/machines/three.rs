@@ -1,6 +1,6 @@
 //! Three nodes on a real CQL server and Redis, and a device that works through their ends.
 
-use std::{fs, process::Stdio};
+use std::{fs, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use tokio::{
     process::{Child, Command},
     time::Instant,
 };
+use troupe_link::TcpRelay;
 use troupe_testkit::try_until;
 use troupe_types::Uuid;
 
@@ -19,6 +20,10 @@ use super::{
 use crate::node::{PASSWORD, PATIENCE, Person, Rest, troupe};
 
 const NODES: usize = 3;
+/// What no option of the command line says.
+const SETTINGS: &str = "node.toml";
+/// How long the store says nothing: every lease ends meanwhile.
+const FROZEN: Duration = Duration::from_secs(25);
 
 /// Servers to run a cluster on; `None`: the test is skipped.
 fn servers() -> Option<(String, String)> {
@@ -40,6 +45,8 @@ struct Member {
 struct Three {
     home: TempDir,
     servers: (String, String),
+    /// All nodes reach the store through it.
+    store: TcpRelay,
     keyspace: String,
     ports: Vec<[u16; 3]>,
     members: Vec<Member>,
@@ -53,8 +60,12 @@ impl Three {
         init.args(["node", "init", "--cluster", "three", "--nodes", "n0,n1,n2", "--out"]).arg(keys);
         ensure!(init.stdout(Stdio::null()).status().await?.success(), "no keys");
         let keyspace = format!("troupe_it_{}", Uuid::new_v4().simple());
+        let server = servers.0.parse()?;
+        let store = TcpRelay::before(server).await?;
+        let told = format!("[cql]\naddresses = {{ \"{server}\" = \"{}\" }}\n", store.addr());
+        fs::write(home.path().join(SETTINGS), told)?;
         let ports = (0..NODES).map(|_| free_ports()).collect::<Result<Vec<_>>>()?;
-        let mut three = Self { home, servers, keyspace, ports, members: Vec::new() };
+        let mut three = Self { home, servers, store, keyspace, ports, members: Vec::new() };
         for n in 0..NODES {
             // The first makes keyspace and tables, the others find them.
             let mut member = three.spawn(n)?;
@@ -76,7 +87,8 @@ impl Three {
         command.args(["node", "--name", &format!("n{n}"), "--replication", "1"]);
         command.args(["--http", &at(http), "--link", &at(link), "--edge", &at(edge)]);
         command.args(["--edge-addresses", &doors.join(","), "--keyspace", &self.keyspace]);
-        command.args(["--cql", &self.servers.0, "--redis", &self.servers.1]);
+        command.args(["--cql", &self.store.addr().to_string(), "--redis", &self.servers.1]);
+        command.arg("--config").arg(path(SETTINGS.to_owned()));
         command.arg("--keys").arg(path(format!("keys/n{n}")));
         command.arg("--data-dir").arg(path(format!("n{n}")));
         command.arg("--ready-file").arg(path(format!("n{n}.ready")));
@@ -175,11 +187,9 @@ async fn owner_of(node: &Rest, who: &Person, task: &str) -> Result<usize> {
     owner.context("no owner")
 }
 
-/// kill -9 of the node where the link ends, of the Task's owner, and of both at once.
-#[tokio::test]
-async fn a_device_works_through_the_loss_of_any_node() -> Result<()> {
-    let Some(servers) = servers() else { return Ok(()) };
-    let mut three = Three::start(servers).await?;
+/// A cluster with its administrator, and a machine that counts in a Task.
+async fn at_work(servers: (String, String)) -> Result<(Three, Person, Machine, Value, String)> {
+    let three = Three::start(servers).await?;
     let token = three.members[0].told["setup_token"].as_str().context("no setup token")?;
     let first = three.rest(0)?;
     let body = json!({"token": token, "password": PASSWORD});
@@ -188,6 +198,14 @@ async fn a_device_works_through_the_loss_of_any_node() -> Result<()> {
     machine.allow_sh()?;
     let device = machine.join(&first, &who).await?;
     let task = counting(&first, &who, &machine).await?;
+    Ok((three, who, machine, device, task))
+}
+
+/// kill -9 of the node where the link ends, of the Task's owner, and of both at once.
+#[tokio::test]
+async fn a_device_works_through_the_loss_of_any_node() -> Result<()> {
+    let Some(servers) = servers() else { return Ok(()) };
+    let (mut three, who, machine, device, task) = at_work(servers).await?;
     let online = |view: &Value| view["status"] == "online";
     for round in 0..3 {
         let rest = three.alive()?;
@@ -215,5 +233,28 @@ async fn a_device_works_through_the_loss_of_any_node() -> Result<()> {
     machine.put_beside("n", "go")?;
     let rest = three.alive()?;
     whole(&rest, &who, &task).await?;
+    is_free(&rest, &who, &device).await
+}
+
+/// The store says nothing until every lease has ended; the device works on by itself.
+#[tokio::test]
+async fn a_device_works_through_a_frozen_store() -> Result<()> {
+    let Some(servers) = servers() else { return Ok(()) };
+    let (three, who, machine, device, task) = at_work(servers).await?;
+    let rest = three.alive()?;
+    follows(&rest, &who, &task, beyond(&machine, 0).await?).await?;
+    three.store.cut(true);
+    let began = Instant::now();
+    let before = beyond(&machine, 0).await?;
+    let frozen = try_until(2 * FROZEN, async || began.elapsed() >= FROZEN);
+    ensure!(frozen.await, "time stands still");
+    let now = beyond(&machine, before + 50).await?;
+    three.store.cut(false);
+    let back = Instant::now();
+    let goes_on = follows(&rest, &who, &task, now).await;
+    goes_on.with_context(|| format!("frozen from {before} to {now}\n{}", machine.log()))?;
+    println!("streams on {:.1} s after the store was back", back.elapsed().as_secs_f64());
+    machine.put_beside("n", "go")?;
+    ensure!(whole(&rest, &who, &task).await? >= now);
     is_free(&rest, &who, &device).await
 }

@@ -7,6 +7,15 @@ import { begun, ready, slow } from './scenarios.mjs'
 
 const focus = (page) => page.evaluate(() => document.activeElement?.getAttribute('aria-label') ?? document.activeElement?.textContent?.trim() ?? '')
 
+/** Waits for the focus; a failure says where it is instead. */
+async function focused(page, what, name) {
+  let at = ''
+  const there = until(`the focus on ${what}`, async () => name.test((at = await focus(page))))
+  await there.catch((error) => {
+    throw new Error(`${error.message}, it is on "${at.slice(0, 80)}"`)
+  })
+}
+
 /** Presses Tab until the focus is on something with that name. */
 async function tabTo(page, name, most = 40) {
   for (let i = 0; i < most; i++) {
@@ -33,7 +42,7 @@ export const access = [
       await node.login()
       // The field has the focus; the Team is chosen by arrows.
       await page.getByRole('radio').first().waitFor()
-      await until('the field has the focus', async () => /should be done/.test(await focus(page)))
+      await focused(page, 'the field', /should be done/)
       await page.keyboard.type(slow(400))
       await tabTo(page, /^Start$/)
       await page.keyboard.press('Shift+Tab')
@@ -43,7 +52,7 @@ export const access = [
       await begun(page)
       // Out of the field nothing stops; the key for it does.
       await page.keyboard.press('m')
-      await until('M leads to the field', async () => /Write to the Team/.test(await focus(page)))
+      await focused(page, 'the field', /Write to the Team/)
       await page.keyboard.press('Escape')
       assert.equal(await status(page), 'RUNNING')
       await page.keyboard.press('Control+.')
@@ -51,10 +60,10 @@ export const access = [
       // J and K go through the entries, O opens what has the focus.
       await page.locator('[role=region]').focus()
       for (let i = 0; i < 6; i++) await page.keyboard.press('k')
-      await until('an entry has the focus', () => page.evaluate(() => document.activeElement?.getAttribute('role') === 'article'))
+      await focused(page, 'what was asked', /Count for me/)
       await page.keyboard.press('j')
       await page.keyboard.press('j')
-      await until('the thought has the focus', async () => /Thought/.test(await focus(page)))
+      await focused(page, 'the thought', /Thought/)
       await page.keyboard.press('o')
       await page.locator('[data-index] button[aria-expanded=true]').waitFor()
       // Retry by its button, then by its key.
@@ -76,7 +85,7 @@ export const access = [
       await page.getByRole('status').filter({ hasText: 'Tasks' }).waitFor()
       await page.keyboard.press('t')
       await page.waitForURL(/\/tasks$/)
-      await until('the heading has the focus', async () => (await focus(page)) === 'Tasks')
+      await focused(page, 'the heading', /^Tasks$/)
       await page.locator('a[data-row]').first().waitFor()
       await page.keyboard.press('j')
       await page.keyboard.press('Enter')
@@ -103,7 +112,7 @@ export const access = [
       await page.keyboard.type('>write')
       await page.getByRole('option', { name: /Write a message/ }).waitFor()
       await page.keyboard.press('Enter')
-      await until('the field has the focus', async () => /Write to the Team/.test(await focus(page)))
+      await focused(page, 'the field', /Write to the Team/)
       // Single letters can be switched off.
       await page.keyboard.press('Escape')
       await page.keyboard.press('?')

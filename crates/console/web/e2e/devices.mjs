@@ -126,6 +126,7 @@ export const devices = [
       const id = await newTask(page, node, "sh -c 'while [ ! -e never ]; do sleep 0.1; done'", /^sh/)
       await page.goto(`${node.url}/devices`)
       await page.getByText('1 of 5 slots taken').waitFor({ state: 'attached' })
+      await page.locator('[data-band] [data-tile=online]').waitFor()
       await page.locator('a[data-row]').click()
       const work = page.getByRole('link', { name: /never/ })
       await work.waitFor()

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { DeviceView } from '../src/api/devices'
+import { bands } from '../src/devices/map'
 import { called, labelLines, labelsOf, leftUntil, systemWords, toolWords } from '../src/devices/words'
 
 const device = (more: Partial<DeviceView>): DeviceView => ({
@@ -49,5 +50,23 @@ describe('an invitation', () => {
     expect(leftUntil(end, at('2026-01-01T00:00:00Z'))).toBe('10:00')
     expect(leftUntil(end, at('2026-01-01T00:09:52.400Z'))).toBe('0:08')
     expect(leftUntil(end, at(end))).toBeNull()
+  })
+})
+
+describe('the map', () => {
+  it('has a band for each node, those without a link at the end, and none that was revoked', () => {
+    const items = [
+      device({ id: 'a', status: 'away', node: 'n1' }),
+      device({ id: 'b', node: 'n2' }),
+      device({ id: 'c', node: 'n1' }),
+      device({ id: 'd', status: 'revoked' }),
+      device({ id: 'e', node: 'n2' }),
+    ]
+    expect(bands(items).map(({ node, devices }) => [node, devices.map((d) => d.id).join()])).toEqual([
+      ['n1', 'c'],
+      ['n2', 'b,e'],
+      [null, 'a'],
+    ])
+    expect(bands([])).toEqual([])
   })
 })

@@ -1,7 +1,7 @@
 //! Random cuts on the in-memory link: every output exactly once, in order.
 //!
-//! `TROUPE_EDGE_CUTS=100000 cargo nextest run -p troupe-edge random_cuts --release` is the long
-//! form; the default is what fits beside the other tests.
+//! `cargo xtask test random_cuts --long` makes 100,000 of them; the default is what fits beside
+//! the other tests.
 
 use std::{
     sync::{Arc, atomic::Ordering},

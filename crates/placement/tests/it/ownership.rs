@@ -5,8 +5,7 @@
 //! done half a minute later, frozen processes, clocks that run fast or slow, crashes, cuts, an
 //! unreachable or slow store, planned moves and rolling restarts.
 //!
-//! `TROUPE_MODEL_SEEDS=20000 cargo test -p troupe-placement --release ownership` runs more
-//! seeds, `TROUPE_MODEL_SEED=n` replays one.
+//! `cargo xtask test ownership --long` runs 20,000 seeds, `TROUPE_MODEL_SEED=n` replays one.
 
 mod faults;
 mod host;

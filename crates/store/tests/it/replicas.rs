@@ -7,8 +7,7 @@
 //! are decided in one order, but their results reach the replicas one by one, so that a plain
 //! read may show one that is not finished yet.
 //!
-//! `TROUPE_MODEL_SEEDS=20000 cargo test -p troupe-store --release replicas` runs more seeds,
-//! `TROUPE_MODEL_SEED=n` replays one.
+//! `cargo xtask test replicas --long` runs 20,000 seeds, `TROUPE_MODEL_SEED=n` replays one.
 
 mod cluster;
 mod owner;

@@ -12,6 +12,7 @@ export const devices = {
   noTools: 'no tools found',
   system: 'System',
   node: 'Node',
+  noLink: 'no link',
   preferred: 'preferred',
   draining: 'draining',
   unknown: 'not known yet',

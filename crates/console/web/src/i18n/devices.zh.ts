@@ -12,6 +12,7 @@ export const devices = {
   noTools: '没有找到工具',
   system: '系统',
   node: '节点',
+  noLink: '未连接',
   preferred: '首选',
   draining: '排空中',
   unknown: '尚不清楚',

@@ -5,6 +5,7 @@ import { useTranslation } from 'react-i18next'
 import { devices } from '../api/devices'
 import { useCommands } from '../app/commands'
 import { JoinDialog } from '../devices/join'
+import { DeviceMap } from '../devices/map'
 import { DeviceTable } from '../devices/table'
 import { Empty, Heading, Skeleton, Trouble } from '../parts/page'
 
@@ -42,7 +43,10 @@ export function DevicesPage() {
             </pre>
           </Empty>
         ) : (
-          <DeviceTable items={items} />
+          <>
+            <DeviceMap items={items} />
+            <DeviceTable items={items} />
+          </>
         )}
         {joining && <JoinDialog close={() => setJoining(false)} />}
       </div>
