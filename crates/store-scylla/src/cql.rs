@@ -11,7 +11,6 @@ use scylla::{
     deserialize::row::DeserializeRow,
     frame::types::{Consistency, SerialConsistency},
     policies::{
-        address_translator::AddressTranslator,
         retry::{DefaultRetryPolicy, FallthroughRetryPolicy},
         speculative_execution::SimpleSpeculativeExecutionPolicy,
         timestamp_generator::MonotonicTimestampGenerator,
@@ -29,6 +28,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use troupe_store::{Cause, cause};
 
 use crate::{
+    addresses::Addresses,
     error::{ConnectError, Failed, attempt},
     options::{ScyllaOptions, Timeouts},
 };
@@ -107,8 +107,7 @@ impl Cql {
             builder = builder.prefer_datacenter(datacenter.clone());
         }
         if !options.addresses.is_empty() {
-            let translator: Arc<dyn AddressTranslator> = Arc::new(options.addresses.clone());
-            builder = builder.address_translator(translator);
+            builder = builder.address_translator(Arc::new(Addresses(options.addresses.clone())));
         }
         let session = timeout(options.timeouts.start, builder.build()).await;
         let session = session.map_err(|e| unreachable(cause(e)))?;

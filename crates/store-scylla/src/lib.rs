@@ -12,6 +12,7 @@
 //! Absences: no clock is compared anywhere; no row expires; nothing here knows what is inside
 //! a body. Times in rows are for people.
 
+mod addresses;
 mod barrier;
 mod blobs;
 mod checksum;

@@ -73,6 +73,7 @@ pub struct ScyllaOptions {
     /// Encrypt connections, with this configuration.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// For servers that tell addresses which cannot be reached from here: where they can be.
+    /// The others are reached as they are told.
     pub addresses: HashMap<SocketAddr, SocketAddr>,
     /// How long things may take.
     pub timeouts: Timeouts,

@@ -53,7 +53,7 @@ impl Behind {
         let server = node.address.parse().unwrap();
         let proxy = Proxy::to(server).await;
         let mut options = ScyllaOptions {
-            addresses: [(server, proxy.address), (proxy.address, proxy.address)].into(),
+            addresses: [(server, proxy.address)].into(),
             create_keyspace: None,
             cluster: node.cluster.clone(),
             ..options(&proxy.address.to_string(), &node.keyspace)
