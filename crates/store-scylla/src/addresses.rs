@@ -14,6 +14,7 @@ use scylla::{
 pub(crate) struct Addresses(pub(crate) HashMap<SocketAddr, SocketAddr>);
 
 #[async_trait]
+#[expect(elided_lifetimes_in_paths, reason = "as the trait has it: else it is another lifetime")]
 impl AddressTranslator for Addresses {
     async fn translate_address(
         &self,

@@ -50,6 +50,8 @@ const LOCK_STALE: Duration = Duration::from_secs(20);
 /// How often its holder stirs.
 const LOCK_STIR: Duration = Duration::from_secs(2);
 const LOCK_POLL: Duration = Duration::from_millis(100);
+/// How long servers may take to agree on the tables.
+const AGREE_WAIT: Duration = Duration::from_secs(10);
 
 /// Partitions are bounded: an entity's journal by its snapshots, an archive bucket by 256
 /// entries, lists by owner and period, everything else by hand (see `docs/stores.md`).
@@ -118,12 +120,14 @@ pub(crate) async fn prepare(cql: &Cql, options: &ScyllaOptions) -> Result<(), Co
     let failed = |failed: Failed| ConnectError::Migration { step: 0, source: failed.cause() };
     if let Some(replication) = &options.create_keyspace {
         create_keyspace(cql, &options.keyspace, replication).await.map_err(failed)?;
+        agree(cql).await;
     }
     let used = cql.session.use_keyspace(options.keyspace.as_str(), false).await;
     used.map_err(|e| ConnectError::Migration { step: 0, source: cause(e) })?;
     for statement in LEDGER {
         cql.run(statement).await.map_err(failed)?;
     }
+    agree(cql).await;
     if found(cql).await.map_err(failed)? != newest() {
         let lock = Lock::take(cql).await?;
         let outcome = migrate(cql, &options.keyspace, &lock).await;
@@ -134,6 +138,17 @@ pub(crate) async fn prepare(cql: &Cql, options: &ScyllaOptions) -> Result<(), Co
     let refreshed = timeout(cql.timeouts.start, cql.session.refresh_metadata()).await;
     let stale = |source| ConnectError::Unreachable { source };
     refreshed.map_err(|e| stale(cause(e)))?.map_err(|e| stale(cause(e)))
+}
+
+/// Waits until all servers that can be reached know the same tables. The driver does so after a
+/// change of its own; what another node has just made may be known to the server that said so
+/// and to no other.
+async fn agree(cql: &Cql) {
+    match timeout(AGREE_WAIT, cql.session.await_schema_agreement()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the servers do not agree on the tables"),
+        Err(_) => tracing::warn!("the servers do not agree on the tables yet"),
+    }
 }
 
 fn newest() -> i32 {

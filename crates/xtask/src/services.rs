@@ -8,6 +8,8 @@
 mod cassandra;
 mod docker;
 mod redis;
+mod ring;
+mod secure;
 
 use std::{
     fmt,
@@ -37,9 +39,13 @@ pub(crate) enum Which {
     Cassandra,
     /// Redis 7
     Redis,
+    /// Apache Cassandra 5 that wants TLS and a password
+    SecureCassandra,
+    /// Three servers of Apache Cassandra 5 in one ring, on demand: real quorums
+    Ring,
     /// A Docker engine
     Docker,
-    /// All of them
+    /// All of them, one Cassandra of each kind
     All,
 }
 
@@ -50,9 +56,11 @@ impl Which {
             Self::Cassandra => {
                 vec![Box::new(cassandra::Cassandra { keeps_schema: false, announced: None })]
             }
+            Self::Ring => ring::members(),
+            Self::SecureCassandra => vec![Box::new(secure::SecureCassandra)],
             Self::Redis => vec![Box::new(redis::Redis)],
             Self::Docker => vec![Box::new(docker::Docker)],
-            Self::All => [Self::Cassandra, Self::Redis, Self::Docker]
+            Self::All => [Self::Cassandra, Self::Redis, Self::SecureCassandra, Self::Docker]
                 .into_iter()
                 .flat_map(Self::services)
                 .collect(),

@@ -6,4 +6,5 @@
 mod conformance;
 mod faults;
 mod proxy;
+mod secure;
 mod server;

@@ -37,6 +37,12 @@ pub(crate) fn address() -> Option<String> {
     address
 }
 
+/// Copies of everything: `TROUPE_TEST_CQL_COPIES`, for a ring.
+fn copies() -> u32 {
+    let told = std::env::var_os("TROUPE_TEST_CQL_COPIES");
+    told.map_or(1, |told| told.to_str().unwrap().parse().unwrap())
+}
+
 /// Changes of the schema go one by one: that is what servers are good at.
 static SCHEMA: Mutex<()> = Mutex::const_new(());
 
@@ -88,7 +94,7 @@ async fn drop_left_overs(address: &str) {
 
 pub(crate) fn options(address: &str, keyspace: &str) -> ScyllaOptions {
     let mut options = ScyllaOptions::new([address], keyspace);
-    options.create_keyspace = Some(Replication::Simple(1));
+    options.create_keyspace = Some(Replication::Simple(copies()));
     options.cluster = Uuid::new_v4().to_string();
     // Two cores for a server and many tests: late is not lost.
     options.timeouts.request = Duration::from_secs(10);

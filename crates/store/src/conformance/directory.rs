@@ -1,6 +1,9 @@
 //! The contract of `Directory`.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::task::JoinSet;
 use troupe_types::Uuid;
@@ -70,12 +73,15 @@ async fn conflicts(store: &Store) {
     assert_eq!((row.version, row.body.as_ref()), (1, b"a".as_slice()));
 }
 
-/// Every increment of a counter by many writers counts once.
+/// Every increment of a counter by many writers counts once. Writers of a store on several
+/// machines that stand in each other's way may never know what became of a change: such a one
+/// counts once or not at all.
 async fn races(store: &Store) {
     let key = key();
+    let in_doubt = Arc::new(AtomicU64::new(0));
     let mut writers = JoinSet::new();
     for _ in 0..8 {
-        let (store, key) = (Arc::clone(store), key.clone());
+        let (store, key, in_doubt) = (Arc::clone(store), key.clone(), Arc::clone(&in_doubt));
         writers.spawn(async move {
             let mut won = 0u64;
             while won < 10 {
@@ -91,6 +97,9 @@ async fn races(store: &Store) {
                 match store.compare_and_set(write).await {
                     Ok(_) => won += 1,
                     Err(CasError::Conflict { .. }) => tokio::task::yield_now().await,
+                    Err(CasError::OutcomeUnknown { .. }) => {
+                        in_doubt.fetch_add(1, Ordering::Relaxed);
+                    }
                     Err(e) => panic!("{e:?}"),
                 }
             }
@@ -98,7 +107,9 @@ async fn races(store: &Store) {
     }
     writers.join_all().await;
     let row = read(store, DirectoryTable::Setting, &key).await.unwrap();
-    assert_eq!((row.version, row.body.as_ref()), (80, b"80".as_slice()));
+    let most = 80 + in_doubt.load(Ordering::Relaxed);
+    assert!((80..=most).contains(&row.version), "{} of 80 to {most}", row.version);
+    assert_eq!(row.body.as_ref(), row.version.to_string().as_bytes());
 }
 
 async fn one_use(store: &Store) {
@@ -109,10 +120,14 @@ async fn one_use(store: &Store) {
         let mut takers = JoinSet::new();
         for _ in 0..6 {
             let (store, key) = (Arc::clone(store), key.clone());
-            takers.spawn(async move { store.take(DirectoryTable::OneUse, &key).await.unwrap() });
+            takers.spawn(async move { store.take(DirectoryTable::OneUse, &key).await });
         }
-        let got = takers.join_all().await.into_iter().flatten().count();
-        assert_eq!(got, 1, "exactly one gets it");
+        let all = takers.join_all().await;
+        let in_doubt = |one: &Result<_, _>| matches!(one, Err(CasError::OutcomeUnknown { .. }));
+        // Who never hears whether it got it has not got it, and the others have not either.
+        let fewest = usize::from(!all.iter().any(in_doubt));
+        let got = all.into_iter().filter(|one| !in_doubt(one)).filter_map(Result::unwrap).count();
+        assert!((fewest..=1).contains(&got), "exactly one gets it, not {got}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{Ipv4Addr, TcpStream},
+    net::{Ipv4Addr, SocketAddrV4, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -93,12 +93,36 @@ impl Service for Cassandra {
         let &[cql, storage, jmx] = place.ports.as_slice() else {
             bail!("three ports are needed, there are {}", place.ports.len());
         };
-        let config = place.dir.join("cassandra.yaml");
-        let mut text = yaml(&place.dir, cql, storage, self.keeps_schema);
+        let mut text = yaml(&place.dir, cql, storage, Ipv4Addr::LOCALHOST, self.keeps_schema);
+        text.push_str(&seeds(Ipv4Addr::LOCALHOST, storage));
+        text.push_str("authenticator: AllowAllAuthenticator\n");
         if let Some(address) = self.announced {
             text.push_str(&format!("broadcast_rpc_address: {address}\n"));
         }
-        fs::write(&config, text).context("write cassandra.yaml")?;
+        self.daemon(ws, place, &text, jmx)
+    }
+
+    fn is_ready(&self, place: &Place) -> bool {
+        let at = place.ports.first().map(|port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, *port));
+        at.is_some_and(|at| probe(at).unwrap_or(false))
+    }
+
+    fn probe(&self) -> (&'static [u8], &'static [u8]) {
+        (&OPTIONS, &[ANSWER])
+    }
+}
+
+impl Cassandra {
+    /// The program with these settings, managed at a port.
+    pub(super) fn daemon(
+        &self,
+        ws: &Workspace,
+        place: &Place,
+        settings: &str,
+        jmx: u16,
+    ) -> Result<Command> {
+        let config = place.dir.join("cassandra.yaml");
+        fs::write(&config, settings).context("write cassandra.yaml")?;
         let logback = place.dir.join("logback.xml");
         fs::write(&logback, LOGBACK).context("write logback.xml")?;
         let lib = lib(ws);
@@ -130,19 +154,11 @@ impl Service for Cassandra {
         command.arg("org.apache.cassandra.service.CassandraDaemon");
         Ok(command)
     }
-
-    fn is_ready(&self, place: &Place) -> bool {
-        place.ports.first().is_some_and(|port| probe(*port).unwrap_or(false))
-    }
-
-    fn probe(&self) -> (&'static [u8], &'static [u8]) {
-        (&OPTIONS, &[ANSWER])
-    }
 }
 
 /// Whether something that speaks CQL answers there.
-fn probe(port: u16) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), PROBE)?;
+pub(super) fn probe(at: SocketAddrV4) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&at.into(), PROBE)?;
     stream.set_read_timeout(Some(PROBE))?;
     stream.write_all(&OPTIONS)?;
     let mut first = [0];
@@ -154,7 +170,7 @@ fn probe(port: u16) -> std::io::Result<bool> {
 /// on the disk before it is answered. Elsewhere a disk that others keep busy must not stall
 /// writes behind a sync; then kill -9 takes what was answered in the last 100 ms, since what
 /// lies behind the last marker of the commit log is not read again.
-fn yaml(dir: &Path, cql: u16, storage: u16, is_killed: bool) -> String {
+pub(super) fn yaml(dir: &Path, cql: u16, storage: u16, own: Ipv4Addr, is_killed: bool) -> String {
     let dir = dir.display();
     let sync = match is_killed {
         true => "commitlog_sync: group\ncommitlog_sync_group_window: 5ms",
@@ -165,12 +181,9 @@ fn yaml(dir: &Path, cql: u16, storage: u16, is_killed: bool) -> String {
 num_tokens: 1
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
 endpoint_snitch: SimpleSnitch
-seed_provider:
-  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
-    parameters: [{{seeds: '127.0.0.1:{storage}'}}]
-listen_address: 127.0.0.1
+listen_address: {own}
 storage_port: {storage}
-rpc_address: 127.0.0.1
+rpc_address: {own}
 native_transport_port: {cql}
 start_native_transport: true
 data_file_directories: ['{dir}/data']
@@ -184,7 +197,6 @@ commitlog_disk_access_mode: mmap
 max_mutation_size: 16MiB
 native_transport_max_frame_size: 32MiB
 auto_snapshot: false
-authenticator: AllowAllAuthenticator
 authorizer: AllowAllAuthorizer
 concurrent_reads: 16
 concurrent_writes: 16
@@ -200,6 +212,16 @@ cas_contention_timeout: 5s
 truncate_request_timeout: 60s
 request_timeout: 10s
 dynamic_snitch: false
+"
+    )
+}
+
+/// Whom a server asks about its ring.
+pub(super) fn seeds(first: Ipv4Addr, storage: u16) -> String {
+    format!(
+        "seed_provider:
+  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
+    parameters: [{{seeds: '{first}:{storage}'}}]
 "
     )
 }
@@ -270,7 +292,7 @@ fn java_home() -> Result<PathBuf> {
 }
 
 /// Java 17: the one of the search path, else Debian's, installed if need be.
-fn java() -> Result<PathBuf> {
+pub(super) fn java() -> Result<PathBuf> {
     if let Some(found) = installed_java() {
         return Ok(found);
     }
@@ -308,7 +330,7 @@ mod tests {
 
     #[test]
     fn nothing_listens_beyond_loopback() {
-        let yaml = yaml(Path::new("/x"), 1, 2, false);
+        let yaml = yaml(Path::new("/x"), 1, 2, Ipv4Addr::LOCALHOST, false);
         assert!(
             yaml.contains("listen_address: 127.0.0.1") && yaml.contains("rpc_address: 127.0.0.1")
         );
