@@ -12,10 +12,12 @@ mod apply;
 mod bare;
 mod chunks;
 mod connections;
+mod cql;
 mod devices;
 mod engine_io;
 mod first;
 mod http;
+mod link;
 mod node;
 mod read;
 mod stats;
@@ -84,6 +86,10 @@ enum Verb {
     Appends(appends::Args),
     /// Activations and passivations of Tasks
     Activation(activation::Args),
+    /// Links between nodes and of a device, beside bare `ractor_cluster` and bare quinn
+    Link(link::Args),
+    /// Appends over CQL beside conditional inserts of the same entries
+    Cql(cql::Args),
     /// A bare socketioxide server; prints its address
     #[command(hide = true)]
     Bare,
@@ -98,7 +104,12 @@ fn main() -> ExitCode {
     // measured by itself runs as it does in a node.
     let is_alone = matches!(
         verb,
-        Verb::Appends(_) | Verb::Activation(_) | Verb::ActivationFill(_) | Verb::Bare
+        Verb::Appends(_)
+            | Verb::Activation(_)
+            | Verb::ActivationFill(_)
+            | Verb::Link(_)
+            | Verb::Cql(_)
+            | Verb::Bare
     );
     let mut runtime = if is_alone {
         tokio::runtime::Builder::new_multi_thread()
@@ -136,6 +147,8 @@ async fn run(verb: Verb) -> Result<()> {
         Verb::Appends(args) => Box::pin(appends::run(&args)).await,
         Verb::Activation(args) => Box::pin(activation::run(&args)).await,
         Verb::ActivationFill(args) => Box::pin(activation::fill(&args)).await,
+        Verb::Link(args) => Box::pin(link::run(&args)).await,
+        Verb::Cql(args) => Box::pin(cql::run(&args)).await,
         Verb::Bare => bare::serve().await,
     }
 }

@@ -1,7 +1,7 @@
 //! Rows, percentiles, and what `/proc` says about a process.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "rows and progress of a program")]
 
-use std::{fs, time::Duration};
+use std::{fmt, fs, time::Duration};
 
 use anyhow::{Context, Result};
 
@@ -39,12 +39,58 @@ impl Times {
         format!("p50 {p50}, p99 {p99}, max {max}")
     }
 
+    /// The same in microseconds, without the last.
+    pub(crate) fn micros(&mut self) -> String {
+        self.0.sort_unstable();
+        let [p50, p99] = [0.5, 0.99].map(|part| grouped(self.at(part).as_secs_f64() * 1e6));
+        format!("p50 {p50} µs, p99 {p99} µs")
+    }
+
+    pub(crate) fn p50(&mut self) -> Duration {
+        self.0.sort_unstable();
+        self.at(0.5)
+    }
+
     /// Of sorted times.
     fn at(&self, part: f64) -> Duration {
         let last = self.0.len().saturating_sub(1);
         let at = (last as f64 * part).round() as usize;
         self.0.get(at).copied().unwrap_or_default()
     }
+}
+
+/// So many in so much time, over several rounds.
+#[derive(Debug, Default)]
+pub(crate) struct Rate {
+    count: usize,
+    took: Duration,
+}
+
+impl Rate {
+    pub(crate) fn add(&mut self, count: usize, took: Duration) {
+        self.count += count;
+        self.took += took;
+    }
+
+    pub(crate) fn per_second(&self) -> f64 {
+        self.count as f64 / self.took.as_secs_f64().max(1e-9)
+    }
+
+    /// How many times as fast as another one.
+    pub(crate) fn over(&self, other: &Self) -> f64 {
+        self.per_second() / other.per_second().max(1e-9)
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&grouped(self.per_second()))
+    }
+}
+
+/// What is said of an aim.
+pub(crate) const fn verdict(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "missed" }
 }
 
 pub(crate) fn ms(time: Duration) -> String {
@@ -100,6 +146,12 @@ mod tests {
         let mut times = Times::default();
         (1..=100).for_each(|n| times.push(Duration::from_millis(n)));
         assert_eq!(times.summary(), "p50 51.00 ms, p99 99.00 ms, max 100.00 ms");
+        assert_eq!(times.micros(), "p50 51,000 µs, p99 99,000 µs");
         assert_eq!(Times::default().summary(), "p50 0.00 ms, p99 0.00 ms, max 0.00 ms");
+        let (mut rate, mut other) = (Rate::default(), Rate::default());
+        rate.add(1_000, Duration::from_millis(400));
+        rate.add(500, Duration::from_millis(100));
+        other.add(1_500, Duration::from_secs(1));
+        assert_eq!((rate.to_string().as_str(), rate.over(&other)), ("3,000", 2.0));
     }
 }

@@ -1,0 +1,119 @@
+//! Links by themselves: Router to Router beside bare `ractor_cluster` and bare quinn, a device's
+//! link beside bare quinn. All ends are in this process, over loopback.
+//!
+//! Every round measures all of them, one after the other, so that what else the machine does
+//! falls on each; figures are of all rounds together.
+
+mod bare;
+mod edge;
+mod nodes;
+mod quic;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use troupe_link::NodeCa;
+use troupe_types::SystemClock;
+
+use self::{bare::Bare, edge::Edge, nodes::Nodes, quic::Pair};
+use crate::stats::{Rate, Times, note, row, verdict};
+
+/// Bytes of a message between nodes.
+const MESSAGE_BYTES: usize = 64;
+/// Messages that nobody has handled yet, of whoever sends without waiting for answers.
+const WINDOW: u32 = 2_048;
+/// Messages of a batch of the bare actor: what the Router calls company.
+const BATCH: u32 = 64;
+/// Bytes of a device's output: a small piece of text, and a large tool result.
+const OUTPUTS: [usize; 2] = [200, 4_096];
+/// Askers at once, besides one.
+const CALLERS: [u32; 2] = [64, 1_024];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How often everything is measured
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Messages, or frames, of each part of a round; a tenth of it one after the other
+    #[arg(long, default_value_t = 100_000)]
+    count: u32,
+}
+
+/// Everything that is measured.
+#[derive(Debug, Default)]
+struct Figures {
+    round_trips: Times,
+    ask: Times,
+    asks: [(Rate, Times); CALLERS.len()],
+    casts: Rate,
+    batches: Rate,
+    tells: Rate,
+    streams: [Rate; OUTPUTS.len()],
+    outputs: [Rate; OUTPUTS.len()],
+}
+
+pub(crate) async fn run(args: &Args) -> Result<()> {
+    let ca = NodeCa::create("bench", SystemClock::shared().now()).context("a CA")?;
+    let pair = Pair::connect(&ca).await.context("bare quinn")?;
+    let bare = Bare::connect(&pair).await.context("bare ractor_cluster")?;
+    let nodes = Nodes::start(&ca).await.context("two nodes")?;
+    let mut edge = Edge::connect().await.context("a device's link")?;
+    let mut all = Figures::default();
+    for round in 1..=args.rounds {
+        note(&format!("round {round} of {}", args.rounds));
+        all.round_trips.append(pair.round_trips(args.count / 10, MESSAGE_BYTES).await?);
+        all.ask.append(nodes.asks(1, args.count / 10).await?.1);
+        for (callers, (rate, times)) in CALLERS.into_iter().zip(&mut all.asks) {
+            let (took, measured) = nodes.asks(callers, args.count).await?;
+            rate.add(measured.len(), took);
+            times.append(measured);
+        }
+        let count = args.count as usize;
+        all.casts.add(count, bare.casts(args.count, 1).await?);
+        all.batches.add(count, bare.casts(args.count, BATCH).await?);
+        all.tells.add(count, nodes.tells(args.count).await?);
+        for (n, bytes) in OUTPUTS.into_iter().enumerate() {
+            let size = edge::frame_bytes(bytes)?;
+            all.streams[n].add(count, pair.stream(args.count, size).await?);
+            all.outputs[n].add(count, edge.outputs(args.count, bytes).await?);
+        }
+    }
+    nodes.stop().await;
+    bare.stop();
+    tell(&mut all)
+}
+
+fn tell(all: &mut Figures) -> Result<()> {
+    row(&format!("bare quinn, round trip of {MESSAGE_BYTES} bytes"), all.round_trips.micros());
+    let aim = all.round_trips.p50().mul_f64(1.5) + Duration::from_micros(100);
+    let is_met = verdict(all.ask.p50() <= aim);
+    let aim = format!("p50 at most 1.5 times bare and 100 µs ({} µs): {is_met}", aim.as_micros());
+    row("ask of another node's entity, one at a time", format!("{}; {aim}", all.ask.micros()));
+    for (callers, (rate, times)) in CALLERS.into_iter().zip(&mut all.asks) {
+        let figure = format!("{rate} asks/s, {}", times.micros());
+        row(&format!("the same, {callers} at once"), figure);
+    }
+    row("bare `ractor_cluster`, a cast for each message", format!("{} messages/s", all.casts));
+    let what = format!("bare `ractor_cluster`, {BATCH} messages to a cast");
+    row(&what, format!("{} messages/s", all.batches));
+    let (single, batched) = (all.tells.over(&all.casts), all.tells.over(&all.batches));
+    let figure = format!(
+        "{} messages/s, each answered: {single:.2} times a cast for each, {batched:.2} times \
+         {BATCH} to a cast; at least 0.9: {}",
+        all.tells,
+        verdict(single >= 0.9)
+    );
+    row("tells of the Router, in its batches", figure);
+    for (n, bytes) in OUTPUTS.into_iter().enumerate() {
+        let size = edge::frame_bytes(bytes)?;
+        let (bare, link) = (&all.streams[n], &all.outputs[n]);
+        row(&format!("bare quinn, a stream of {size} bytes a write"), format!("{bare} frames/s"));
+        let share = link.over(bare);
+        let figure = format!(
+            "{link} frames/s, {share:.2} times bare quinn; at least 0.8: {}",
+            verdict(share >= 0.8)
+        );
+        row(&format!("a device's output of {bytes} bytes, credit and acks included"), figure);
+    }
+    Ok(())
+}
