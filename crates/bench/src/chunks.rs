@@ -66,10 +66,11 @@ struct Window {
     streaming: AtomicUsize,
 }
 
-pub(crate) async fn run(node: &Node, args: &Args) -> Result<()> {
+/// Viewers take the nodes in turn.
+pub(crate) async fn run(nodes: &[Node], args: &Args) -> Result<()> {
     note(&format!("{} tasks, {} viewers each: joining", args.tasks, args.viewers));
-    let tasks = node.tasks(args.tasks).await?;
-    let streams = open(node, &tasks, args.viewers).await?;
+    let tasks = nodes.first().context("a node")?.tasks(args.tasks).await?;
+    let streams = open(nodes, &tasks, args.viewers).await?;
     let window = Arc::new(Window::default());
     let (stop, stopped) = watch::channel(false);
     let mut viewers = JoinSet::new();
@@ -106,37 +107,54 @@ pub(crate) async fn run(node: &Node, args: &Args) -> Result<()> {
         }
     }
     sleep(Duration::from_secs(args.warm_up.into())).await;
-    let mut http = node.http().await?;
-    let commits = (
-        node.metric(&mut http, "troupe_store_commits_total").await?,
-        node.metric(&mut http, "troupe_store_writes_total").await?,
-    );
-    let before = node.cpu()?;
+    let before = Cost::of(nodes).await?;
     window.is_open.store(true, Ordering::Relaxed);
     let start = Instant::now();
     sleep(Duration::from_secs(args.seconds.into())).await;
     window.is_open.store(false, Ordering::Relaxed);
     let took = start.elapsed();
-    let cpu = node.cpu()? - before;
-    let after = (
-        node.metric(&mut http, "troupe_store_commits_total").await?,
-        node.metric(&mut http, "troupe_store_writes_total").await?,
-    );
+    let after = Cost::of(nodes).await?;
     stop.send_replace(true);
     let mut late = Times::default();
     while let Some(viewer) = viewers.join_next().await {
         late.append(viewer.context("a viewer died")??);
     }
-    let (commits, writes) = (after.0 - commits.0, after.1 - commits.1);
-    tell(args, &window, took, (cpu, commits, writes), late);
+    let cost = Cost {
+        cpu: after.cpu.saturating_sub(before.cpu),
+        commits: after.commits - before.commits,
+        writes: after.writes - before.writes,
+    };
+    tell(args, (nodes.len(), &window), took, &cost, late);
     Ok(())
+}
+
+/// What all nodes used so far.
+#[derive(Debug, Default)]
+struct Cost {
+    cpu: Duration,
+    /// Of the embedded store; a cluster's store is another program.
+    commits: f64,
+    writes: f64,
+}
+
+impl Cost {
+    async fn of(nodes: &[Node]) -> Result<Self> {
+        let mut all = Self::default();
+        for node in nodes {
+            let mut http = node.http().await?;
+            all.cpu += node.cpu()?;
+            all.commits += node.metric(&mut http, "troupe_store_commits_total").await?;
+            all.writes += node.metric(&mut http, "troupe_store_writes_total").await?;
+        }
+        Ok(all)
+    }
 }
 
 fn tell(
     args: &Args,
-    window: &Window,
+    (nodes, window): (usize, &Window),
     took: Duration,
-    (cpu, commits, writes): (Duration, f64, f64),
+    cost: &Cost,
     mut late: Times,
 ) {
     let per_second = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64 / took.as_secs_f64();
@@ -145,6 +163,7 @@ fn tell(
     let viewers = args.tasks * args.viewers;
     let tasks = if args.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", args.tasks) };
     let what = format!("{tasks}, {viewers} viewers, {} pieces/s each", args.pace);
+    let what = if nodes == 1 { what } else { format!("{nodes} nodes, {what}") };
     row(
         &what,
         format!(
@@ -155,25 +174,22 @@ fn tell(
             said / committed.max(1.0),
         ),
     );
-    row(
-        "its delay and cost",
-        format!(
-            "from decision to viewer {}; node {}; {} commits/s of {:.1} writes",
-            late.summary(),
-            cores(cpu, took),
-            grouped(commits / took.as_secs_f64()),
-            writes / commits.max(1.0),
-        ),
-    );
+    let mut figure =
+        format!("from decision to viewer {}; node {}", late.summary(), cores(cost.cpu, took));
+    if cost.commits > 0.0 {
+        let commits = grouped(cost.commits / took.as_secs_f64());
+        figure += &format!("; {commits} commits/s of {:.1} writes", cost.writes / cost.commits);
+    }
+    row("its delay and cost", figure);
 }
 
 /// A stream per viewer, each joined to its Task.
-async fn open(node: &Node, tasks: &[String], viewers: usize) -> Result<Vec<(String, Stream)>> {
-    let wanted: Vec<&String> =
-        tasks.iter().flat_map(|task| std::iter::repeat_n(task, viewers)).collect();
+async fn open(nodes: &[Node], tasks: &[String], viewers: usize) -> Result<Vec<(String, Stream)>> {
+    let wanted = tasks.iter().flat_map(|task| std::iter::repeat_n(task, viewers));
+    let wanted: Vec<(&String, &Node)> = wanted.zip(nodes.iter().cycle()).collect();
     let mut streams = Vec::with_capacity(wanted.len());
     for group in wanted.chunks(OPENED_AT_ONCE) {
-        let opening = group.iter().map(|task| async move {
+        let opening = group.iter().map(|(task, node)| async move {
             let mut stream = Stream::open(node).await?;
             stream.call("task:join", json!({"task_id": task, "turns": 0})).await?;
             anyhow::Ok(((*task).clone(), stream))

@@ -44,6 +44,23 @@ pub(crate) struct Args {
     rounds: u32,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct ForgetArgs {
+    /// `host:port` of a server
+    #[arg(long)]
+    cql: String,
+    /// What is dropped, if it is there
+    #[arg(long)]
+    keyspace: String,
+}
+
+pub(crate) async fn forget(args: &ForgetArgs) -> Result<()> {
+    let session = SessionBuilder::new().known_node(&args.cql).build().await;
+    let session = session.context("connect to the server")?;
+    let drop = format!("DROP KEYSPACE IF EXISTS {}", args.keyspace);
+    schema(&session, &drop).await.context("drop the keyspace")
+}
+
 /// Rate and latencies of one way to append.
 #[derive(Debug, Default)]
 struct Figures {

@@ -11,6 +11,7 @@ mod appends;
 mod apply;
 mod bare;
 mod chunks;
+mod cluster;
 mod connections;
 mod cql;
 mod devices;
@@ -90,6 +91,31 @@ enum Verb {
     Link(link::Args),
     /// Appends over CQL beside conditional inserts of the same entries
     Cql(cql::Args),
+    /// Tasks for `cluster-idle`
+    #[command(hide = true)]
+    ClusterFill {
+        #[command(flatten)]
+        node: NodeArgs,
+        #[command(flatten)]
+        args: cluster::IdleArgs,
+    },
+    /// Memory of Tasks that were made before
+    ClusterIdle {
+        #[command(flatten)]
+        node: NodeArgs,
+        #[command(flatten)]
+        args: cluster::IdleArgs,
+    },
+    /// Hand-offs of shards from one node to others
+    ClusterMoves {
+        #[command(flatten)]
+        node: NodeArgs,
+        #[command(flatten)]
+        args: cluster::MovesArgs,
+    },
+    /// Drops a keyspace
+    #[command(hide = true)]
+    ClusterForget(cql::ForgetArgs),
     /// A bare socketioxide server; prints its address
     #[command(hide = true)]
     Bare,
@@ -140,7 +166,9 @@ async fn run(verb: Verb) -> Result<()> {
         Verb::FirstChunk { node, args } => {
             Box::pin(first::run(&node.connect().await?, &args)).await
         }
-        Verb::Chunks { node, args } => Box::pin(chunks::run(&node.connect().await?, &args)).await,
+        Verb::Chunks { node, args } => {
+            Box::pin(chunks::run(&node.connect_all().await?, &args)).await
+        }
         Verb::Sockets { node, args } => {
             Box::pin(connections::run(&node.connect().await?, &args)).await
         }
@@ -149,6 +177,16 @@ async fn run(verb: Verb) -> Result<()> {
         Verb::ActivationFill(args) => Box::pin(activation::fill(&args)).await,
         Verb::Link(args) => Box::pin(link::run(&args)).await,
         Verb::Cql(args) => Box::pin(cql::run(&args)).await,
+        Verb::ClusterFill { node, args } => {
+            Box::pin(cluster::fill(&node.connect().await?, &args)).await
+        }
+        Verb::ClusterIdle { node, args } => {
+            Box::pin(cluster::idle(&node.connect().await?, &args)).await
+        }
+        Verb::ClusterMoves { node, args } => {
+            Box::pin(cluster::moves(&node.connect().await?, &args)).await
+        }
+        Verb::ClusterForget(args) => cql::forget(&args).await,
         Verb::Bare => bare::serve().await,
     }
 }

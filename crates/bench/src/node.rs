@@ -40,19 +40,19 @@ spec:
 /// Where the node is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NodeArgs {
-    /// `http://127.0.0.1:PORT`
-    #[arg(long)]
-    url: String,
+    /// `http://127.0.0.1:PORT`; again for each node of a cluster
+    #[arg(long, required = true)]
+    url: Vec<String>,
     /// One-time token of a node that has no administrator yet
     #[arg(long)]
     setup_token: Option<String>,
-    /// Its process, for processor time and memory
-    #[arg(long)]
-    pid: u32,
+    /// Its process, for processor time and memory; in the order of the addresses
+    #[arg(long, required = true)]
+    pid: Vec<u32>,
 }
 
 /// A node that we may use.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Node {
     /// `host:port`.
     pub(crate) authority: String,
@@ -61,24 +61,40 @@ pub(crate) struct Node {
 }
 
 impl NodeArgs {
-    /// Makes the administrator, or logs in, and applies the Team.
+    /// The first one. Makes the administrator, or logs in, and applies the Team.
     pub(crate) async fn connect(&self) -> Result<Node> {
-        let authority = self.url.strip_prefix("http://").context("the url begins with http://")?;
-        let authority = authority.trim_end_matches('/').to_owned();
-        let mut http = Http::connect(&authority, "").await?;
-        let (path, body) = match &self.setup_token {
-            Some(token) => ("setup", json!({"token": token, "password": PASSWORD})),
-            None => ("auth/login", json!({"user_name": "admin", "password": PASSWORD})),
-        };
-        let path = format!("/api/v1/{path}");
-        let answer = post(&mut http, &path, &body).await.context("log in")?;
-        let token = answer["access_token"].as_str().context("an access token")?.to_owned();
-        let node = Node { authority, token, pid: self.pid };
+        let (url, pid) = (self.url.first(), self.pid.first());
+        let (url, pid) = url.zip(pid).context("an address and a process")?;
+        let node = log_in(url, *pid, self.setup_token.as_deref()).await?;
         let path = "/api/v1/namespaces/default/apply";
         let body = Some(("application/yaml", TEAM_YAML.as_bytes()));
         node.http().await?.call("POST", path, body).await?.ok().context("apply the team")?;
         Ok(node)
     }
+
+    /// All of them.
+    pub(crate) async fn connect_all(&self) -> Result<Vec<Node>> {
+        ensure!(self.url.len() == self.pid.len(), "a process for each address");
+        let mut nodes = vec![self.connect().await?];
+        for (url, pid) in self.url.iter().zip(&self.pid).skip(1) {
+            nodes.push(log_in(url, *pid, None).await?);
+        }
+        Ok(nodes)
+    }
+}
+
+async fn log_in(url: &str, pid: u32, setup_token: Option<&str>) -> Result<Node> {
+    let authority = url.strip_prefix("http://").context("the url begins with http://")?;
+    let authority = authority.trim_end_matches('/').to_owned();
+    let mut http = Http::connect(&authority, "").await?;
+    let (path, body) = match setup_token {
+        Some(token) => ("setup", json!({"token": token, "password": PASSWORD})),
+        None => ("auth/login", json!({"user_name": "admin", "password": PASSWORD})),
+    };
+    let path = format!("/api/v1/{path}");
+    let answer = post(&mut http, &path, &body).await.context("log in")?;
+    let token = answer["access_token"].as_str().context("an access token")?.to_owned();
+    Ok(Node { authority, token, pid })
 }
 
 impl Node {

@@ -3,6 +3,8 @@
 //! A benchmark is a function here; load generators are programs of their own, so that
 //! they do not share a process with what they measure.
 
+mod cluster;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -63,16 +65,33 @@ const BENCHES: &[Bench] = &[
         about: "activation and passivation of tasks",
         run: |s| s.alone("activation", &["--tasks=20000"]),
     },
+    Bench {
+        name: "link",
+        about: "links of nodes and devices beside bare quinn and ractor_cluster",
+        run: |s| rows(s.ws.command(&s.load).arg("link").args(s.few(&["--count=2000"]))),
+    },
+    Bench {
+        name: "cql",
+        about: "appends on a real CQL server beside conditional inserts",
+        run: cluster::cql,
+    },
+    Bench {
+        name: "cluster",
+        about: "1, 2 and 3 nodes: chunks per second, hand-offs, memory per idle task",
+        run: cluster::cluster,
+    },
 ];
 
 /// What a benchmark works with.
 #[derive(Debug)]
 struct Stage<'a> {
     ws: &'a Workspace,
-    /// The release build of `troupe`.
+    /// The build of `troupe`.
     troupe: PathBuf,
-    /// The release build of the load generator.
+    /// The build of the load generator.
     load: PathBuf,
+    /// Not how fast it is, only whether it runs.
+    smoke: bool,
 }
 
 impl Stage<'_> {
@@ -87,6 +106,11 @@ impl Stage<'_> {
             load.arg(format!("--setup-token={token}"));
         }
         rows(load.args(args))
+    }
+
+    /// Arguments for when few will do.
+    fn few<'b>(&self, args: &'b [&'b str]) -> &'b [&'b str] {
+        if self.smoke { args } else { &[] }
     }
 
     /// Measures a part by itself, on the disk that the build directory lies on.
@@ -150,11 +174,15 @@ struct Row {
     figure: String,
 }
 
-pub(crate) fn bench(ws: &Workspace, name: Option<&str>) -> Result<()> {
+/// Names and what they measure.
+pub(crate) fn list() -> String {
+    let line = |Bench { name, about, .. }: &Bench| format!("{name:<12} {about}");
+    BENCHES.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+pub(crate) fn bench(ws: &Workspace, name: Option<&str>, smoke: bool) -> Result<()> {
     let Some(name) = name else {
-        for Bench { name, about, .. } in BENCHES {
-            println!("{name:<12} {about}");
-        }
+        println!("{}", list());
         return Ok(());
     };
     let chosen: Vec<&Bench> =
@@ -163,13 +191,7 @@ pub(crate) fn bench(ws: &Workspace, name: Option<&str>) -> Result<()> {
         let names: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();
         bail!("no such benchmark; there are: all, {}", names.join(", "));
     }
-    step("building troupe and its load generator in release mode");
-    // In one go: features are resolved over both, so that what they share is built once.
-    let packages = ["troupe-cluster", "troupe-bench", "troupe-edge-agent"];
-    let packages = packages.iter().flat_map(|package| ["-p", package]);
-    run(ws.cargo().args(["build", "--release", "--quiet"]).args(packages))?;
-    let troupe = ws.binary("release");
-    let stage = Stage { ws, load: troupe.with_file_name("troupe-bench"), troupe };
+    let stage = stage(ws, smoke)?;
     for bench in chosen {
         step(&format!("{}: {}", bench.name, bench.about));
         let machine = machine();
@@ -182,6 +204,26 @@ pub(crate) fn bench(ws: &Workspace, name: Option<&str>) -> Result<()> {
         println!();
     }
     Ok(())
+}
+
+/// Builds what is needed.
+fn stage(ws: &Workspace, smoke: bool) -> Result<Stage<'_>> {
+    let mode = if smoke { "debug" } else { "release" };
+    step(&format!("building troupe and its load generator in {mode} mode"));
+    // In one go: features are resolved over all, so that what they share is built once.
+    let packages = ["troupe-cluster", "troupe-bench", "troupe-edge-agent"];
+    let packages = packages.iter().flat_map(|package| ["-p", package]);
+    let mut build = ws.cargo();
+    build.args(["build", "--quiet"]);
+    if smoke {
+        // With the features that tests are built with, so that nothing is built twice.
+        build.args(["--workspace", "--bins"]);
+    } else {
+        build.arg("--release").args(packages);
+    }
+    run(&mut build)?;
+    let troupe = ws.binary(mode);
+    Ok(Stage { ws, load: troupe.with_file_name("troupe-bench"), troupe, smoke })
 }
 
 /// Processor, cores, memory and what else runs, as one line for the table.
@@ -210,7 +252,7 @@ struct RunningNode {
 }
 
 /// What a node writes once it serves.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Ready {
     http: String,
     setup_token: Option<String>,

@@ -111,9 +111,13 @@ enum Verb {
         filter: Option<String>,
     },
     /// Runs the benchmarks in release mode; without a name, lists them
+    #[command(after_help = bench::list())]
     Bench {
         /// A name of the list, or `all`
         name: Option<String>,
+        /// A debug build, and small counts for `link`, `cql` and `cluster`: whether they run
+        #[arg(long)]
+        smoke: bool,
     },
     /// Runs the fuzz targets side by side; findings stay below `target/fuzz-runs`
     Fuzz {
@@ -157,7 +161,7 @@ fn dispatch(verb: Verb) -> Result<()> {
         Verb::Deny => deny::deny(&ws),
         Verb::Docs => lint::docs(&ws),
         Verb::Bless { filter } => test::bless(&ws, filter.as_deref()),
-        Verb::Bench { name } => bench::bench(&ws, name.as_deref()),
+        Verb::Bench { name, smoke } => bench::bench(&ws, name.as_deref(), smoke),
         Verb::Fuzz { target, seconds } => fuzz::fuzz(&ws, target.as_deref(), seconds),
         Verb::DeployCheck => deploy_check::deploy_check(&ws),
         Verb::Ci => ci::ci(&ws),
