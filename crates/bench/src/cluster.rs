@@ -31,9 +31,12 @@ pub(crate) struct IdleArgs {
     /// A file with the ids of the Tasks, one a line
     #[arg(long)]
     ids: PathBuf,
-    /// How many are made
+    /// How many are made, at most
     #[arg(long, default_value_t = 2_000)]
     tasks: usize,
+    /// How long they are made, in seconds, at most
+    #[arg(long, default_value_t = 40)]
+    seconds: u64,
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,13 +48,19 @@ pub(crate) struct MovesArgs {
 
 /// Makes Tasks, each with one answered message, and writes their ids down.
 pub(crate) async fn fill(node: &Node, args: &IdleArgs) -> Result<()> {
-    note(&format!("making {} tasks", args.tasks));
-    let begun = Instant::now();
+    note(&format!("making {} tasks, for {} s at most", args.tasks, args.seconds));
+    let (begun, most) = (Instant::now(), Duration::from_secs(args.seconds));
     let mut making = JoinSet::new();
     for part in 0..AT_ONCE {
         let count = (part..args.tasks).step_by(AT_ONCE).len();
         let node = node.clone();
-        making.spawn(async move { node.tasks(count).await });
+        making.spawn(async move {
+            let mut made = Vec::new();
+            while made.len() < count && begun.elapsed() < most {
+                made.extend(node.tasks(1).await?);
+            }
+            anyhow::Ok(made)
+        });
     }
     let mut ids = Vec::with_capacity(args.tasks);
     while let Some(made) = making.join_next().await {

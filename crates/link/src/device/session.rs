@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncWriteExt, BufReader},
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
@@ -436,13 +436,15 @@ async fn read_executions(
 
 /// Attach, then output without gaps; a stream that is reset is an end like another.
 async fn read_execution(
-    mut stream: LinkStream,
+    stream: LinkStream,
     shared: Arc<Shared>,
     inward: mpsc::Sender<(DeviceFrame, usize)>,
 ) -> Result<(), DeviceLinkError> {
+    // A frame is three reads, most frames are short, and each read of a stream takes its lock.
+    let mut read = BufReader::new(stream.read);
     let mut attached = None;
     loop {
-        let (frame, size) = match read_frame(&mut stream.read).await {
+        let (frame, size) = match read_frame(&mut read).await {
             Ok(Some(frame)) => frame,
             Ok(None) | Err(DeviceLinkError::Stream(_)) => return Ok(()),
             Err(error) => return Err(error),
