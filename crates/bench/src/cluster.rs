@@ -163,7 +163,7 @@ pub(crate) async fn moves(node: &Node, args: &MovesArgs) -> Result<()> {
         Some(drained) => format!("drain of {drained}: hand-offs"),
         None => "a node more: hand-offs to it".to_owned(),
     };
-    let waited = (asked.elapsed() - took).as_secs_f64();
+    let waited = asked.elapsed().saturating_sub(took).as_secs_f64();
     let figure = format!(
         "{most} shards in {:.1} s, {rate}/s (the first after {waited:.1} s)",
         took.as_secs_f64()
