@@ -16,7 +16,7 @@ use troupe_link::NodeCa;
 use troupe_types::SystemClock;
 
 use self::{bare::Bare, edge::Edge, nodes::Nodes, quic::Pair};
-use crate::stats::{Rate, Times, note, row, verdict};
+use crate::stats::{self, Rate, Times, note, row, verdict};
 
 /// Bytes of a message between nodes.
 const MESSAGE_BYTES: usize = 64;
@@ -63,24 +63,40 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         note(&format!("round {round} of {}", args.rounds));
         all.round_trips.append(pair.round_trips(args.count / 10, MESSAGE_BYTES).await?);
         all.ask.append(nodes.asks(1, args.count / 10).await?.1);
+        let count = args.count;
         for (callers, (rate, times)) in CALLERS.into_iter().zip(&mut all.asks) {
-            let (took, measured) = nodes.asks(callers, args.count).await?;
-            rate.add(measured.len(), took);
-            times.append(measured);
+            let asking = async {
+                let (took, measured) = nodes.asks(callers, count).await?;
+                times.append(measured);
+                Ok(took)
+            };
+            measure(rate, count, asking).await?;
         }
-        let count = args.count as usize;
-        all.casts.add(count, bare.casts(args.count, 1).await?);
-        all.batches.add(count, bare.casts(args.count, BATCH).await?);
-        all.tells.add(count, nodes.tells(args.count).await?);
+        measure(&mut all.casts, count, bare.casts(count, 1)).await?;
+        measure(&mut all.batches, count, bare.casts(count, BATCH)).await?;
+        measure(&mut all.tells, count, nodes.tells(count)).await?;
         for (n, bytes) in OUTPUTS.into_iter().enumerate() {
             let size = edge::frame_bytes(bytes)?;
-            all.streams[n].add(count, pair.stream(args.count, size).await?);
-            all.outputs[n].add(count, edge.outputs(args.count, bytes).await?);
+            measure(&mut all.streams[n], count, pair.stream(count, size)).await?;
+            measure(&mut all.outputs[n], count, edge.outputs(count, bytes)).await?;
         }
     }
     nodes.stop().await;
     bare.stop();
     tell(&mut all)
+}
+
+/// With the processor time of this process, which is that of both ends.
+async fn measure(
+    rate: &mut Rate,
+    count: u32,
+    run: impl Future<Output = Result<Duration>>,
+) -> Result<()> {
+    let pid = std::process::id();
+    let before = stats::cpu_time(pid)?;
+    rate.add(count as usize, run.await?);
+    rate.spend(stats::cpu_time(pid)?.saturating_sub(before));
+    Ok(())
 }
 
 fn tell(all: &mut Figures) -> Result<()> {
@@ -90,27 +106,31 @@ fn tell(all: &mut Figures) -> Result<()> {
     let aim = format!("p50 at most 1.5 times bare and 100 µs ({} µs): {is_met}", aim.as_micros());
     row("ask of another node's entity, one at a time", format!("{}; {aim}", all.ask.micros()));
     for (callers, (rate, times)) in CALLERS.into_iter().zip(&mut all.asks) {
-        let figure = format!("{rate} asks/s, {}", times.micros());
+        let figure = format!("{rate} asks/s, {}, {}", times.micros(), rate.cost());
         row(&format!("the same, {callers} at once"), figure);
     }
-    row("bare `ractor_cluster`, a cast for each message", format!("{} messages/s", all.casts));
+    let figure = format!("{} messages/s, {}", all.casts, all.casts.cost());
+    row("bare `ractor_cluster`, a cast for each message", figure);
     let what = format!("bare `ractor_cluster`, {BATCH} messages to a cast");
-    row(&what, format!("{} messages/s", all.batches));
+    row(&what, format!("{} messages/s, {}", all.batches, all.batches.cost()));
     let (single, batched) = (all.tells.over(&all.casts), all.tells.over(&all.batches));
     let figure = format!(
-        "{} messages/s, each answered: {single:.2} times a cast for each, {batched:.2} times \
+        "{} messages/s, each answered, {}: {single:.2} times a cast for each, {batched:.2} times \
          {BATCH} to a cast; at least 0.9: {}",
         all.tells,
+        all.tells.cost(),
         verdict(single >= 0.9)
     );
     row("tells of the Router, in its batches", figure);
     for (n, bytes) in OUTPUTS.into_iter().enumerate() {
         let size = edge::frame_bytes(bytes)?;
         let (bare, link) = (&all.streams[n], &all.outputs[n]);
-        row(&format!("bare quinn, a stream of {size} bytes a write"), format!("{bare} frames/s"));
+        let figure = format!("{bare} frames/s, {}", bare.cost());
+        row(&format!("bare quinn, a stream of {size} bytes a write"), figure);
         let share = link.over(bare);
         let figure = format!(
-            "{link} frames/s, {share:.2} times bare quinn; at least 0.8: {}",
+            "{link} frames/s, {}, {share:.2} times bare quinn; at least 0.8: {}",
+            link.cost(),
             verdict(share >= 0.8)
         );
         row(&format!("a device's output of {bytes} bytes, credit and acks included"), figure);
