@@ -5,6 +5,8 @@ mod open;
 mod rows;
 mod snapshot;
 
+pub(crate) use self::rows::Statics;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::timeout;

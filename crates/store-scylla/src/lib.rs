@@ -7,7 +7,7 @@
 //! - What of a journal counts is decided by the pure `troupe_store::effective` alone.
 //! - A timed-out conditional update has an unknown outcome and may still happen: it is read
 //!   with SERIAL before anything is decided.
-//! - Every await has a timeout, every fan-out a bound, no statement filters or scans.
+//! - Every await has a timeout, every fan-out a bound, no statement filters; only a backup scans.
 //!
 //! Absences: no clock is compared anywhere; no row expires; nothing here knows what is inside
 //! a body. Times in rows are for people.
@@ -20,6 +20,7 @@ mod cql;
 mod dead_letters;
 mod directory;
 mod error;
+mod inventory;
 mod journal;
 mod options;
 mod ownership;

@@ -103,6 +103,16 @@ statements! {
     archive_frame: Read, SMALL, "SELECT first_frame, frames FROM archive
         WHERE kind = ? AND entity = ? AND bucket = ? AND seq = ?";
 
+    // Everything there is, in the order of tokens, for copies.
+    entities_first: Read, SMALL, "SELECT DISTINCT kind, entity, fence FROM journal
+        WHERE token(kind, entity) >= -9223372036854775808 LIMIT ?";
+    entities_after: Read, SMALL, "SELECT DISTINCT kind, entity, fence FROM journal
+        WHERE token(kind, entity) > token(?, ?) LIMIT ?";
+    blobs_first: Read, SMALL, "SELECT DISTINCT hash FROM blob
+        WHERE token(hash) >= -9223372036854775808 LIMIT ?";
+    blobs_after: Read, SMALL, "SELECT DISTINCT hash FROM blob
+        WHERE token(hash) > token(?) LIMIT ?";
+
     // The wake index. Its write times are made of fences: no clock can hide a row.
     wake_insert: Write, SMALL, "INSERT INTO wake (cluster, shard, due, why, kind, entity, fence)
         VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";

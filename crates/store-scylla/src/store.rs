@@ -141,7 +141,8 @@ impl ScyllaStore {
             directory: this.clone(),
             projections: this.clone(),
             blobs: this.clone(),
-            dead_letters: this,
+            dead_letters: this.clone(),
+            inventory: this,
             boot_epoch: Epoch::ZERO,
         }
     }

@@ -196,14 +196,14 @@ impl JournalStore for SqliteStore {
 
 impl SqliteStore {
     /// A handle of another boot is of another process, whatever its registry says.
-    fn check_epoch(&self, at: &Opened) -> Result<(), AppendError> {
+    pub(crate) fn check_epoch(&self, at: &Opened) -> Result<(), AppendError> {
         if at.activation.epoch() == self.inner.epoch {
             return Ok(());
         }
         Err(AppendError::Fenced { entity: at.entity(), fence: at.fence })
     }
 
-    async fn read_view<T: Send + 'static>(
+    pub(crate) async fn read_view<T: Send + 'static>(
         &self,
         entity: EntityId,
         read: impl Fn(&View<'_>) -> Result<T, ReadFailure> + Send + 'static,
@@ -216,7 +216,7 @@ impl SqliteStore {
     }
 }
 
-fn write_snapshot(
+pub(crate) fn write_snapshot(
     tx: &mut Tx<'_>,
     entity: EntityId,
     upto: Seq,

@@ -22,6 +22,7 @@ mod error;
 #[cfg(feature = "forgetful")]
 pub mod forgetful;
 mod home;
+mod inventory;
 mod journal;
 pub mod metrics;
 mod options;

@@ -123,6 +123,12 @@ fn list(
     Ok(read.query_map(params, to_row)?.collect::<Result<_, _>>()?)
 }
 
+/// The row of one Task.
+pub(crate) fn get(db: &Connection, task: TaskId) -> rusqlite::Result<Option<TaskRow>> {
+    let sql = format!("SELECT {COLUMNS} FROM task WHERE task = ?1 AND gone = 0");
+    db.prepare_cached(&sql)?.query_row([task.uuid().as_bytes()], to_row).optional()
+}
+
 #[async_trait]
 impl Projections for SqliteStore {
     async fn put_task(&self, row: TaskRow) -> Result<(), WriteError> {
@@ -178,11 +184,9 @@ impl Projections for SqliteStore {
     async fn get_tasks(&self, tasks: &[TaskId]) -> Result<Vec<TaskRow>, ReadError> {
         let tasks = tasks.to_vec();
         let read = move |db: &Connection| {
-            let sql = format!("SELECT {COLUMNS} FROM task WHERE task = ?1 AND gone = 0");
-            let mut read = db.prepare_cached(&sql)?;
             let mut found = Vec::new();
             for task in tasks {
-                found.extend(read.query_row([task.uuid().as_bytes()], to_row).optional()?);
+                found.extend(get(db, task)?);
             }
             Ok(found)
         };

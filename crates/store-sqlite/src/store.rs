@@ -119,7 +119,8 @@ impl SqliteStore {
             directory: this.clone(),
             projections: this.clone(),
             blobs: this.clone(),
-            dead_letters: this,
+            dead_letters: this.clone(),
+            inventory: this,
             boot_epoch: self.inner.epoch,
         }
     }

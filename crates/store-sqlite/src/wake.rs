@@ -98,6 +98,26 @@ fn due(
     Ok(found)
 }
 
+/// When and why one entity wants to be looked at. The rows of its shard are few.
+pub(crate) fn of_entity(
+    db: &Connection,
+    entity: EntityId,
+) -> Result<Vec<(Timestamp, WakeKind)>, ReadFailure> {
+    let mut read = db.prepare_cached(
+        "SELECT DISTINCT due, why FROM wake WHERE shard = ?1 AND kind = ?2 AND entity = ?3
+         ORDER BY due, why",
+    )?;
+    let (shard, kind) = (entity.shard().0, entity.kind.code());
+    let mut rows = read.query(params![shard, kind, entity.id.as_bytes()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let kind = WakeKind::from_code(row.get(1)?);
+        let kind = kind.ok_or(ReadFailure::Corrupt(CorruptPart::Row))?;
+        found.push((Timestamp::from_millis(row.get(0)?), kind));
+    }
+    Ok(found)
+}
+
 #[async_trait]
 impl WakeStore for SqliteStore {
     async fn due(

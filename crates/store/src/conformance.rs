@@ -3,6 +3,7 @@
 //! Each suite takes a [`Subject`] and panics where a contract is broken. `journal_model` is
 //! the property test: random operations, crashes included, against a simple model.
 
+mod backup;
 mod directory;
 mod journal;
 pub mod journal_model;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use troupe_types::{EntityId, EntityKind, FrameSeq, Seq, ShardId, Uuid};
 
 pub use self::{
+    backup::{backup, contents, take, whole},
     directory::directory,
     journal::journal,
     ownership::{Cluster, ownership},

@@ -8,6 +8,7 @@
 //! Absences: no trait here knows what is inside a body; none of them reads a clock.
 
 mod activation;
+pub mod backup;
 pub mod blobs;
 #[cfg(any(test, feature = "conformance"))]
 #[expect(clippy::unwrap_used, reason = "a suite panics where a contract is broken, as tests do")]
@@ -17,6 +18,7 @@ pub mod directory;
 pub mod effective;
 mod error;
 mod floors;
+pub mod inventory;
 pub mod journal;
 pub mod memory;
 pub mod ownership;
@@ -35,6 +37,7 @@ pub use error::{
     WriteError, cause,
 };
 pub use floors::Floors;
+pub use inventory::{Inventory, Peeked};
 pub use journal::{
     APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, Entry, JournalStore, Opened, SNAPSHOT_STATE_BYTES_MAX,
     Snapshot,

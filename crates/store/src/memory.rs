@@ -6,6 +6,7 @@
 //! reorder writes, and every other crate's tests can run against it.
 
 mod dice;
+mod inventory;
 mod journal;
 mod ownership;
 mod replicas;
@@ -181,7 +182,8 @@ impl MemoryStore {
             directory: this.clone(),
             projections: this.clone(),
             blobs: this.clone(),
-            dead_letters: this,
+            dead_letters: this.clone(),
+            inventory: this,
             boot_epoch: self.epoch,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use troupe_types::Epoch;
 
-use crate::{Blobs, DeadLetters, Directory, JournalStore, Projections, WakeStore};
+use crate::{Blobs, DeadLetters, Directory, Inventory, JournalStore, Projections, WakeStore};
 
 /// What a node keeps its durable things in.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Stores {
     pub blobs: Arc<dyn Blobs>,
     /// Messages given up.
     pub dead_letters: Arc<dyn DeadLetters>,
+    /// What there is of all this, for copies of it.
+    pub inventory: Arc<dyn Inventory>,
     /// The epoch of every shard in an embedded store, raised at each start of the process. In
     /// a cluster a shard's epoch comes from its claim, and this is zero.
     pub boot_epoch: Epoch,

@@ -139,7 +139,7 @@ impl ScyllaStore {
         Err(unavailable("the database does not answer"))
     }
 
-    async fn read_snapshot(
+    pub(crate) async fn read_snapshot(
         &self,
         entity: EntityId,
         statics: &Statics,

@@ -20,11 +20,11 @@ const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// What conditional updates guard, one per entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Statics {
+pub(crate) struct Statics {
     pub(super) epoch: Epoch,
     pub(super) fence: Fence,
-    pub(super) starts: Starts,
-    pub(super) snapshot_seq: Seq,
+    pub(crate) starts: Starts,
+    pub(crate) snapshot_seq: Seq,
     pub(super) snapshot_fence: Fence,
 }
 
@@ -32,7 +32,7 @@ type StaticsRow = (Option<i64>, Option<i64>, Option<BTreeMap<i64, i64>>, Option<
 
 /// A row as it lies there; the checksum is looked at only if the row counts.
 #[derive(Clone, Debug)]
-pub(super) struct Stored {
+pub(crate) struct Stored {
     entry: Entry,
     append_last: Seq,
     crc: i32,
@@ -42,11 +42,11 @@ type StoredRow = (i64, i64, i64, i64, i64, i32, Option<Bytes>);
 
 impl Stored {
     /// The last entry of the append that it came with.
-    pub(super) fn append_last(&self) -> Seq {
+    pub(crate) fn append_last(&self) -> Seq {
         self.append_last
     }
 
-    pub(super) fn check(self, entity: EntityId) -> Result<Entry, CorruptPart> {
+    pub(crate) fn check(self, entity: EntityId) -> Result<Entry, CorruptPart> {
         checked(entity, self.entry, self.crc)
     }
 }
@@ -87,7 +87,7 @@ pub(super) fn batches<T>(rows: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
 }
 
 impl ScyllaStore {
-    pub(super) async fn statics(
+    pub(crate) async fn statics(
         &self,
         entity: EntityId,
         serial: bool,
@@ -109,7 +109,7 @@ impl ScyllaStore {
     }
 
     /// All rows in `above+1..=upto`, of any fence.
-    pub(super) async fn rows_between(
+    pub(crate) async fn rows_between(
         &self,
         entity: EntityId,
         above: Seq,

@@ -57,6 +57,25 @@ impl ScyllaStore {
         Ok(())
     }
 
+    /// Begins a journal without entries at a snapshot.
+    pub(crate) async fn begin_journal_at(
+        &self,
+        at: &Activation,
+        upto: Seq,
+        state: Bytes,
+    ) -> Result<(), AppendError> {
+        let (entity, fence) = (at.entity(), at.fence());
+        if !at.is_claimed() {
+            self.create(at).await?;
+            at.set_claimed();
+        }
+        let fenced = || AppendError::Fenced { entity, fence };
+        let found = self.statics(entity, false).await?.ok_or_else(fenced)?;
+        self.write_parts(entity, upto, fence, &state).await?;
+        self.commit_barrier(at).await?;
+        self.switch(at, &found, upto).await
+    }
+
     /// Copies what the snapshot covers to where it is never changed again.
     async fn archive(
         &self,

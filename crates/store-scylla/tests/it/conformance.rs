@@ -5,8 +5,8 @@ use std::{cell::RefCell, sync::Arc};
 use async_trait::async_trait;
 use proptest::test_runner::{Config, TestRunner};
 use troupe_store::{
-    JournalStore, Ownership,
-    conformance::{self, Cluster, journal_model},
+    JournalStore, MemoryStore, Ownership, backup,
+    conformance::{self, Cluster, Subject, journal_model},
 };
 use troupe_store_scylla::ScyllaStore;
 use troupe_types::{TaskId, UserId, Uuid};
@@ -41,6 +41,23 @@ async fn rows_conform() {
     conformance::blobs(&mut node).await;
     conformance::dead_letters(&mut node).await;
     node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backups_go_from_any_store_to_any() {
+    let Some(first) = Node::start_alone().await else { return };
+    let Some(second) = Node::start_alone().await else { return };
+    let (before, after) = (MemoryStore::new(), MemoryStore::new());
+    conformance::backup(&before.stores(), &first.stores()).await;
+    // What a restore leaves is a store like any other.
+    let file = conformance::take(&first.stores()).await;
+    let whole = conformance::whole(&file);
+    backup::load(&after.stores(), whole, Uuid::new_v4(), |_, _| {}).await.unwrap();
+    let again = conformance::take(&after.stores()).await;
+    assert_eq!(conformance::contents(&again), conformance::contents(&file));
+    conformance::backup(&after.restart().stores(), &second.stores()).await;
+    first.end().await;
+    second.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

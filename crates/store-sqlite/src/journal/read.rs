@@ -9,8 +9,8 @@ use super::{int, uint};
 use crate::{checksum, error::ReadFailure, recent::RecentRows};
 
 /// One entity's rows, as one read transaction sees them.
-pub(super) struct View<'a> {
-    pub(super) db: &'a Connection,
+pub(crate) struct View<'a> {
+    pub(crate) db: &'a Connection,
     pub(super) recent: &'a RecentRows,
     pub(super) entity: EntityId,
 }
@@ -35,7 +35,7 @@ fn to_entry(entity: EntityId, row: &Row<'_>) -> Result<Entry, ReadFailure> {
 
 impl View<'_> {
     /// The current snapshot, checked.
-    pub(super) fn snapshot(&self) -> Result<Option<Snapshot>, ReadFailure> {
+    pub(crate) fn snapshot(&self) -> Result<Option<Snapshot>, ReadFailure> {
         let mut read = self.db.prepare_cached(
             "SELECT upto, crc, state FROM snapshot WHERE kind = ?1 AND entity = ?2",
         )?;
@@ -66,7 +66,7 @@ impl View<'_> {
 
     /// Entries `from..=upto`, which must be there without a gap, until `bytes_max` is reached.
     /// `upto` may be beyond the end.
-    pub(super) fn range(
+    pub(crate) fn range(
         &self,
         from: Seq,
         upto: Seq,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use troupe_store::{
-    Stores,
+    MemoryStore, Stores,
     conformance::{self, Subject, journal_model},
 };
 use troupe_store_sqlite::{SqliteOptions, SqliteStore};
@@ -93,4 +93,14 @@ proptest! {
         let options = if moves { restless() } else { SqliteOptions::default() };
         runtime.block_on(journal_model::run(&mut Sqlite::with(options), &ops));
     }
+}
+
+#[tokio::test]
+async fn backups_go_from_any_store_to_any() {
+    let (memory, sqlite) = (MemoryStore::new(), Sqlite::new());
+    conformance::backup(&memory.stores(), &sqlite.stores()).await;
+    let (moving, settled) = (Sqlite::with(restless()), Sqlite::new());
+    conformance::backup(&moving.stores(), &settled.stores()).await;
+    let (sqlite, memory) = (Sqlite::new(), MemoryStore::new());
+    conformance::backup(&sqlite.stores(), &memory.stores()).await;
 }

@@ -176,7 +176,7 @@ impl MemoryStore {
         Err(unavailable())
     }
 
-    fn read_snapshot(
+    pub(super) fn read_snapshot(
         &self,
         entity: EntityId,
         statics: &Statics,
@@ -192,7 +192,7 @@ impl MemoryStore {
     }
 
     /// The first append of an entity without rows makes its statics.
-    async fn create(&self, at: &Activation) -> Result<(), AppendError> {
+    pub(super) async fn create(&self, at: &Activation) -> Result<(), AppendError> {
         let (entity, epoch, fence) = (at.entity(), at.epoch(), at.fence());
         let starts = BTreeMap::from([(fence, Seq(1))]);
         let mine = Statics { epoch, fence, starts, snapshot: None };
