@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-pub use admin::{ActorsArgs, AdminVerb, LetterVerb, NodeArgs, RebalanceArg, ShardsArgs, WatchArgs};
+pub use admin::{
+    ActorsArgs, AdminVerb, BackupArgs, LetterVerb, NodeArgs, RebalanceArg, ShardsArgs, WatchArgs,
+};
 
 /// What every verb takes.
 #[derive(Clone, Debug, Args)]

@@ -216,6 +216,32 @@ impl Client {
         Err(CliError::Problem(Box::new(problem(status, &body))))
     }
 
+    /// A POST whose answer is long and comes as it is made; its body has no deadline.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn download(&self, path: &str) -> Result<reqwest::Response, CliError> {
+        let mut renewed = false;
+        loop {
+            let token = self.token().await;
+            let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&token);
+            let response = match tokio::time::timeout(TIMEOUT, request.send()).await {
+                Ok(response) => response.map_err(|e| self.unreachable(e))?,
+                Err(late) => return Err(CliError::local("the node does not answer", late)),
+            };
+            let status = response.status();
+            if status.is_success() {
+                return Ok(response);
+            }
+            if status == StatusCode::UNAUTHORIZED && !renewed && self.renew(&token).await? {
+                renewed = true;
+                continue;
+            }
+            let body = response.text().await.unwrap_or_default();
+            return Err(CliError::Problem(Box::new(problem(status, &body))));
+        }
+    }
+
     async fn call(
         &self,
         method: Method,

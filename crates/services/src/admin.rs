@@ -7,6 +7,7 @@
 //! (target `audit`) and a row in the directory, whatever its outcome.
 
 mod audit;
+mod backup;
 pub mod cluster;
 mod containers;
 mod doctor;
@@ -27,6 +28,7 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use troupe_api::{
     Problem,
     admin::{
@@ -42,6 +44,7 @@ use troupe_types::{Clock, EntityId, MonoTime, ShardId, Timestamp};
 
 use crate::caller::Caller;
 
+pub use backup::BackupStream;
 pub use cluster::{ClusterOperator, ClusterView, SeenLease, SeenShard};
 pub use local::{LocalOperator, LocalParts, NodeControl};
 pub use peers::{LinkPeers, NodeQuestion, OwnAnswers, Peers};
@@ -162,6 +165,8 @@ pub struct Operations {
     began: (Timestamp, MonoTime),
     /// How many audit rows it wrote; may start again at 0.
     audit_rows: AtomicU32,
+    /// A place per backup that is being made.
+    backups: Arc<Semaphore>,
 }
 
 impl Operations {
@@ -169,7 +174,8 @@ impl Operations {
     #[must_use]
     pub fn new(parts: OperationsParts) -> Self {
         let began = (parts.clock.now(), parts.clock.mono());
-        Self { parts, began, audit_rows: AtomicU32::new(0) }
+        let (audit_rows, backups) = (AtomicU32::new(0), Arc::new(Semaphore::new(1)));
+        Self { parts, began, audit_rows, backups }
     }
 
     fn operator(&self) -> &dyn Operator {

@@ -1,6 +1,6 @@
 //! `admin ..`: for those who run a node or a cluster.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -96,6 +96,16 @@ pub enum AdminVerb {
         #[arg(value_enum)]
         action: RebalanceArg,
     },
+    /// Copies everything to a file while the cluster works; tells what is in such a file
+    #[command(after_help = "Examples:
+  troupe admin backup troupe-monday.backup
+  troupe admin backup - | zstd > troupe-monday.backup.zst
+  troupe admin backup --verify troupe-monday.backup
+
+The file appears under its name once it is whole and on disk. Secrets in it are sealed as they
+are in the store: keep a copy of the keys directory too, and not beside it.
+`troupe restore` and `troupe node restore` read it.")]
+    Backup(BackupArgs),
     /// Lists what administrators did, the newest first
     Audit {
         /// How many, at most 200
@@ -136,6 +146,19 @@ pub struct ShardsArgs {
     /// Whether to stay.
     #[command(flatten)]
     pub watch: WatchArgs,
+}
+
+/// Of `admin backup`.
+#[derive(Clone, Debug, Args)]
+pub struct BackupArgs {
+    /// The file; `-` is standard output, which nobody verifies for you
+    pub file: PathBuf,
+    /// Make none: read this one to its end and tell what is in it
+    #[arg(long, conflicts_with = "force")]
+    pub verify: bool,
+    /// Replace a file of this name
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Which node.

@@ -1,5 +1,6 @@
 //! `admin ..`
 
+mod backup;
 mod doctor;
 mod letters;
 mod nodes;
@@ -36,6 +37,7 @@ pub(super) async fn run(client: &Client, format: Format, verb: AdminVerb) -> Res
         }
         AdminVerb::Move { shard, node } => move_shard(client, format, shard, &node).await,
         AdminVerb::Rebalance { action } => rebalance(client, format, action).await,
+        AdminVerb::Backup(args) => backup::run(client, format, args).await,
         AdminVerb::Audit { limit } => audit(client, format, limit).await,
     }
 }

@@ -2,8 +2,10 @@
 
 use axum::{
     Json,
+    body::Body,
     extract::State,
-    http::StatusCode,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
     routing::{get, post},
 };
 use serde::Deserialize;
@@ -187,6 +189,15 @@ pub(super) const ROUTES: &[Route] = &[
     .by(Access::Admin)
     .gives(of::<AdminWhy>),
     Route::new(
+        "POST",
+        "/api/v1/admin/backup",
+        "admin_backup",
+        "A copy of everything, made while the cluster works; whole only if its end is there.",
+        || post(backup),
+    )
+    .by(Access::Admin)
+    .gives_bytes(),
+    Route::new(
         "GET",
         "/api/v1/admin/audit",
         "admin_audit",
@@ -369,6 +380,21 @@ async fn why(
 ) -> Result<Json<AdminWhy>, Refusal> {
     let task: TaskId = id(&task, "task")?;
     Ok(Json(shared.state.operations.why(&who, task).await?))
+}
+
+async fn backup(
+    State(shared): State<Shared>,
+    Admin(who): Admin,
+    MaybeObject(_): MaybeObject,
+) -> Result<Response, Refusal> {
+    let stream = shared.state.operations.backup(&who).await?;
+    // A failure ends the connection before the body's end, so nobody takes it for a whole one.
+    let pieces = futures::stream::unfold(stream, |mut stream| async move {
+        let piece = stream.next().await.transpose()?;
+        Some((piece.map_err(std::io::Error::other), stream))
+    });
+    let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+    Ok((kind, Body::from_stream(pieces)).into_response())
 }
 
 async fn audit(

@@ -10,7 +10,7 @@ use utoipa::openapi::{
     extensions::Extensions,
     path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn},
     request_body::RequestBodyBuilder,
-    schema::{ObjectBuilder, Schema, Type},
+    schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type},
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
@@ -125,6 +125,9 @@ fn success(route: &Route, schemas: &mut Schemas) -> Response {
         Gives::Lines(schema) => {
             response.content("application/x-ndjson", Content::new(Some(schema(schemas)))).build()
         }
+        Gives::Bytes => {
+            response.content("application/octet-stream", Content::new(Some(bytes_schema()))).build()
+        }
         Gives::Text => response.content("text/plain", Content::new(Some(text_schema()))).build(),
     }
 }
@@ -142,6 +145,11 @@ fn parameter(
         .description(meaning)
         .schema(Some(text_schema()))
         .build()
+}
+
+fn bytes_schema() -> RefOr<Schema> {
+    let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
+    ObjectBuilder::new().schema_type(Type::String).format(Some(binary)).into()
 }
 
 fn text_schema() -> RefOr<Schema> {

@@ -85,6 +85,7 @@ pub(crate) enum Gives {
     Json(SchemaOf),
     Lines(SchemaOf),
     Text,
+    Bytes,
 }
 
 /// One operation.
@@ -168,6 +169,11 @@ impl Route {
 
     pub(crate) const fn gives_text(mut self) -> Self {
         self.gives = Gives::Text;
+        self
+    }
+
+    pub(crate) const fn gives_bytes(mut self) -> Self {
+        self.gives = Gives::Bytes;
         self
     }
 

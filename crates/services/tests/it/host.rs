@@ -72,7 +72,7 @@ impl Node {
     }
 
     /// The use cases of administrators.
-    pub(crate) fn operations(&self) -> Operations {
+    pub(crate) fn operations(&self) -> Arc<Operations> {
         let clock: Arc<dyn Clock> = SystemClock::shared();
         let operator = LocalOperator::new(LocalParts {
             name: "local".to_owned(),
@@ -87,7 +87,7 @@ impl Node {
             control: None,
             clock: Arc::clone(&clock),
         });
-        Operations::new(OperationsParts {
+        Arc::new(Operations::new(OperationsParts {
             operator: Arc::new(operator),
             stores: self.stores.clone(),
             router: self.router.clone(),
@@ -95,7 +95,7 @@ impl Node {
             clock,
             data_dir: None,
             keys_dir: None,
-        })
+        }))
     }
 
     pub(crate) fn dead_letters(&self) -> Arc<dyn DeadLetters> {

@@ -3,10 +3,14 @@
 use bytes::Bytes;
 use serde_json::json;
 use troupe_api::admin::CheckState;
-use troupe_store::DeadLetter;
+use troupe_store::{
+    DeadLetter,
+    backup::{Kind, verify},
+};
+use troupe_testkit::wait_until;
 use troupe_types::{EntityId, MessageId, TaskId, Timestamp, Uuid};
 
-use crate::host::{Node, admin, ann, is_over};
+use crate::host::{Node, PATIENCE, admin, ann, is_over};
 
 fn letter(n: u128, entity: EntityId, message: impl Into<Bytes>) -> DeadLetter {
     DeadLetter {
@@ -71,6 +75,7 @@ async fn only_administrators_may_and_nothing_is_done_for_others() {
         operations.passivate_entity(&who, entity).await.map(|_| ()),
         operations.drain(&who, "local").await.map(|_| ()),
         operations.audit(&who, None, 10).await.map(|_| ()),
+        operations.backup(&who).await.map(|_| ()),
     ];
     for refused in refusals {
         assert_eq!(refused.unwrap_err().status, 403);
@@ -99,4 +104,37 @@ async fn the_doctor_finds_work_that_nobody_takes_up() {
     let (found, text) = state("runs").await;
     assert_eq!(found, CheckState::Fail, "{text}");
     assert!(text.contains(&TaskId::derived(&["lost"]).to_string()), "{text}");
+}
+
+/// Made while a Task is at work; it says what is in it, and one is made at a time.
+#[tokio::test]
+async fn a_backup_is_made_while_the_node_works_and_stands_in_the_audit_log() {
+    let node = Node::start().await;
+    let operations = node.operations();
+    let task = node.task(&ann(), "[[demo chunks=1]] hello").await;
+    node.until(&ann(), task, is_over).await;
+    let mut stream = operations.backup(&admin()).await.unwrap();
+    let second = operations.backup(&admin()).await.unwrap_err();
+    assert_eq!((second.status, second.code.as_str()), (409, "backup_runs"));
+    let mut file = Vec::new();
+    while let Some(piece) = stream.next().await.unwrap() {
+        file.extend_from_slice(&piece);
+    }
+    let (head, totals) = verify(file.as_slice()).unwrap();
+    assert_eq!(head.node, "local");
+    assert!(totals.of(Kind::Entity) >= 1 && totals.of(Kind::Entry) >= 3, "{totals:?}");
+    assert_eq!(totals.of(Kind::Task), 1);
+    // Its last row is written after its last piece.
+    let told = async || operations.audit(&admin(), None, 10).await.unwrap().items;
+    wait_until(PATIENCE, async || told().await.len() == 3).await;
+    let rows = told().await;
+    let short: Vec<_> = rows.iter().map(|r| (r.action.as_str(), r.outcome.as_str())).collect();
+    let expected = [("backup", "done"), ("begin_backup", "backup_runs"), ("begin_backup", "done")];
+    assert_eq!(short, expected);
+    assert!(rows[0].detail.contains("entities"), "{}", rows[0].detail);
+    assert_eq!(rows[0].target, head.id.to_string());
+
+    // Nobody takes the next one: it ends, and its place is free again.
+    drop(operations.backup(&admin()).await.unwrap());
+    wait_until(PATIENCE, async || operations.backup(&admin()).await.is_ok()).await;
 }
