@@ -7,6 +7,7 @@ mod edge;
 mod node;
 mod parts;
 mod process;
+mod restore;
 mod soft_state;
 mod traces;
 mod up;
@@ -39,7 +40,9 @@ struct Cli {
 enum Verb {
     /// Starts one node with everything in it
     Up(Box<up::UpArgs>),
-    /// Runs one node of a cluster, or makes the keys of one
+    /// Fills the empty data directory of `troupe up` from a backup
+    Restore(restore::RestoreArgs),
+    /// Runs one node of a cluster, makes the keys of one, or fills its database from a backup
     Node(Box<node::NodeArgs>),
     #[command(flatten)]
     Client(troupe_cli::Verb),
@@ -65,6 +68,10 @@ fn main() -> ExitCode {
         Verb::Up(args) => runtime.block_on(up::run(*args)).map_err(|error| {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
+        }),
+        Verb::Restore(args) => runtime.block_on(restore::run(args)).map_err(|error| {
+            eprintln!("error: {error:#}");
+            restore::exit_code(&error)
         }),
         Verb::Client(verb) => runtime
             .block_on(Box::pin(troupe_cli::run(verb, cli.global, command)))

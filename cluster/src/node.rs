@@ -6,6 +6,7 @@
 mod init;
 mod launcher;
 mod member;
+mod restore;
 mod retire;
 mod worker;
 
@@ -148,9 +149,26 @@ impl RunArgs {
 enum NodeVerb {
     /// Makes the node CA, a certificate for each node, and the keys that all of them share
     Init(init::InitArgs),
+    /// Fills the empty database of a cluster from a backup, while none of its nodes runs
+    #[command(after_help = "Examples:
+  troupe node restore troupe-monday.backup --config /etc/troupe/node.toml
+  troupe node restore troupe-monday.backup --name node-1 --keys ./keys/node-1 --cql db-1:9042
+
+It takes what `troupe node` takes and needs one node's keys for the name of the cluster. The file
+is verified first. A restore that was interrupted is run again with the same file; until then
+no node starts.")]
+    Restore(Box<RestoreNodeArgs>),
     /// Ends the lease of a node whose process is gone, so that others take over at once
     #[command(hide = true)]
     Retire(Box<RetireArgs>),
+}
+
+#[derive(Debug, Args)]
+struct RestoreNodeArgs {
+    /// What `troupe admin backup` made
+    file: PathBuf,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 #[derive(Debug, Args)]
@@ -167,6 +185,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), ExitCode> {
     let outcome = match args.verb {
         Some(NodeVerb::Init(args)) => init::run(&args).map(|()| 0),
         Some(NodeVerb::Retire(args)) => retire::run(&args.run, args.boot).await.map(|()| 0),
+        Some(NodeVerb::Restore(args)) => restore::run(&args.run, &args.file).await.map(|()| 0),
         None if args.run.no_launcher || args.run.launched.is_some() => {
             Box::pin(worker::run(args.run)).await
         }
@@ -181,7 +200,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), ExitCode> {
         Ok(code) => Err(ExitCode::from(code)),
         Err(error) => {
             tell(&error);
-            Err(ExitCode::FAILURE)
+            Err(crate::restore::exit_code(&error))
         }
     }
 }

@@ -21,7 +21,10 @@ use troupe_services::{
 };
 use troupe_sharding::{HostOptions, HostParts, Placement, RegisteredKind, Router, ShardHost};
 use troupe_soft_state::SoftState;
-use troupe_store::Stores;
+use troupe_store::{
+    Stores,
+    backup::{Restored, check_start},
+};
 use troupe_telemetry::MetricsHandle;
 use troupe_types::{Clock, Epoch, Roles, SystemClock, Uuid};
 
@@ -97,9 +100,15 @@ pub(crate) struct Wiring<'a> {
     pub(crate) member: Option<Arc<Member>>,
 }
 
+/// Nobody works on a store that is half restored. Tells what a whole one was restored from.
+pub(crate) async fn whole(stores: &Stores) -> Result<Option<Restored>> {
+    Ok(check_start(stores.directory.as_ref()).await?)
+}
+
 /// Wires a node over its stores.
 pub(crate) async fn assemble(wiring: Wiring<'_>) -> Result<Node> {
     let Wiring { config, stores, listen, metrics, secrets, placement, edge, member } = wiring;
+    let restored = whole(&stores).await?;
     let clock: Arc<dyn Clock> = SystemClock::shared();
     let Secrets { sealer, keys } = secrets;
     let sealer = Arc::new(sealer);
@@ -125,7 +134,7 @@ pub(crate) async fn assemble(wiring: Wiring<'_>) -> Result<Node> {
         tree: tree.clone(),
     };
     let opener = SealedSecrets::new(Arc::clone(&sealer));
-    let host = start_host(config, parts, chat, opener, &soft).await?;
+    let host = start_host(config, parts, chat, (opener, restored), &soft).await?;
     let (devices, edge, containers) =
         open_devices(config, &stores, &router, &clock, (edge, cluster))?;
 
@@ -272,14 +281,18 @@ async fn start_host(
     config: &Config,
     parts: HostParts,
     chat: Arc<ChatServices>,
-    secrets: SealedSecrets,
+    (secrets, restored): (SealedSecrets, Option<Restored>),
     soft: &Arc<dyn SoftState>,
 ) -> Result<ShardHost> {
+    if let Some(Restored { backup, at, .. }) = &restored {
+        tracing::info!(%backup, %at, "the store was restored from a backup");
+    }
     let task_options = TaskOptions {
         snapshot_entries: config.tasks.snapshot_entries,
         idle_for: Duration::from_secs(config.tasks.idle_seconds),
         asks_expire_after: (config.tasks.asks_expire_seconds > 0)
             .then(|| Duration::from_secs(config.tasks.asks_expire_seconds)),
+        restored: restored.map(|restored| restored.restore),
         ..TaskOptions::default()
     };
     let kinds = vec![

@@ -16,7 +16,7 @@ use troupe_types::{Clock as _, SystemClock};
 use crate::{
     config::Config,
     edge::{EdgeSetup, load_or_create_ca},
-    parts::{Node, Secrets, Wiring, assemble},
+    parts::{Node, Secrets, Wiring, assemble, whole},
     process::{
         REQUESTS_END_IN, default_data_dir, listen, observe, print_setup_link, stop_signal,
         write_ready_file,
@@ -64,8 +64,10 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     .await?
     .map_err(|error| anyhow::anyhow!("{}", troupe_telemetry::error_chain(&error)))?;
 
-    let (listener, at) = listen(&config).await?;
     let stores = store.stores();
+    // Before keys are made: those of the backup may be on their way.
+    whole(&stores).await?;
+    let (listener, at) = listen(&config).await?;
     let secrets = Secrets::load_or_create(&config.data_dir.join("keys"))?;
     let placement = Arc::new(OneNode(stores.boot_epoch));
     let clock = SystemClock::new();

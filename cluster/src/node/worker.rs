@@ -29,7 +29,7 @@ use super::{
 use crate::{
     config::Config,
     edge::{EdgeSetup, load_ca},
-    parts::{Node, Secrets, Wiring, assemble},
+    parts::{Node, Secrets, Wiring, assemble, whole},
     process::{REQUESTS_END_IN, listen, observe, print_setup_link, stop_signal, write_ready_file},
 };
 
@@ -142,6 +142,8 @@ async fn connect(config: &Config, cluster: &str, view: &Arc<ClusterView>) -> Res
 
 /// A node that cannot read what the others write must not begin.
 async fn agree(stores: &Stores, mine: &BTreeSet<String>) -> Result<()> {
+    // Before anything is written: a restore wants an empty store, or its own half of one.
+    whole(stores).await?;
     let directory = Arc::clone(&stores.directory);
     let timeout = AuthOptions::default().store_timeout;
     match auth::agree_on_keys(directory, timeout, mine).await.context("keys of the cluster")? {

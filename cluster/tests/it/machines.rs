@@ -8,6 +8,7 @@ mod fences;
 mod jobs;
 mod joining;
 mod kit;
+mod restored;
 mod script;
 mod tcp;
 mod three;

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod bad_events;
 #[cfg(test)]
 mod bad_input;

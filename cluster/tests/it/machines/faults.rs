@@ -1,6 +1,6 @@
 //! Faults under work: kill -9 of either side, a network that goes and comes, revocation.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// A node whose door has an address that outlives it.
 pub(super) struct Door {
-    home: Home,
+    pub(super) home: Home,
     at: SocketAddr,
     options: NodeOptions,
 }
@@ -44,7 +44,12 @@ impl Door {
     }
 
     pub(super) async fn again(&self) -> Result<Node> {
-        let mut options = self.options.clone();
+        self.again_in(self.home.data()).await
+    }
+
+    /// The same over another data directory.
+    pub(super) async fn again_in(&self, data: PathBuf) -> Result<Node> {
+        let mut options = NodeOptions { data: Some(data), ..self.options.clone() };
         options.args = vec!["--edge".to_owned(), self.at.to_string()];
         Node::start_with(&self.home, &options).await
     }

@@ -114,6 +114,8 @@ pub enum Command {
         place: Place,
         /// What the device proves itself with; only its hash is kept.
         token: AttemptToken,
+        /// The restore that the store came from, if it came from one.
+        restored: Option<Uuid>,
     },
     /// A person answers an approval or a question. Exactly one answer is taken.
     Answer {

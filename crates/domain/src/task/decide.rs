@@ -25,6 +25,7 @@ pub(in crate::task) use send::person_row;
 
 use super::{
     command::{Ack, Command, Context, Decision, Refusal},
+    execution::DeviceRun,
     state::TaskState,
 };
 
@@ -70,9 +71,9 @@ pub fn decide(
             let said = runner::Said { execution, attempt, out_seq };
             Ok(runner::run(state, said, event, ctx))
         }
-        Command::StartOnDevice { execution, attempt, device, place, token } => {
-            let of = (execution, attempt);
-            Ok(start::start_on_device(state, of, device, place, &token, ctx))
+        Command::StartOnDevice { execution, attempt, device, place, token, restored } => {
+            let (of, token) = ((execution, attempt), token.hash());
+            Ok(start::start_on_device(state, of, DeviceRun { device, token, restored }, place, ctx))
         }
         Command::Answer { key, block_id, answer } => {
             answer::answer(state, key, &block_id, answer, ctx)

@@ -136,6 +136,9 @@ pub enum TaskEvent {
         device: DeviceId,
         /// SHA-256 of what it proves itself with, hex.
         token: String,
+        /// The restore that the store came from, if it came from one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        restored: Option<Uuid>,
     },
     /// A person answered an approval or a question; it is on its way to the runner.
     BlockAnswered {

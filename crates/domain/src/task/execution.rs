@@ -105,6 +105,16 @@ pub struct DeviceRun {
     pub device: DeviceId,
     /// SHA-256 of what it proves itself with, hex.
     pub token: String,
+    /// The restore that the store came from when it was started, if it had come from one. Output
+    /// of one from before another restore may have been acknowledged and then be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Uuid>,
+}
+
+impl DeviceRun {
+    pub(in crate::task) fn new(device: DeviceId, token: &str, restored: Option<Uuid>) -> Self {
+        Self { device, token: token.to_owned(), restored }
+    }
 }
 
 /// What a device proves itself with for one attempt: secret, so `Debug` shows nothing of it.

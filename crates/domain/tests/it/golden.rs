@@ -214,6 +214,7 @@ fn run_events() -> Vec<TaskEvent> {
             attempt,
             device: troupe_types::DeviceId::from_uuid(troupe_types::Uuid::nil()),
             token: "cd".repeat(4),
+            restored: None,
         },
         TaskEvent::BlockAnswered {
             execution,

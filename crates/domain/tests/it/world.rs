@@ -197,7 +197,11 @@ impl World {
         let place = Place::Device { id: device.to_string(), name: "laptop".to_owned() };
         let token = AttemptToken::new(format!("token-{attempt}"));
         let hash = token.hash();
-        self.begin(execution, Command::StartOnDevice { execution, attempt, device, place, token });
+        let restored = None;
+        self.begin(
+            execution,
+            Command::StartOnDevice { execution, attempt, device, place, token, restored },
+        );
         let e = self.execution(execution);
         if e.is_live(attempt) {
             assert_eq!(

@@ -82,7 +82,7 @@ impl TaskActor {
         let entries = opened.head.0 - window.snapshot().0;
         let journal = Arc::clone(&context.stores.journal);
         let commits = Committer::new(journal, Arc::new(opened));
-        let public = Arc::new(Public::of(&state));
+        let public = Arc::new(Public::of(&state, factory.options.restored));
         Ok(Self {
             snapshots: Snapshots::new(&factory.options, entries, window.bytes()),
             context,
@@ -149,7 +149,10 @@ impl TaskActor {
         let bytes = body.len();
         let mut effects = Vec::with_capacity(2);
         if public {
-            effects.push(Effect::Public(Arc::new(Public::of(&self.state))));
+            effects.push(Effect::Public(Arc::new(Public::of(
+                &self.state,
+                self.factory.options.restored,
+            ))));
         }
         let seq = self.commits.stage(first_frame, frames, body, wake, effects);
         let held = Held { seq, bytes, entry: Arc::new(entry) };
@@ -381,14 +384,31 @@ impl TaskActor {
         Ok(())
     }
 
+    /// What a device did between the backup and the restore was acknowledged, and is gone.
+    fn end_unrestored(&mut self, execution: ExecutionId, attempt: Attempt) -> Result<(), Crash> {
+        let text = "the cluster was restored from a backup, and what the device did since is not \
+                    in it: retry it, there or elsewhere";
+        let (error, text) = (ErrorType::Lost, text.to_owned());
+        let command = Command::DeviceLost { execution, attempt, error, text };
+        if let Err(refusal) = self.accept(command)? {
+            tracing::warn!(%execution, %refusal, "an attempt of before a restore was not closed");
+        }
+        Ok(())
+    }
+
     /// Attempts that an earlier activation ran have no runner any more.
     pub(super) fn recover_once(&mut self) -> Result<(), Crash> {
         if std::mem::replace(&mut self.recovered, true) {
             return Ok(());
         }
         for (execution, attempt) in self.state.live_attempts() {
-            if self.state.execution(execution).is_some_and(|e| e.device.is_some()) {
+            let device = self.state.execution(execution).and_then(|e| e.device.as_ref());
+            if let Some((device, restored)) = device.map(|run| (run.device, run.restored)) {
                 // It goes on where it is; its device says when it does not.
+                if restored != self.factory.options.restored {
+                    self.end_unrestored(execution, attempt)?;
+                    self.defer(Effect::Poke(device, execution, attempt));
+                }
                 continue;
             }
             tracing::info!(entity = %self.context.id, %execution, %attempt, "resuming a run");

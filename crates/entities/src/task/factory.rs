@@ -7,7 +7,7 @@ use serde_json::Value;
 use troupe_chat::ChatServices;
 use troupe_sharding::{Crash, EntityContext, EntityFactory};
 use troupe_store::TaskRow;
-use troupe_types::{EntityKind, UserId, limits};
+use troupe_types::{EntityKind, UserId, Uuid, limits};
 
 use super::{actor::TaskActor, internal::TaskInternal};
 
@@ -22,6 +22,8 @@ pub struct TaskOptions {
     pub idle_for: Duration,
     /// How long a person has for an approval or a question; `None`: for ever.
     pub asks_expire_after: Option<Duration>,
+    /// The restore that all Tasks came from, if the store was restored from a backup.
+    pub restored: Option<Uuid>,
 }
 
 impl Default for TaskOptions {
@@ -31,6 +33,7 @@ impl Default for TaskOptions {
             snapshot_bytes: limits::SNAPSHOT_BYTES,
             idle_for: Duration::from_secs(120),
             asks_expire_after: Some(Duration::from_secs(24 * 3600)),
+            restored: None,
         }
     }
 }

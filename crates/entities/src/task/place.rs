@@ -142,7 +142,8 @@ impl TaskActor {
         let mut again = AGAIN;
         let command = match outcome {
             Placed::On { device, place, token } => {
-                Command::StartOnDevice { execution, attempt, device, place, token }
+                let restored = self.factory.options.restored;
+                Command::StartOnDevice { execution, attempt, device, place, token, restored }
             }
             Placed::Waits(wait) => {
                 again = if wait.code.starts_with("container_") { SOON } else { AGAIN };

@@ -2,7 +2,7 @@
 
 use troupe_api::task::{OutlineRow, TaskView, WhyAnswer};
 use troupe_domain::task::{TaskEntry, TaskState};
-use troupe_types::{FrameBody, FrameSeq, LogId, Status, TaskId, Timestamp, UserId};
+use troupe_types::{FrameBody, FrameSeq, LogId, Status, TaskId, Timestamp, UserId, Uuid};
 
 use super::{actor::TaskActor, projection::status_word};
 
@@ -33,7 +33,14 @@ impl Public {
             })
     }
 
-    pub(super) fn of(state: &TaskState) -> Self {
+    /// `restored`: the restore that the store came from, if it did. What a client saw before it
+    /// may not be here, so the log is another one and the client starts over.
+    pub(super) fn of(state: &TaskState, restored: Option<Uuid>) -> Self {
+        let log = state.log.unwrap_or_else(|| LogId::derived(&[]));
+        let log = match restored {
+            Some(restore) => LogId::derived(&[&log.to_string(), &restore.to_string()]),
+            None => log,
+        };
         // A deleted Task has no view of its own any more; its row still names it.
         let exists = state.id.is_some();
         let (team_namespace, team_name) = state.team.clone().unwrap_or_default();
@@ -52,7 +59,7 @@ impl Public {
             queue: state.queue.to_vec(),
             created_at: state.created_at,
             updated_at: state.updated_at,
-            log: state.log.unwrap_or_else(|| LogId::derived(&[])),
+            log,
             head: FrameSeq::ZERO,
         };
         Self {

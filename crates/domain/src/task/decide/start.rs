@@ -1,7 +1,7 @@
 //! A queued attempt waits, or is handed to a runtime.
 
 use troupe_types::{
-    Attempt, BlockPatch, BlockStatus, BlockUpdatedFrame, DeviceId, ExecutionId, FrameBody, Place,
+    Attempt, BlockPatch, BlockStatus, BlockUpdatedFrame, ExecutionId, FrameBody, Place,
     StartedFrame, Wait,
 };
 
@@ -9,7 +9,7 @@ use crate::task::{
     command::{Ack, Context, Decision},
     draft::Draft,
     entry::{StepRecord, TaskEvent},
-    execution::{AttemptState, AttemptToken, Execution},
+    execution::{AttemptState, DeviceRun, Execution},
     state::TaskState,
 };
 
@@ -51,15 +51,14 @@ pub(super) fn start(
 pub(super) fn start_on_device(
     state: &TaskState,
     of: (ExecutionId, Attempt),
-    device: DeviceId,
+    run: DeviceRun,
     place: Place,
-    token: &AttemptToken,
     ctx: &mut Context<'_>,
 ) -> Decision {
     let (execution, attempt) = of;
     let Some(e) = queued(state, execution, attempt) else { return super::nothing() };
-    let token = token.hash();
-    let event = TaskEvent::DeviceAssigned { execution, attempt, device, token };
+    let DeviceRun { device, token, restored } = run;
+    let event = TaskEvent::DeviceAssigned { execution, attempt, device, token, restored };
     begin(state, e, place, Some(event), ctx).finish(Ack::Ok)
 }
 

@@ -130,9 +130,9 @@ impl TaskState {
                 }
             }
             TaskEvent::AttemptStarted { execution, attempt } => self.started(*execution, *attempt),
-            TaskEvent::DeviceAssigned { execution, attempt, device, token } => {
+            TaskEvent::DeviceAssigned { execution, attempt, device, token, restored } => {
                 if let Some(e) = self.open_mut(*execution, *attempt) {
-                    e.device = Some(DeviceRun { device: *device, token: token.clone() });
+                    e.device = Some(DeviceRun::new(*device, token, *restored));
                 }
             }
             TaskEvent::BlockAnswered { execution, attempt, block_id, input, answer } => {
