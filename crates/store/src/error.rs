@@ -83,7 +83,9 @@ impl OpenError {
 #[derive(Clone, Debug, Error)]
 pub enum AppendError {
     /// A newer activation owns the entity: give up this one. Nothing that the newer one has
-    /// not read will ever count.
+    /// not read will ever count, with one exception: an entity without rows has no fence yet, so
+    /// until the newer one appends, the first append of an older one may come to count. The
+    /// newer one is then refused in its turn, and the next one reads it.
     #[error("fence {fence} of {entity} is not the newest one")]
     Fenced {
         /// Whose journal.

@@ -76,6 +76,9 @@ impl DeviceAuthority for Anyone {
 pub(crate) struct Kept {
     pub(crate) outputs: BTreeMap<AttemptKey, Vec<Bytes>>,
     pub(crate) doubles: usize,
+    /// How many outputs there were of attempts whose bodies are not kept any more: a device that
+    /// has not heard so sends them again.
+    pub(crate) checked: BTreeMap<AttemptKey, u64>,
     pub(crate) wanted: BTreeMap<AttemptKey, Assignment>,
     pub(crate) answers: Vec<AssignmentAnswer>,
     pub(crate) inputs: BTreeMap<Uuid, Input>,
@@ -135,6 +138,12 @@ impl Owner {
     fn heard(&self, frame: DeviceFrame) -> Vec<DeviceFrame> {
         let mut kept = self.kept();
         match frame {
+            DeviceFrame::Output(output) if kept.checked.contains_key(&output.key) => {
+                let (key, out_seq) = (output.key, OutSeq(kept.checked[&output.key]));
+                assert!(output.out_seq <= out_seq, "{} of {out_seq}", output.out_seq);
+                kept.doubles += 1;
+                vec![DeviceFrame::OutputAck(OutputAck { key, out_seq })]
+            }
             DeviceFrame::Output(output) => {
                 let mute = kept.mute;
                 let list = kept.outputs.entry(output.key).or_default();
@@ -174,7 +183,8 @@ impl Owner {
             DeviceFrame::Ended(ended) => {
                 let key = ended.key;
                 let have = kept.outputs.get(&key).map_or(0, Vec::len);
-                let all = u64::try_from(have).unwrap() >= ended.last.0;
+                let have = u64::try_from(have).unwrap();
+                let all = kept.checked.get(&key).copied().unwrap_or(have) >= ended.last.0;
                 kept.ended.insert(key, ended);
                 if !all || kept.keep_ended {
                     return Vec::new();

@@ -56,6 +56,12 @@ struct Model {
     /// Superseded activations, the store each of them was opened in, and the entry that it
     /// would append next.
     zombies: Vec<(Arc<Opened>, Stores, Seq)>,
+    /// What superseded activations appended while the journal had no rows. They found none when
+    /// they were opened, so nothing of theirs is fenced before somebody's first append: one of
+    /// these may be that first append, though it was refused.
+    late: Vec<Entry>,
+    /// A first append was left or failed: what it sent may still arrive.
+    first_is_open: bool,
     /// Where `at` was opened.
     stores: Option<Stores>,
     /// Makes every body different, so that a wrong entry is noticed.
@@ -94,8 +100,9 @@ fn fold(entries: &[Entry]) -> Bytes {
 
 impl Model {
     fn new(kind: EntityKind) -> Self {
-        let (log, doubt, zombies) = (Vec::new(), Vec::new(), Vec::new());
-        Self { id: entity(kind), log, doubt, at: None, zombies, stores: None, nonce: 0 }
+        let (log, doubt, zombies, late) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (at, stores, first_is_open) = (None, None, false);
+        Self { id: entity(kind), log, doubt, at, zombies, late, first_is_open, stores, nonce: 0 }
     }
 
     async fn step(&mut self, stores: &Stores, op: &Op) {
@@ -158,8 +165,10 @@ impl Model {
         assert!(upto + tail.len() >= self.log.len(), "acked entries are missing: {tail:?}");
         let (known, new) = tail.split_at(self.log.len() - upto);
         assert_eq!(known, &self.log[upto..], "settled entries never change");
-        let mut rest = new;
-        for append in std::mem::take(&mut self.doubt) {
+        let doubt = std::mem::take(&mut self.doubt);
+        let is_late = self.log.is_empty() && new.len() == 1 && self.late.contains(&new[0]);
+        let mut rest = if is_late { &[] } else { new };
+        for append in doubt {
             if rest.is_empty() {
                 break;
             }
@@ -229,8 +238,16 @@ impl Model {
                     return;
                 }
                 Some(Err(AppendError::OutcomeUnknown { .. })) | None => {
+                    self.first_is_open |= self.log.is_empty();
                     self.doubt.push(append);
                     self.at = None;
+                }
+                // A late first append has come in between; the next activation reads it.
+                Some(Err(AppendError::Fenced { .. }))
+                    if self.log.is_empty() && (self.first_is_open || !self.late.is_empty()) =>
+                {
+                    self.at = None;
+                    return;
                 }
                 Some(Err(e)) => panic!("the newest activation got {e:?}"),
             }
@@ -254,6 +271,9 @@ impl Model {
         let (zombie, stores, seq) = self.zombies.remove(0);
         let body = Bytes::from_static(b"of a zombie");
         let entry = Entry { seq, first_frame: FrameSeq(self.next_frame()), frames: 1, body };
+        if self.log.is_empty() {
+            self.late.push(entry.clone());
+        }
         let outcome = stores.journal.append(&zombie, seq, vec![entry], Vec::new()).await;
         assert!(outcome.is_err(), "a superseded activation appended");
     }
