@@ -55,6 +55,11 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// It is not here.
     async fn probe(&self) -> Result<Found, ProbeError>;
 
+    /// Whether a later process can go on in the session of one that is gone.
+    fn resumes(&self) -> bool {
+        true
+    }
+
     /// Starts a run.
     ///
     /// # Errors
@@ -70,6 +75,10 @@ pub struct RuntimeEngine(pub Arc<dyn Runtime>);
 impl Engine for RuntimeEngine {
     fn kind(&self) -> RuntimeKind {
         self.0.kind()
+    }
+
+    fn resumes(&self) -> bool {
+        self.0.abilities().resume
     }
 
     async fn probe(&self) -> Result<Found, ProbeError> {

@@ -58,7 +58,11 @@ impl Door {
 /// Counts on a machine; returns once it began.
 pub(super) async fn counting(node: &Rest, who: &Person, machine: &Machine) -> Result<String> {
     node.apply(who, COMMANDS).await?;
-    let task = node.run(who, "sh", COUNT).await?;
+    // A command shows 160 KiB as they come: one that counts for long counts slowly.
+    let long = ["TROUPE_TEST_CUTS", "TROUPE_TEST_AWAY_SECONDS"];
+    let is_long = long.iter().any(|name| std::env::var_os(name).is_some());
+    let line = if is_long { COUNT.replace("0.02", "0.2") } else { COUNT.to_owned() };
+    let task = node.run(who, "sh", &line).await?;
     beyond(machine, 5).await?;
     Ok(task)
 }

@@ -20,10 +20,14 @@ fn close(name: &str, is_tool: bool) -> RunEvent {
     RunEvent::BlockChanged { name: name.to_owned(), patch }
 }
 
+/// Closes what was open when the agent ended.
+pub(super) fn closed(said: &Said) -> Vec<RunEvent> {
+    said.open.iter().map(|(name, is_tool)| close(name, *is_tool)).collect()
+}
+
 /// The first words of an attempt that goes on.
 pub(super) fn resumed(said: &Said) -> Vec<RunEvent> {
-    let mut events: Vec<_> =
-        said.open.iter().map(|(name, is_tool)| close(name, *is_tool)).collect();
+    let mut events = closed(said);
     let text = "the device's agent was started anew; the work goes on in the same session";
     events.push(RunEvent::Status(StatusFrame {
         phase: "resumed".to_owned(),

@@ -19,7 +19,7 @@ use troupe_wire::device::{
 
 use super::{
     last::{LastTurn, Seats},
-    resume::resumed,
+    resume::{closed, resumed},
 };
 use crate::{
     engine::{Engine, RunControl, RunEvents, StartedRun},
@@ -28,6 +28,8 @@ use crate::{
 
 /// How long a runtime that ended its turn gets to end by itself.
 const FINISH_MAX: Duration = Duration::from_secs(5);
+/// What stands for the session of a runtime that has none: it was started.
+const BEGAN: &str = "began";
 /// Text that waits for more of it is said after this.
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
 
@@ -129,7 +131,13 @@ impl Run {
             Some(stop) = stop.recv() => return Ok(stopped(stop)),
             seat = seat.lock_owned() => seat,
         };
-        let again = self.fold.last.0 > 0 || self.fold.session.is_some();
+        let resumes = self.engine.resumes();
+        if !resumes && self.fold.session.is_some() {
+            self.push_all(closed(&self.fold.said)).await?;
+            self.push_all(vec![unknown()]).await?;
+            return Ok(Some((Ended::Finished, String::new())));
+        }
+        let again = resumes && (self.fold.last.0 > 0 || self.fold.session.is_some());
         if again {
             self.push_all(resumed(&self.fold.said)).await?;
         }
@@ -371,11 +379,22 @@ impl Run {
             cwd: workspace.path().to_owned(),
             state_dir: self.bot_dir(),
         };
+        if !self.engine.resumes() {
+            let began = self.outbox.note(self.key, Record::Session(BEGAN.to_owned())).await;
+            began.map_err(|error| (ErrorType::GenericError, chain(&error)))?;
+        }
         match self.engine.start(launch).await {
             Ok(run) => Ok((run, workspace)),
             Err(error) => Err((ErrorType::GenericError, chain(&error))),
         }
     }
+}
+
+/// A run that cannot go on is not begun a second time: it may have done something.
+fn unknown() -> RunEvent {
+    let text = "the device's agent ended while this ran, and a run of this kind cannot go on: what \
+                it did is not known. Look at it; a retry runs it again";
+    RunEvent::Failed { error: ErrorType::GenericError, text: text.to_owned() }
 }
 
 const fn stopped(stop: Stop) -> Option<(Ended, String)> {

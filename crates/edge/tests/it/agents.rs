@@ -264,6 +264,28 @@ async fn an_execution_survives_a_crash_of_the_agent() {
 }
 
 /// A planned stop pauses; what was asked to stop meanwhile stays stopped.
+/// What has no session to go on in is not begun again: it may have done something.
+#[tokio::test]
+async fn a_run_that_cannot_go_on_is_not_run_twice() {
+    let (world, dir, engine) =
+        (World::new(), tempfile::tempdir().unwrap(), Arc::new(Script::default()));
+    engine.forgets.store(true, Ordering::SeqCst);
+    let agent = world.agent(dir.path(), engine.clone()).await;
+    // It says nothing: only the record of its start tells that there was one.
+    let key = world.owner.assign(assignment("forever")).await;
+    until("it runs", || engine.running.load(Ordering::SeqCst) == 1).await;
+    drop(agent);
+    until("it is gone", || engine.running.load(Ordering::SeqCst) == 0).await;
+
+    let agent = world.agent(dir.path(), engine.clone()).await;
+    assert_eq!(world.owner.ended(key).await.how, EndedHow::Finished);
+    let events = world.owner.events(key);
+    let Some(RunEvent::Failed { text, .. }) = events.last() else { panic!("{events:?}") };
+    assert!(text.contains("not known"), "{text}");
+    assert_eq!(engine.launches.lock().unwrap().len(), 1, "it ran once");
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn a_cancel_that_comes_while_the_agent_is_down_counts() {
     let (world, dir, engine) =

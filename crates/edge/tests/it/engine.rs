@@ -6,7 +6,7 @@
 
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
@@ -28,6 +28,8 @@ pub(crate) struct Script {
     pub(crate) launches: Mutex<Vec<Launched>>,
     pub(crate) running: Arc<AtomicUsize>,
     pub(crate) said: Arc<AtomicUsize>,
+    /// It has no sessions.
+    pub(crate) forgets: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -123,6 +125,10 @@ impl Engine for Script {
         RuntimeKind::ClaudeCode
     }
 
+    fn resumes(&self) -> bool {
+        !self.forgets.load(Ordering::SeqCst)
+    }
+
     async fn probe(&self) -> Result<Found, ProbeError> {
         let (kind, version) = (RuntimeKind::ClaudeCode, "2.1.330".to_owned());
         Ok(Found { kind, program: "/bin/claude".into(), version, note: None })
@@ -139,7 +145,7 @@ impl Engine for Script {
         let stop = Arc::new(Notify::new());
         let (counted, said) = (Counted(Arc::clone(&self.running)), Arc::clone(&self.said));
         let stopped = Arc::clone(&stop);
-        let mut tasks = JoinSet::new();
+        let (mut tasks, forgets) = (JoinSet::new(), !self.resumes());
         tasks.spawn(async move {
             let info = SessionInfo {
                 session: SessionId("session-1".to_owned()),
@@ -147,7 +153,9 @@ impl Engine for Script {
                 model: None,
                 resumed: session.is_some(),
             };
-            let _ = tell.send(RuntimeEvent::Session(info)).await;
+            if !forgets {
+                let _ = tell.send(RuntimeEvent::Session(info)).await;
+            }
             // What goes on in a session has little left to do.
             let script = if session.is_some() { "say:3".to_owned() } else { prompt };
             tokio::select! {
