@@ -7,10 +7,12 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// The node closes connections that rest; one that rested this long is made anew.
+const REST_MAX: Duration = Duration::from_secs(10);
 
 /// An open connection.
 #[derive(Debug)]
@@ -19,6 +21,7 @@ pub(crate) struct Http {
     authority: String,
     token: String,
     buffer: Vec<u8>,
+    used: Instant,
 }
 
 #[derive(Debug)]
@@ -41,7 +44,8 @@ impl Http {
         let stream = TcpStream::connect(authority).await.context("connect to the node")?;
         stream.set_nodelay(true).context("set up the connection")?;
         let (authority, token) = (authority.to_owned(), token.to_owned());
-        Ok(Self { stream, authority, token, buffer: Vec::with_capacity(16 * 1024) })
+        let (buffer, used) = (Vec::with_capacity(16 * 1024), Instant::now());
+        Ok(Self { stream, authority, token, buffer, used })
     }
 
     pub(crate) async fn call(
@@ -50,6 +54,9 @@ impl Http {
         path: &str,
         body: Option<(&str, &[u8])>,
     ) -> Result<Answer> {
+        if self.used.elapsed() > REST_MAX {
+            *self = Self::connect(&self.authority, &self.token).await?;
+        }
         let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", self.authority);
         if !self.token.is_empty() {
             request.push_str(&format!("authorization: Bearer {}\r\n", self.token));
@@ -65,7 +72,9 @@ impl Http {
             self.stream.write_all(&request).await.context("send a request")?;
             self.answer().await
         };
-        timeout(ANSWER_MAX, exchange).await.context("the node does not answer")?
+        let answer = timeout(ANSWER_MAX, exchange).await.context("the node does not answer")?;
+        self.used = Instant::now();
+        answer
     }
 
     async fn answer(&mut self) -> Result<Answer> {
