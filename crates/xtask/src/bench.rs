@@ -63,7 +63,7 @@ const BENCHES: &[Bench] = &[
     Bench {
         name: "activation",
         about: "activation and passivation of tasks",
-        run: |s| s.alone("activation", &["--tasks=20000"]),
+        run: |s| s.alone("activation", &["--tasks=100000"]),
     },
     Bench {
         name: "link",
