@@ -104,12 +104,11 @@ fn up(ws: &Workspace, home: &Path, count: usize) -> Result<()> {
     step("building troupe (the first time takes some minutes)");
     // With the features that tests are built with, so that nothing is built twice.
     run(ws.cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
-    let mut servers = Which::All.services().into_iter();
-    let mut server = || {
-        let service = servers.next().context("a service")?;
+    let server = |which: Which| {
+        let service = which.services().into_iter().next().context("a service")?;
         Ok::<_, anyhow::Error>(services::up(ws, service.as_ref())?.address)
     };
-    let (cql, redis) = (server()?, server()?);
+    let (cql, redis) = (server(Which::Cassandra)?, server(Which::Redis)?);
     fs::create_dir_all(home).with_context(|| format!("make {}", home.display()))?;
     let names: Vec<String> = (1..=count).map(|n| format!("node-{n}")).collect();
     let mut init = ws.command(ws.binary("debug"));

@@ -75,7 +75,7 @@ enum Verb {
         #[arg(long, value_enum)]
         suite: Vec<Suite>,
         /// The long form of the Rust tests of that name: more rounds, no limit on a test's time
-        #[arg(long, requires = "filter")]
+        #[arg(long, requires = "filter", conflicts_with = "suite")]
         long: bool,
     },
     /// Installs, starts and ends the servers that tests run against

@@ -4,6 +4,7 @@
 import { Link } from '@tanstack/react-router'
 import { useTranslation } from 'react-i18next'
 import type { DeviceView, Presence } from '../api/devices'
+import { SlotDots } from './presence'
 import { called } from './words'
 
 /** From here on a tile has no room for a name. */
@@ -27,7 +28,7 @@ export function bands(items: readonly DeviceView[]): { node: string | null; devi
 export function DeviceMap({ items }: { items: DeviceView[] }) {
   const { t } = useTranslation()
   const all = bands(items)
-  const crowded = items.length > CROWD
+  const crowded = all.reduce((sum, band) => sum + band.devices.length, 0) > CROWD
   return (
     <div aria-hidden data-map className="mb-4 grid gap-2">
       {all.map(({ node, devices }) => (
@@ -53,11 +54,7 @@ function Tile({ device, small }: { device: DeviceView; small: boolean }) {
   return (
     <Link {...to} className={`flex h-7 max-w-48 items-center gap-2 rounded-control border bg-surface px-2 text-meta hover:border-accent ${EDGE[status]}`}>
       <span className="truncate">{called(device)}</span>
-      <span className="flex gap-0.5">
-        {Array.from({ length: Math.max(slots, used) }, (_, i) => (
-          <span key={i} className={`size-1.5 rounded-full border ${i < used ? 'border-accent bg-accent' : 'border-edge'}`} />
-        ))}
-      </span>
+      <SlotDots device={device} />
     </Link>
   )
 }

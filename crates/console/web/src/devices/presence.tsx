@@ -40,11 +40,20 @@ export function Slots({ device }: { device: DeviceView }) {
     <span className="inline-flex items-center gap-2 whitespace-nowrap" title={text}>
       <span className="sr-only">{text}</span>
       <span aria-hidden className="font-mono tabular-nums">{`${used}/${slots}`}</span>
-      <span aria-hidden className="flex gap-0.5 max-md:hidden">
-        {Array.from({ length: Math.max(slots, used) }, (_, i) => (
-          <span key={i} className={`size-1.5 rounded-full border ${i < used ? 'border-accent bg-accent' : 'border-edge'}`} />
-        ))}
+      <span aria-hidden className="max-md:hidden">
+        <SlotDots device={device} />
       </span>
+    </span>
+  )
+}
+
+/** A dot for each slot, filled if it is taken. */
+export function SlotDots({ device: { slots, slots_used: used } }: { device: DeviceView }) {
+  return (
+    <span className="flex gap-0.5">
+      {Array.from({ length: Math.max(slots, used) }, (_, i) => (
+        <span key={i} className={`size-1.5 rounded-full border ${i < used ? 'border-accent bg-accent' : 'border-edge'}`} />
+      ))}
     </span>
   )
 }
