@@ -1,7 +1,9 @@
 //! `cargo xtask fresh-root`: do the README's two commands work on an empty Debian 12?
 //!
 //! A debootstrap root below `target/`, a clone of what is committed, the machine's own Rust
-//! toolchain mounted read-only, and nothing else. Needs root for chroot and mounts.
+//! toolchain mounted read-only, and nothing else. Each command runs in a mount namespace whose
+//! root it is (a plain chroot would hide from it that it may make containers of its own).
+//! Needs root for that.
 
 use std::{
     fs,
@@ -27,6 +29,15 @@ const SUITE: &str = "bookworm";
 const PREREQUISITES: [&str; 3] = ["build-essential", "ca-certificates", "git"];
 const TEST_COMMAND: &str = "cargo xtask test";
 const UP_COMMAND: &str = "cargo xtask up";
+/// Makes `$1` the root of a mount namespace of its own, with the kernel's view of the machine in
+/// `/sys`, and runs the line `$2` there. All of it goes with the last process inside.
+const ENTER: &str = r#"set -e
+mount --rbind "$1" "$1"
+mount --rbind /sys "$1/sys"
+cd "$1"
+pivot_root . mnt
+umount --lazy /mnt
+exec sh -c "$2""#;
 const READY_FILE: &str = "root/ready.json";
 const PATH: &str = "/opt/cargo-bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Name lookup, certificates and package sources of this machine.
@@ -71,7 +82,7 @@ pub(crate) struct FreshArgs {
 
 pub(crate) fn fresh_root(ws: &Workspace, args: &FreshArgs) -> Result<()> {
     if !is_root() {
-        bail!("only root can make a chroot: run this verb with sudo");
+        bail!("only root can make a root of its own: run this verb with sudo");
     }
     let readme = fs::read_to_string(ws.root.join("README.md")).context("read the README")?;
     for command in [UP_COMMAND, TEST_COMMAND] {
@@ -207,9 +218,9 @@ impl FreshRoot {
 
     /// A shell line inside, in the clone if there is one, with an almost empty environment.
     fn command(&self, line: &str) -> Command {
-        let mut command = Command::new("chroot");
-        command.arg(&self.dir).args(["sh", "-c"]);
-        command.arg(format!("cd /root/troupe 2>/dev/null || cd /root; {line}"));
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", ENTER, "sh"]);
+        command.arg(&self.dir).arg(format!("cd /root/troupe 2>/dev/null || cd /root; {line}"));
         command.env_clear().env("PATH", PATH).env("HOME", "/root").env("LANG", "C.UTF-8");
         command.env("RUSTUP_HOME", "/opt/rustup").env("CARGO_HOME", "/root/.cargo");
         command.env("RUSTUP_AUTO_INSTALL", "0").env("DEBIAN_FRONTEND", "noninteractive");
