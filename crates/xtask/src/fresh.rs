@@ -6,6 +6,7 @@
 //! Needs root for that.
 
 use std::{
+    ffi::OsString,
     fs,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
@@ -165,15 +166,19 @@ fn mirror_in(lists: &str) -> Option<String> {
 #[derive(Debug)]
 struct FreshRoot {
     dir: PathBuf,
+    /// Name of the toolchain as it lies on the disk; the one that the project asks for may be a
+    /// link to it, by a path that is not there inside.
+    toolchain: OsString,
 }
 
 impl FreshRoot {
     fn mount(dir: PathBuf) -> Result<Self> {
         unmount_all(&dir)?;
-        let root = Self { dir };
-        root.copy_settings()?;
         let rustup = Command::new("rustc").args(["--print", "sysroot"]).output()?;
         let sysroot = PathBuf::from(String::from_utf8(rustup.stdout)?.trim());
+        let toolchain = sysroot.file_name().context("a toolchain has a name")?.to_owned();
+        let root = Self { dir, toolchain };
+        root.copy_settings()?;
         let toolchains = sysroot.parent().and_then(Path::parent).context("rustup made Rust")?;
         let cargo = which("cargo").context("cargo is on the search path")?;
         let binaries = cargo.parent().context("cargo lies in a directory")?;
@@ -223,6 +228,7 @@ impl FreshRoot {
         command.arg(&self.dir).arg(format!("cd /root/troupe 2>/dev/null || cd /root; {line}"));
         command.env_clear().env("PATH", PATH).env("HOME", "/root").env("LANG", "C.UTF-8");
         command.env("RUSTUP_HOME", "/opt/rustup").env("CARGO_HOME", "/root/.cargo");
+        command.env("RUSTUP_TOOLCHAIN", &self.toolchain);
         command.env("RUSTUP_AUTO_INSTALL", "0").env("DEBIAN_FRONTEND", "noninteractive");
         for name in PASSED_ON {
             if let Some(value) = std::env::var_os(name) {
