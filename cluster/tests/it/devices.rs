@@ -102,6 +102,37 @@ async fn a_cancel_leaves_no_process_and_gives_the_slot_back() -> Result<()> {
     Ok(())
 }
 
+/// The machine has room for both; the Team has one slot.
+#[tokio::test]
+async fn runs_on_devices_count_for_their_teams_slots() -> Result<()> {
+    let home = Home::new()?;
+    let (node, admin, device) = node(&home).await?;
+    assert!(device["slots"].as_u64().is_some_and(|slots| slots >= 2), "{device}");
+    node.apply(&admin, &TEAM.replace("Model: solo", "Model: solo\n  maxConcurrentTasks: 1"))
+        .await?;
+    let go = home.path().join("go");
+    let message = format!("sh -c 'until [ -e {} ]; do sleep 0.05; done; echo went'", go.display());
+    let first = begin(&node, &admin, &message).await?;
+    let path = format!("/api/v1/devices/{}", device["id"].as_str().context("no id")?);
+    let runs = try_until(PATIENCE, async || {
+        node.get(&path, &admin).await.is_ok_and(|view| view["slots_used"] == 1)
+    });
+    assert!(runs.await, "the first does not run");
+    let second = begin(&node, &admin, &message).await?;
+    let mut why = Value::Null;
+    let waits = try_until(PATIENCE, async || {
+        why = node.get(&format!("/api/v1/tasks/{second}/why"), &admin).await.unwrap_or_default();
+        why["summary"].as_str().is_some_and(|text| text.contains("a slot of team shell, place 1"))
+    });
+    assert!(waits.await, "{why}");
+    assert_eq!(node.get(&path, &admin).await?["slots_used"], 1);
+    std::fs::write(&go, "")?;
+    for task in [first, second] {
+        node.settled(&admin, &task, "COMPLETED").await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn devices_of_somebody_else_are_not_there() -> Result<()> {
     let home = Home::new()?;

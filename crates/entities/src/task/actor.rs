@@ -266,15 +266,19 @@ impl TaskActor {
             if self.starting.contains_key(&execution) {
                 continue;
             }
-            let wait = match shell.as_str() {
-                "Chat" if self.slot.is_undecided() => continue,
-                "Chat" => self.slot.wait(self.team_name()),
-                _ => {
+            let on_device = shell != "Chat";
+            if on_device && !self.lacks_slot(execution, attempt) {
+                self.place(execution, attempt);
+                continue;
+            }
+            if self.slot.is_undecided() {
+                continue;
+            }
+            let command = match self.slot.wait(self.team_name()) {
+                None if on_device => {
                     self.place(execution, attempt);
                     continue;
                 }
-            };
-            let command = match wait {
                 None => Command::Start { execution, attempt, place: Place::Cluster },
                 wait => Command::Waiting { execution, attempt, wait },
             };

@@ -45,7 +45,28 @@ const FOR_GOOD: [&str; 4] = ["policy", "no_runtime", "bad_spec", "too_large"];
 #[derive(Debug)]
 pub(super) struct Placing {
     attempt: Attempt,
-    under_way: bool,
+    stage: Stage,
+    /// It wants its Team's slot, or uses it: something can take it, or is being made for it.
+    wants_slot: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// A search is under way.
+    Searching,
+    /// A timer runs until the next.
+    Resting,
+    /// The next search may begin.
+    Due,
+    /// The next search begins once the Task has a slot of its Team.
+    Slotless,
+}
+
+impl Placing {
+    /// Whether this attempt is why the Task wants a slot.
+    pub(super) fn wants_slot(&self, attempt: Attempt) -> bool {
+        self.wants_slot && self.attempt == attempt
+    }
 }
 
 /// What a search found. `Debug` shows no token.
@@ -59,6 +80,8 @@ pub enum Placed {
         /// What it proves itself with.
         token: AttemptToken,
     },
+    /// One could take it; the Task has no slot of its Team yet.
+    Slotless,
     /// Why none has it yet.
     Waits(Wait),
     /// It will never run as it is.
@@ -71,6 +94,7 @@ impl fmt::Debug for Placed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::On { device, .. } => write!(f, "On({device})"),
+            Self::Slotless => f.write_str("Slotless"),
             Self::Waits(wait) => write!(f, "Waits({})", wait.code),
             Self::Failed(_, text) => write!(f, "Failed({text})"),
             Self::Unknown => f.write_str("Unknown"),
@@ -79,12 +103,20 @@ impl fmt::Debug for Placed {
 }
 
 impl TaskActor {
-    /// Has a device looked for, unless that is done already.
+    /// Whether a search found that only the Team's slot is missing.
+    pub(super) fn lacks_slot(&self, execution: ExecutionId, attempt: Attempt) -> bool {
+        let placing = self.placing.get(&execution);
+        placing.is_some_and(|p| p.attempt == attempt && p.stage == Stage::Slotless)
+    }
+
+    /// Has a device looked for, unless that is done already or not due.
     pub(super) fn place(&mut self, execution: ExecutionId, attempt: Attempt) {
-        if self.placing.get(&execution).is_some_and(|p| p.attempt == attempt) {
+        let known = self.placing.get(&execution).filter(|p| p.attempt == attempt);
+        if known.is_some_and(|p| matches!(p.stage, Stage::Searching | Stage::Resting)) {
             return;
         }
-        self.placing.insert(execution, Placing { attempt, under_way: true });
+        let wants_slot = known.is_some_and(|p| p.wants_slot);
+        self.placing.insert(execution, Placing { attempt, stage: Stage::Searching, wants_slot });
         self.defer(Effect::Place(execution, attempt));
     }
 
@@ -107,6 +139,7 @@ impl TaskActor {
             plan,
             execution: of,
             turn: self.state.run.as_ref().map(|run| run.turn),
+            has_slot: self.slot.is_held(),
             previous: previous(&self.state),
             labels: self.state.labels.clone(),
             grants: self.state.grants.clone(),
@@ -125,7 +158,8 @@ impl TaskActor {
     pub(super) fn drop_stale_placings(&mut self) {
         let queued = self.state.queued_attempts();
         self.placing.retain(|execution, p| {
-            p.under_way || queued.iter().any(|(e, a, _)| e == execution && *a == p.attempt)
+            p.stage == Stage::Searching
+                || queued.iter().any(|(e, a, _)| e == execution && *a == p.attempt)
         });
     }
 
@@ -136,17 +170,26 @@ impl TaskActor {
         outcome: Placed,
     ) -> Result<(), Crash> {
         self.unsettled = true;
-        if self.placing.get(&execution).is_some_and(|p| p.attempt == attempt) {
+        let (mut again, mut wants_slot) = (AGAIN, false);
+        let known = self.placing.get(&execution).filter(|p| p.attempt == attempt);
+        let wanted_slot = known.is_some_and(|p| p.wants_slot);
+        if known.is_some() {
             self.placing.remove(&execution);
         }
-        let mut again = AGAIN;
         let command = match outcome {
             Placed::On { device, place, token } => {
                 let restored = self.factory.options.restored;
                 Command::StartOnDevice { execution, attempt, device, place, token, restored }
             }
+            Placed::Slotless => {
+                let lacks = Placing { attempt, stage: Stage::Slotless, wants_slot: true };
+                self.placing.insert(execution, lacks);
+                return Ok(());
+            }
             Placed::Waits(wait) => {
-                again = if wait.code.starts_with("container_") { SOON } else { AGAIN };
+                // Its own container is being made: the slot is for that.
+                wants_slot = wait.code.starts_with("container_");
+                again = if wants_slot { SOON } else { AGAIN };
                 Command::Waiting { execution, attempt, wait: Some(wait) }
             }
             Placed::Failed(error, text) => {
@@ -160,7 +203,7 @@ impl TaskActor {
                 return Ok(());
             }
             Placed::Unknown => {
-                self.look_again(execution, attempt, AGAIN);
+                self.look_again(execution, attempt, AGAIN, wanted_slot);
                 return Ok(());
             }
         };
@@ -169,13 +212,19 @@ impl TaskActor {
             tracing::warn!(%execution, %refusal, "a device's attempt did not start");
         }
         if waits {
-            self.look_again(execution, attempt, again);
+            self.look_again(execution, attempt, again, wants_slot);
         }
         Ok(())
     }
 
-    fn look_again(&mut self, execution: ExecutionId, attempt: Attempt, after: Duration) {
-        self.placing.insert(execution, Placing { attempt, under_way: false });
+    fn look_again(
+        &mut self,
+        execution: ExecutionId,
+        attempt: Attempt,
+        after: Duration,
+        wants_slot: bool,
+    ) {
+        self.placing.insert(execution, Placing { attempt, stage: Stage::Resting, wants_slot });
         let (me, stop) = (self.context.me.clone(), self.context.stop.clone());
         spawn_task("task-place-timer", async move {
             tokio::select! {
@@ -188,8 +237,9 @@ impl TaskActor {
     }
 
     pub(super) fn place_again(&mut self, execution: ExecutionId) {
-        if self.placing.get(&execution).is_some_and(|p| !p.under_way) {
-            self.placing.remove(&execution);
+        let resting = |p: &&mut Placing| p.stage == Stage::Resting;
+        if let Some(placing) = self.placing.get_mut(&execution).filter(resting) {
+            placing.stage = Stage::Due;
             self.unsettled = true;
         }
     }
@@ -207,6 +257,7 @@ pub(super) struct Search {
     pub(super) plan: Arc<TeamPlan>,
     pub(super) execution: Execution,
     turn: Option<troupe_types::TurnId>,
+    has_slot: bool,
     previous: Option<troupe_types::TurnId>,
     pub(super) labels: BTreeMap<String, String>,
     grants: Vec<serde_json::Value>,
@@ -263,7 +314,7 @@ impl Search {
         let contained = selector.as_ref().is_some_and(container::is_wanted);
         if candidates.iter().all(|c| c.view.task_id.is_some() != contained) {
             return match contained {
-                true => self.want_container().await,
+                true => self.contained().await,
                 false => self.wait("no_device", &[]),
             };
         }
@@ -278,7 +329,7 @@ impl Search {
         };
         let online: Vec<&Candidate> = candidates.iter().filter(is_there).collect();
         if online.is_empty() && contained {
-            return self.want_container().await;
+            return self.contained().await;
         }
         if online.is_empty() {
             return self.wait("no_device_online", &[("on", on)]);
@@ -299,11 +350,22 @@ impl Search {
         if free.is_empty() {
             return self.wait("devices_busy", &[("devices", fitting.len().to_string())]);
         }
+        if !self.has_slot {
+            return Placed::Slotless;
+        }
         // The default device first, then the one with the most room, then by name.
         free.sort_by_key(|v| {
             (!v.is_default, std::cmp::Reverse(v.slots - v.slots_used), v.name.clone())
         });
         self.offer_to(&free, free.len() == fitting.len()).await
+    }
+
+    /// A container is made for a Task that may run.
+    async fn contained(&self) -> Placed {
+        match self.has_slot {
+            true => self.want_container().await,
+            false => Placed::Slotless,
+        }
     }
 
     /// Offers it to one after the other; `all`: no others fit.

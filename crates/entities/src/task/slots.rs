@@ -51,6 +51,10 @@ impl Slot {
         Some(Wait { code: "team_slots".into(), args })
     }
 
+    pub(super) fn is_held(&self) -> bool {
+        self.state == State::Held
+    }
+
     /// Whether the answer to a request is still awaited (then starting is a matter of moments
     /// and not worth a word to people).
     pub(super) fn is_undecided(&self) -> bool {
@@ -125,14 +129,19 @@ impl TaskActor {
         }
     }
 
-    /// A Task that waits for a device, or for a person, holds no slot.
+    /// A Task that waits for a person, or for a device that has room, holds no slot.
     fn wants_slot(&self) -> bool {
+        let plan = self.state.plan();
         let in_the_node = |member: u32| {
-            let plan = self.state.plan();
             plan.and_then(|p| p.member(member)).is_some_and(|m| m.shell_type == "Chat")
         };
+        let has_place = |e: &Execution| {
+            self.placing.get(&e.id).is_some_and(|placing| placing.wants_slot(e.attempt))
+        };
         let wants = |e: &Execution| match e.state {
-            AttemptState::Queued => self.state.is_active() && in_the_node(e.member),
+            AttemptState::Queued => {
+                self.state.is_active() && (in_the_node(e.member) || has_place(e))
+            }
             state => state.is_live(),
         };
         self.state.executions.iter().any(wants)
