@@ -48,6 +48,17 @@ pub struct DeviceWork {
     pub since: Timestamp,
 }
 
+/// How a device is linked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DevicePath {
+    /// What carries the link: `quic`, `websocket`.
+    pub carrier: String,
+    /// How long a packet and its answer take, in microseconds; absent: not measured yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u64>,
+}
+
 /// A device as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -92,6 +103,9 @@ pub struct DeviceView {
     /// The node where its link ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// How it is linked; a few seconds old at most. Absent: it has no link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<DevicePath>,
     /// When it enrolled.
     pub enrolled_at: Timestamp,
     /// It is a container: the Task that it works for.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 use troupe_api::{
-    device::{DeviceInvitation, DevicePresence, DeviceView, InvitationView},
+    device::{DeviceInvitation, DevicePath, DevicePresence, DeviceView, InvitationView},
     task::Page,
 };
 
@@ -106,6 +106,13 @@ fn tools(device: &DeviceView) -> String {
     if words.is_empty() { "no tools found".to_owned() } else { words.join(", ") }
 }
 
+/// `quic, 0.4 ms there and back`
+fn link(path: &DevicePath) -> String {
+    let millis = |us: u64| Duration::from_micros(us).as_secs_f64() * 1_000.0;
+    let rtt = path.rtt_us.map(|us| format!(", {:.1} ms there and back", millis(us)));
+    path.carrier.clone() + &rtt.unwrap_or_default()
+}
+
 fn word<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
@@ -151,6 +158,9 @@ fn show(format: Format, device: &DeviceView) {
         row("agent", device.build.clone());
         row("tools", tools(device));
         row("node", device.node.clone().unwrap_or_default());
+        if let Some(path) = &device.path {
+            row("link", link(path));
+        }
         row("enrolled", device.enrolled_at.to_string());
         if let Some(task) = device.task_id {
             row("container of", task.to_string());

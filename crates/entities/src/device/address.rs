@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use thiserror::Error;
+use troupe_api::device::DevicePath;
 use troupe_domain::{
     device::{DeviceRefusal, Gone, Registration, Settings},
     task::AttemptToken,
@@ -113,8 +114,13 @@ impl DeviceAddress {
     ///
     /// # Errors
     /// [`DeviceError::Stale`]: the link is to end.
-    pub async fn next(&self, session: Uuid, after: u64) -> Result<Vec<Numbered>, DeviceError> {
-        match self.ask(&DeviceAsk::Next { session, after }).await? {
+    pub async fn next(
+        &self,
+        session: Uuid,
+        after: u64,
+        path: DevicePath,
+    ) -> Result<Vec<Numbered>, DeviceError> {
+        match self.ask(&DeviceAsk::Next { session, after, path: Some(path) }).await? {
             DeviceReply::Next { commands } => Ok(commands),
             _ => Err(DeviceError::Protocol),
         }

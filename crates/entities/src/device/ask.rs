@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
-use troupe_api::device::{DeviceTool, DeviceView};
+use troupe_api::device::{DevicePath, DeviceTool, DeviceView};
 use troupe_domain::{
     device::{Connection, DeviceRefusal, Gone, Registration, Settings},
     task::AttemptToken,
@@ -150,6 +150,9 @@ pub enum DeviceAsk {
         session: Uuid,
         /// It has everything up to here.
         after: u64,
+        /// How the device is linked now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<DevicePath>,
     },
     /// What became of something.
     Settled {

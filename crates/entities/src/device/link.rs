@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use troupe_api::device::DevicePath;
 use troupe_domain::device::Connection;
 use troupe_sharding::Reply;
 use troupe_types::{MonoTime, Uuid};
@@ -17,6 +18,8 @@ pub(super) struct Link {
     pub(super) connection: Connection,
     pub(super) node: String,
     pub(super) build: String,
+    /// As its session said last.
+    pub(super) path: Option<DevicePath>,
     /// When its session asked last.
     pub(super) heard: MonoTime,
     waiting: VecDeque<Numbered>,
@@ -35,6 +38,7 @@ impl Link {
             connection,
             node,
             build,
+            path: None,
             heard: now,
             waiting: VecDeque::new(),
             last: 0,

@@ -88,7 +88,8 @@ impl DeviceActor {
         self.lease.heard(now);
         link.heard = now;
         match ask {
-            DeviceAsk::Next { after, .. } => {
+            DeviceAsk::Next { after, path, .. } => {
+                link.path = path.or(link.path.take());
                 if let Some((reply, commands)) = link.next(after, reply, now) {
                     reply.ok(encode(&DeviceReply::Next { commands }));
                 }
@@ -526,6 +527,7 @@ impl DeviceActor {
             build: self.link.as_ref().map(|link| link.build.clone()).unwrap_or_default(),
             tools: self.found.tools.clone(),
             node: self.link.as_ref().map(|link| link.node.clone()),
+            path: self.link.as_ref().and_then(|link| link.path.clone()),
             enrolled_at: device.at,
             task_id: device.task,
             work,

@@ -15,6 +15,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
+use troupe_api::device::DevicePath;
 use troupe_domain::{
     device::DeviceRefusal,
     task::{AttemptToken, RunEvent},
@@ -174,11 +175,19 @@ impl Link {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
     }
 
+    fn path(&self) -> DevicePath {
+        let micros = |rtt: Duration| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
+        DevicePath {
+            carrier: self.handle.carrier().as_str().to_owned(),
+            rtt_us: self.handle.rtt().map(micros),
+        }
+    }
+
     /// What the entity has for the device, until the link is not its link any more.
     async fn commands(self: Arc<Self>) {
         let (mut after, mut pause) = (0, PAUSE_MIN);
         loop {
-            let commands = match self.address.next(self.session, after).await {
+            let commands = match self.address.next(self.session, after, self.path()).await {
                 Ok(commands) => commands,
                 Err(DeviceError::Stale | DeviceError::Refused(_)) => return,
                 Err(error) => {

@@ -18,6 +18,12 @@ export interface DeviceWork {
   since: string
 }
 
+export interface DevicePath {
+  carrier: 'quic' | 'websocket' | 'memory'
+  /** There and back, in microseconds. */
+  rtt_us?: number
+}
+
 export interface DeviceView {
   id: string
   name: string
@@ -34,6 +40,8 @@ export interface DeviceView {
   build: string
   tools: DeviceTool[]
   node?: string
+  /** A few seconds old at most; there while it is linked. */
+  path?: DevicePath
   enrolled_at: string
   /** It is a container: the Task that it works for. */
   task_id?: string

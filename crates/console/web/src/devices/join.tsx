@@ -4,7 +4,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { Check, Loader } from 'lucide-react'
 import { Dialog } from 'radix-ui'
-import { useEffect, useState } from 'react'
+import { lazy, Suspense, useEffect, useState } from 'react'
 import { useTranslation } from 'react-i18next'
 import { devices } from '../api/devices'
 import type { DeviceView, Invitation } from '../api/devices'
@@ -14,6 +14,10 @@ import { useNow } from '../task/hooks'
 import { called, leftUntil, toolWords } from './words'
 
 const EVERY_MS = 1_500
+/** A machine that did nothing for so long is mostly stuck. */
+const STUCK_MS = 20_000
+
+const QrCode = lazy(() => import('qrcode.react').then((m) => ({ default: m.QRCodeSVG })))
 
 export function JoinDialog({ close }: { close: () => void }) {
   const { t } = useTranslation()
@@ -103,6 +107,7 @@ function Line({ invitation, again, close }: LineProps) {
   const device = told.data?.device
   const now = useNow(device ? null : 1_000)
   const left = leftUntil(invitation.expires_at, now)
+  const [since] = useState(() => Date.now())
   const line = `troupe-edge join ${invitation.url}`
   const joined = device?.id
   useEffect(() => {
@@ -124,10 +129,15 @@ function Line({ invitation, again, close }: LineProps) {
             <span>{t('devices.invite.secret')}</span>
             <span role="timer" className="tabular-nums">{t('devices.invite.left', { time: left })}</span>
           </p>
+          <Suspense fallback={<div className="mb-4 h-45" />}>
+            {/* Black on white in both themes: what scans it expects that. */}
+            <QrCode value={line} size={180} marginSize={3} role="img" aria-label={t('devices.invite.qr')} title={t('devices.invite.qr')} className="mx-auto mb-4 rounded-panel" />
+          </Suspense>
         </>
       )}
       <div role="status" className="mb-4">
         {device ? <Steps device={device} /> : over ? <p className="text-warn">{t('devices.invite.ended')}</p> : <Step text={t('devices.invite.waiting')} />}
+        {!device && !over && now - since > STUCK_MS && <p className="mt-2 text-text-2">{t('devices.invite.stuck', { address: new URL(invitation.url).host })}</p>}
       </div>
       {told.isError && !device && (
         <p role="alert" className="mb-3 text-danger">

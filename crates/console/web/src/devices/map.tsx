@@ -5,7 +5,7 @@ import { Link } from '@tanstack/react-router'
 import { useTranslation } from 'react-i18next'
 import type { DeviceView, Presence } from '../api/devices'
 import { SlotDots } from './presence'
-import { called } from './words'
+import { called, pathWords } from './words'
 
 /** From here on a tile has no room for a name. */
 const CROWD = 60
@@ -47,8 +47,8 @@ export function DeviceMap({ items }: { items: DeviceView[] }) {
 
 function Tile({ device, small }: { device: DeviceView; small: boolean }) {
   const { t } = useTranslation()
-  const { slots, slots_used: used, status } = device
-  const title = `${called(device)}: ${t(`devices.presence.${status}`)}, ${t('devices.slotsOf', { used, all: slots })}`
+  const { slots, slots_used: used, status, path } = device
+  const title = [`${called(device)}: ${t(`devices.presence.${status}`)}`, t('devices.slotsOf', { used, all: slots }), ...(path ? [pathWords(path)] : [])].join(', ')
   const to = { to: '/devices/$id', params: { id: device.id }, tabIndex: -1, title, 'data-tile': status } as const
   if (small) return <Link {...to} className={`size-3 border ${EDGE[status]} ${used > 0 ? 'bg-accent' : 'bg-surface'}`} />
   return (

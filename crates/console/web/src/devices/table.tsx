@@ -2,7 +2,7 @@ import { Link } from '@tanstack/react-router'
 import { useTranslation } from 'react-i18next'
 import type { DeviceView } from '../api/devices'
 import { PresenceMark, Slots } from './presence'
-import { called, systemWords, toolWords } from './words'
+import { called, pathWords, systemWords, toolWords } from './words'
 
 const HEAD = 'py-1.5 pr-4 text-left whitespace-nowrap text-meta font-normal text-text-3'
 const WIDE = 'max-md:hidden'
@@ -20,6 +20,7 @@ export function DeviceTable({ items }: { items: DeviceView[] }) {
           <th scope="col" className={`${HEAD} ${WIDE}`}>{t('devices.tools')}</th>
           <th scope="col" className={`${HEAD} ${WIDE}`}>{t('devices.system')}</th>
           <th scope="col" className={`${HEAD} ${WIDE}`}>{t('devices.node')}</th>
+          <th scope="col" className={`${HEAD} ${WIDE}`}>{t('devices.path')}</th>
         </tr>
       </thead>
       <tbody>
@@ -52,7 +53,8 @@ function Row({ device }: { device: DeviceView }) {
       </td>
       <td className={`py-2 pr-4 leading-6 text-text-2 ${WIDE}`}>{tools}</td>
       <td className={`py-2 pr-4 leading-6 whitespace-nowrap text-text-2 ${WIDE}`}>{systemWords(device) || t('devices.unknown')}</td>
-      <td className={`py-2 pr-2 font-mono leading-6 text-text-2 ${WIDE}`}>{device.node ?? '–'}</td>
+      <td className={`py-2 pr-4 font-mono leading-6 text-text-2 ${WIDE}`}>{device.node ?? '–'}</td>
+      <td className={`py-2 pr-2 leading-6 whitespace-nowrap text-text-2 tabular-nums ${WIDE}`}>{device.path ? pathWords(device.path) : '–'}</td>
     </tr>
   )
 }

@@ -1,6 +1,7 @@
 // What is said of devices in a line.
 
-import type { DeviceTool, DeviceView } from '../api/devices'
+import type { DevicePath, DeviceTool, DeviceView } from '../api/devices'
+import { millis } from '../i18n/format'
 
 /** Keeps a program and its version in one line. */
 const NBSP = '\u00a0'
@@ -9,6 +10,11 @@ const NBSP = '\u00a0'
 export const called = (d: DeviceView): string => d.alias || d.name
 
 export const toolWords = (tools: readonly DeviceTool[]): string => tools.map((t) => (t.version ? `${t.name}${NBSP}${t.version}` : t.name)).join(', ')
+
+const CARRIERS: Record<DevicePath['carrier'], string> = { quic: 'QUIC', websocket: 'WebSocket', memory: 'memory' }
+
+/** "QUIC 0.4 ms", by the names that the protocols have everywhere. */
+export const pathWords = ({ carrier, rtt_us: rtt }: DevicePath): string => [CARRIERS[carrier], rtt === undefined ? '' : millis(rtt).replace(' ', NBSP)].filter(Boolean).join(NBSP)
 
 export const systemWords = (d: DeviceView): string => [d.os, d.arch].filter(Boolean).join(' / ')
 

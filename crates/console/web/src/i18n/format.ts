@@ -27,6 +27,12 @@ function unit(seconds: number, of: string): string {
   }).format(seconds)
 }
 
+/** "0.4 ms", "32 ms". */
+export function millis(us: number): string {
+  const ms = us / 1_000
+  return new Intl.NumberFormat(locale(), { style: 'unit', unit: 'millisecond', unitDisplay: 'short', maximumFractionDigits: ms < 10 ? 1 : 0 }).format(ms)
+}
+
 /** "12s", "3m", "2h", "4d". */
 export function duration(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1000))

@@ -10,7 +10,7 @@ import { api } from '../api/http'
 import { PresenceMark, Slots } from '../devices/presence'
 import { Revoke } from '../devices/revoke'
 import { Settings } from '../devices/settings'
-import { called, labelLines, systemWords, toolWords } from '../devices/words'
+import { called, labelLines, pathWords, systemWords, toolWords } from '../devices/words'
 import { age, fullTime } from '../i18n/format'
 import { Heading, Skeleton, Trouble } from '../parts/page'
 import { State } from '../parts/state'
@@ -113,6 +113,7 @@ function Facts({ device }: { device: DeviceView }) {
     [t('devices.system'), systemWords(device) || t('devices.unknown')],
     [t('devices.host'), device.host || t('devices.unknown')],
     [t('devices.node'), device.node ?? '–'],
+    [t('devices.path'), device.path ? pathWords(device.path) : '–'],
     [t('devices.agent'), device.build || t('devices.unknown')],
     [t('devices.labels'), labels === '' ? t('devices.noLabels') : labels.replaceAll('\n', ', ')],
     [t('devices.enrolled'), fullTime(device.enrolled_at)],
