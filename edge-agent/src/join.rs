@@ -14,7 +14,7 @@ use troupe_link::device::{EnrolError, EnrolFacts, Invitation, enrol};
 use crate::{
     Global, Output, REFUSED, coded,
     config::{Home, make_private},
-    run,
+    keep, run,
     show::{self, say},
 };
 
@@ -38,6 +38,10 @@ pub(crate) struct JoinArgs {
     /// Ends once it joined, instead of working
     #[arg(long)]
     no_run: bool,
+    /// Works in a process of its own, and starts another when that is killed, so many times: for
+    /// containers, where nothing else does it
+    #[arg(long, value_name = "TIMES", conflicts_with = "no_run")]
+    restarts: Option<u32>,
     /// Joins although this machine is a device already; its old identity is forgotten
     #[arg(long)]
     force: bool,
@@ -122,7 +126,10 @@ pub(crate) async fn join(home: &Home, global: &Global, args: JoinArgs) -> Result
     if args.no_run {
         return run::once(home, global).await;
     }
-    run::run(home, global).await
+    match args.restarts {
+        Some(restarts) => keep::run(home, global, restarts).await,
+        None => run::run(home, global).await,
+    }
 }
 
 pub(crate) async fn leave(home: &Home, global: &Global, args: &LeaveArgs) -> Result<()> {

@@ -4,6 +4,7 @@ mod config;
 mod control;
 mod doctor;
 mod join;
+mod keep;
 mod policy;
 mod run;
 mod service;

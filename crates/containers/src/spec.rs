@@ -14,6 +14,8 @@ const PREVIEW: &str = "8080/tcp";
 const USER: u32 = 10_001;
 /// The agent's own files: its outbox has at most 256 MiB.
 const STATE_MIB: u64 = 320;
+/// An agent that is killed within its container is followed by another, so many times.
+const AGENT_RESTARTS: u32 = 5;
 /// The first process of a container ends by itself within so long, or is killed.
 const STOP_SECONDS: i64 = 5;
 
@@ -54,9 +56,10 @@ impl Spec<'_> {
     /// It waits for a line on its standard input: an invitation to join with.
     pub(crate) fn body(&self) -> ContainerCreateBody {
         let slots = self.limits.slots.to_string();
-        let mut cmd = ["join", "-", "--slots", &slots, "--label", "container=true"]
-            .map(str::to_owned)
-            .to_vec();
+        let restarts = AGENT_RESTARTS.to_string();
+        let join = ["join", "-", "--slots", &slots, "--restarts", &restarts];
+        let mut cmd = join.map(str::to_owned).to_vec();
+        cmd.extend(["--label".to_owned(), "container=true".to_owned()]);
         for (name, program) in
             [("sh", "/bin/sh"), ("git", "/usr/bin/git"), ("python3", "/usr/bin/python3")]
         {

@@ -4,22 +4,28 @@ use std::net::{Ipv4Addr, UdpSocket};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use troupe_testkit::{FakeModel, try_until};
+use troupe_testkit::{FakeModel, Gate, Rule, try_until};
 
 use super::{
     docker::{Engine, contained, only},
+    faults::{cut_in_two, goes_on},
     kit::{COMMANDS, COUNT, KEY, answer, asked, counted, last_answer, team},
     script::Script,
 };
 use crate::node::{Home, Node, PATIENCE};
 
+/// A model that containers reach.
+async fn everywhere(rules: Vec<Rule>) -> Result<FakeModel> {
+    let at = (Ipv4Addr::UNSPECIFIED, 0).into();
+    let fake = FakeModel::start_at(at, troupe_testkit::Script::rules(rules)).await?;
+    fake.require_key(KEY);
+    Ok(fake)
+}
+
 async fn whole_job(shell: &str, script: Script) -> Result<()> {
     let Some(mut engine) = Engine::new()? else { return Ok(()) };
     let openai = script.openai;
-    let everywhere = (Ipv4Addr::UNSPECIFIED, 0).into();
-    let fake =
-        FakeModel::start_at(everywhere, troupe_testkit::Script::rules(script.rules())).await?;
-    fake.require_key(KEY);
+    let fake = everywhere(script.rules()).await?;
     let home = Home::new()?;
     let options = engine.options().env("TROUPE__CONTAINERS__IDLE_SECONDS", 1);
     let node = Node::start_with(&home, &options).await?;
@@ -82,6 +88,37 @@ async fn codex_works_in_a_container() -> Result<()> {
 #[tokio::test]
 async fn agno_works_in_a_container() -> Result<()> {
     whole_job("Agno", Script::agno()).await
+}
+
+/// kill -9 of the agent within its container: another one goes on, in the session of the first.
+#[tokio::test]
+async fn an_agent_that_is_killed_in_its_container_goes_on() -> Result<()> {
+    let Some(mut engine) = Engine::new()? else { return Ok(()) };
+    let gate = Gate::closed();
+    let fake = everywhere(cut_in_two(&gate)).await?;
+    let home = Home::new()?;
+    let node = Node::start_with(&home, &engine.options()).await?;
+    let who = node.setup().await?;
+    let gateway = engine.opened(&home).await?;
+    let url = format!("http://{gateway}:{}", fake.addr().port());
+    node.apply(&who, &contained(&team("ClaudeCode", &url))).await?;
+    let task = node.run(&who, "devs", "the job").await?;
+    let block = asked(&node, &who, &task).await?;
+    assert_eq!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await?, 204);
+    let asks = try_until(PATIENCE, async || fake.request_count() >= 2);
+    ensure!(asks.await, "the model was not asked again");
+    let device = only(&node, &who).await?;
+    let name = device["name"].as_str().context("no name")?.to_owned();
+    let (code, said) = engine.within(&name, "pkill -9 -f 'troupe-edge [r]un'")?;
+    ensure!(code == Some(0), "the agent was not found: {said}");
+    let before = fake.request_count();
+    gate.open();
+    node.settled(&who, &task, "COMPLETED").await?;
+    let worked = engine.within(&name, "cat $(find /state/workspaces -name b.txt)")?.1;
+    assert_eq!(worked, "ran\n", "what was done is not done again");
+    assert!(last_answer(&node, &who, &task).await?.ends_with("All done."));
+    node.assert_fold(&who, &task).await?;
+    goes_on(&fake, before)
 }
 
 /// kill -9 of the node: what runs in a container goes on and is adopted; what nobody knows goes.

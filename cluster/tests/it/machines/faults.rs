@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use troupe_testkit::{Answer, Gate, Nat, Rule, try_until};
+use troupe_testkit::{Answer, FakeModel, Gate, Nat, Rule, try_until};
 
 use super::kit::{
     COMMANDS, COUNT, Machine, answer, asked, counted, is_free, last_answer, model, node, options,
@@ -109,18 +109,30 @@ async fn a_killed_node_finds_all_output_when_it_is_back() -> Result<()> {
     is_free(&node, &who, &device).await
 }
 
-#[tokio::test]
-async fn a_killed_agent_goes_on_in_the_same_session() -> Result<()> {
-    let Some(runtimes) = runtimes() else { return Ok(()) };
-    let gate = Gate::closed();
+/// A model whose second answer hangs at the gate; a session that goes on gets another one.
+pub(super) fn cut_in_two(gate: &Gate) -> Vec<Rule> {
     let bash = Answer::tool("Bash", json!({"command": "echo ran >> b.txt", "description": "d"}));
     let rule = Rule::any()
         .human("the job")
         .then(bash)
-        .then(Answer::text("So far, so good. ").held_by(&gate, 4))
+        .then(Answer::text("So far, so good. ").held_by(gate, 4))
         .then(Answer::text("never"));
-    let on = Rule::any().then(Answer::text("All done."));
-    let fake = model(vec![rule, on]).await?;
+    vec![rule, Rule::any().then(Answer::text("All done."))]
+}
+
+/// What the model is asked after its agent was killed is the session that it was asked in before.
+pub(super) fn goes_on(fake: &FakeModel, before: u64) -> Result<()> {
+    let later = fake.requests().into_iter().find(|request| request.number > before);
+    let body = later.context("the model was not asked after the kill")?.body.to_string();
+    ensure!(body.contains("the job") && body.contains("echo ran"), "the same session: {body}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_agent_goes_on_in_the_same_session() -> Result<()> {
+    let Some(runtimes) = runtimes() else { return Ok(()) };
+    let gate = Gate::closed();
+    let fake = model(cut_in_two(&gate)).await?;
     let home = Home::new()?;
     let node = node(&home).await?;
     let who = node.setup().await?;
@@ -144,10 +156,7 @@ async fn a_killed_agent_goes_on_in_the_same_session() -> Result<()> {
     );
     assert!(last_answer(&node, &who, &task).await?.ends_with("All done."));
     node.assert_fold(&who, &task).await?;
-    let later: Vec<Value> =
-        fake.requests().into_iter().filter(|r| r.number > before).map(|r| r.body).collect();
-    let body = later.first().context("the model was not asked after the kill")?.to_string();
-    assert!(body.contains("the job") && body.contains("echo ran"), "the same session: {body}");
+    goes_on(&fake, before)?;
     is_free(&node, &who, &device).await
 }
 
