@@ -147,6 +147,12 @@ export const devices = [
       await page.keyboard.press('Control+.')
       await waitStatus(page, 'CANCELLED')
       await until('its slot is free', async () => (await node.call('/devices')).items[0].slots_used === 0)
+      // What a program printed is shown as it is: lines, spaces and stars.
+      await newTask(page, node, "sh -c 'echo one; echo; echo \"  *two*\"; echo \"# three\"'", /^sh/)
+      await waitStatus(page, 'COMPLETED')
+      const shown = await page.getByText('*two*', { exact: false }).last().innerText()
+      assert.match(shown, /one\n\n {2}\*two\*\n# three/)
+      await shot(page, 'command-output')
     },
   },
   ...[views[0], views[4]].map((view) => ({

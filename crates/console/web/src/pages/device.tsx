@@ -117,7 +117,7 @@ function Facts({ device }: { device: DeviceView }) {
     [t('devices.agent'), device.build || t('devices.unknown')],
     [t('devices.labels'), labels === '' ? t('devices.noLabels') : labels.replaceAll('\n', ', ')],
     [t('devices.enrolled'), fullTime(device.enrolled_at)],
-    ...(device.task_id ? ([[t('devices.containerOf'), device.task_id]] as [string, string][]) : []),
+    ...(device.task_id ? ([[t('devices.containerOf'), <OfTask key="task" id={device.task_id} />]] as [string, React.ReactNode][]) : []),
     [t('devices.id'), device.id],
   ]
   return (
@@ -132,14 +132,24 @@ function Facts({ device }: { device: DeviceView }) {
   )
 }
 
+const useTask = (id: string) => useQuery({ queryKey: ['task-of-work', id], queryFn: () => api.task(id) }).data
+
+function OfTask({ id }: { id: string }) {
+  return (
+    <Link to="/tasks/$id" params={{ id }} className="text-accent underline underline-offset-2">
+      {useTask(id)?.title ?? id}
+    </Link>
+  )
+}
+
 function Work({ work }: { work: DeviceWork }) {
   const { t } = useTranslation()
-  const task = useQuery({ queryKey: ['task-of-work', work.task_id], queryFn: () => api.task(work.task_id) })
+  const task = useTask(work.task_id)
   return (
     <li className="border-b border-line">
       <Link to="/tasks/$id" params={{ id: work.task_id }} className="flex min-h-9 flex-wrap items-center gap-x-4 rounded-control px-2 hover:bg-sunken max-md:min-h-11">
-        <span className="min-w-0 flex-1 truncate font-medium">{task.data?.title ?? work.task_id}</span>
-        {task.data && <State status={task.data.status} />}
+        <span className="min-w-0 flex-1 truncate font-medium">{task?.title ?? work.task_id}</span>
+        {task && <State status={task.status} />}
         <span className="font-mono text-meta text-text-3 tabular-nums">{work.taken ? t('devices.since', { time: age(work.since) }) : t('devices.notTaken')}</span>
       </Link>
     </li>

@@ -71,8 +71,12 @@ export function useWaitWords(): (wait: Wait | undefined) => string | null {
     if (!wait) return null
     const tool = wait.args.tool ?? wait.args.runtime
     if (wait.code === 'no_device' && typeof tool !== 'string') return t('wait.no_device_plain')
-    const key = `wait.${wait.code}`
-    if (i18n.exists(key)) return t(key, wait.args)
+    const { position, ahead } = wait.args
+    const place = position ?? (ahead === undefined ? undefined : Number(ahead) + 1)
+    const args = { ...wait.args, place }
+    const keys = [...(place === undefined ? [] : [`wait.${wait.code}_placed`]), `wait.${wait.code}`]
+    const key = keys.find((known) => i18n.exists(known))
+    if (key) return t(key, args)
     return wait.code.replaceAll('_', ' ')
   }
 }

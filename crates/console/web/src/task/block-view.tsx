@@ -10,6 +10,7 @@ import { Fold } from './fold'
 import { useSession, useThrottled, useTopic } from './hooks'
 import { Question } from './question'
 import type { Row } from './row'
+import { Output } from './text-segment'
 
 const LINES_MAX = 40
 const BYTES_MAX = 4_096
@@ -31,10 +32,12 @@ function endOf({ view }: Row, block: Block): number | null {
   return ended ? Date.parse(ended) : null
 }
 
-export function StaticBlock({ block, ends = null }: { block: Block; ends?: number | null }) {
+export function StaticBlock({ block, ends = null, output = false }: { block: Block; ends?: number | null; output?: boolean }) {
   switch (block.type) {
     case 'text':
-      return (
+      return output ? (
+        <Output text={block.content ?? ''} />
+      ) : (
         <div className="prose pb-2">
           <Markdown source={block.content ?? ''} />
         </div>

@@ -9,6 +9,7 @@ import { useActions } from './actions'
 import { StaticBlock } from './block-view'
 import { useSession, useTopic } from './hooks'
 import type { Row, RowNote } from './row'
+import { isOutput } from './text-segment'
 
 /** What an attempt had shown before it ended and another one followed: folded, never joined. */
 export function Interrupted({ row, attempt }: { row: Row; attempt: AttemptView }) {
@@ -39,7 +40,7 @@ export function Interrupted({ row, attempt }: { row: Row; attempt: AttemptView }
         <div className="pt-2">
           <p className="mb-2 text-meta text-text-3">{t(blocks.length > 0 ? 'task.interruptedBody' : 'task.nothingKept')}</p>
           {blocks.map((block) => (
-            <StaticBlock key={block.id} block={block} />
+            <StaticBlock key={block.id} block={block} output={isOutput(attempt.shell_type)} />
           ))}
         </div>
       )}

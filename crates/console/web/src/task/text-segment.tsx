@@ -14,10 +14,13 @@ interface SegmentProps {
 }
 
 /** A piece of an answer: parsed once when it is over, 20 times a second at most before. */
-export function TextSegment({ block, segment }: SegmentProps) {
+export function TextSegment({ row, block, segment }: SegmentProps) {
   const { store } = useSession()
   useTopic(store, block.id)
   const segmenter = store.segmenter(block)
+  if (isOutput(row.view.attempts.at(-1)?.shell_type)) {
+    return <Output text={segmenter.settled[segment] ?? segmenter.tail} live={segment >= segmenter.settled.length} />
+  }
   const head = segmenter.head(segment)
   const settled = segmenter.settled[segment]
   if (settled !== undefined) {
@@ -30,6 +33,19 @@ export function TextSegment({ block, segment }: SegmentProps) {
   const fence = segmenter.openFence
   if (fence) return <LiveCode info={fence.info} code={fence.code} />
   return <LiveTail source={head + tail} />
+}
+
+/** Whether the text of such a Bot is what a program printed, and no Markdown. */
+export const isOutput = (shell: string | undefined): boolean => shell === 'Command'
+
+/** Output of a program, character for character. */
+export function Output({ text, live = false }: { text: string; live?: boolean }) {
+  const shown = useThrottled(text, live)
+  return (
+    <div className="font-mono text-ui break-words whitespace-pre-wrap">
+      <Lines text={shown.replace(/\n$/, '')} />
+    </div>
+  )
 }
 
 const Settled = memo(function Settled({ source }: { source: string }) {
