@@ -39,22 +39,23 @@ pub(crate) fn verb(ws: &Workspace, verb: Verb) -> Result<()> {
     match verb {
         Verb::Install => {
             let dir = install(ws)?;
-            status(&dir);
+            status(&dir, &tools::node(ws)?);
             println!("{VARIABLE}={}", dir.display());
         }
-        Verb::Status => status(&home(ws)),
+        Verb::Status => status(&home(ws), &tools::node(ws)?),
     }
     Ok(())
 }
 
-/// For the Rust suite: installs them, or says why not. In CI they must be there.
-pub(crate) fn for_tests(ws: &Workspace) -> Result<Option<PathBuf>> {
+/// For the Rust suite: installs them, or says why not. In CI they must be there. Answers the
+/// environment that tests need: where they are, and a search path with the Node.js that one wants.
+pub(crate) fn for_tests(ws: &Workspace) -> Result<Vec<(&'static str, PathBuf)>> {
     match install(ws) {
-        Ok(dir) => Ok(Some(dir)),
+        Ok(dir) => Ok(vec![(VARIABLE, dir), ("PATH", PathBuf::from(tools::node(ws)?.path()))]),
         Err(error) if in_ci() => Err(error.context("the agent runtimes are needed in CI")),
         Err(error) => {
             step(&format!("the agent runtimes are left out: {error:#}"));
-            Ok(None)
+            Ok(Vec::new())
         }
     }
 }
@@ -91,16 +92,21 @@ fn from_npm(node: &Node, dir: &Path, package: &str, version: &str, program: &str
     let mut npm = node.npm(dir);
     npm.args(["install", "--no-audit", "--no-fund", "--save-exact", "--prefix"]).arg(dir);
     quiet(npm.arg(&wanted))?;
-    let said = text(Command::new(dir.join("node_modules/.bin").join(program)).arg("--version"))?;
+    let said = version_of(&dir.join("node_modules/.bin").join(program), node)?;
     // npm takes an older version where the machine's Node.js is too old, and only warns.
     ensure!(said.contains(version), "{wanted} was wanted, npm installed {said}");
     fs::write(&stamp, wanted).context("write the stamp")
 }
 
-fn status(dir: &Path) {
+/// Codex's program is a script of Node.js.
+fn version_of(program: &Path, node: &Node) -> Result<String> {
+    text(Command::new(program).arg("--version").env("PATH", node.path()))
+}
+
+fn status(dir: &Path, node: &Node) {
     for (name, _, _, program) in FROM_NPM {
         let program = dir.join(name).join("node_modules/.bin").join(program);
-        let said = text(Command::new(program).arg("--version"));
+        let said = version_of(&program, node);
         println!("{name:<12} {}", said.unwrap_or_else(|_| "not installed".to_owned()));
     }
     let version = "import importlib.metadata as m; print(m.version('agno'))";

@@ -272,10 +272,8 @@ impl Kit {
         for (variable, address) in services.iter().flat_map(|services| &services.env) {
             self.env.push((variable, PathBuf::from(address)));
         }
-        if [Suite::Rust, Suite::Browser].iter().any(|suite| chosen.contains(suite))
-            && let Some(dir) = runtimes::for_tests(ws)?
-        {
-            self.env.push((runtimes::VARIABLE, dir));
+        if [Suite::Rust, Suite::Browser].iter().any(|suite| chosen.contains(suite)) {
+            self.env.extend(runtimes::for_tests(ws)?);
         }
         if let Some(engine) = services.as_ref().and_then(ForTests::docker) {
             match image::for_tests(ws, &engine) {

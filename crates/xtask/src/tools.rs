@@ -84,9 +84,12 @@ impl Node {
         npm
     }
 
-    /// The search path with this Node in front.
+    /// A search path where `node` is this one.
     pub(crate) fn path(&self) -> OsString {
         let old = env::var_os("PATH").unwrap_or_default();
+        if which("node").as_ref() == Some(&self.program) {
+            return old;
+        }
         let own = self.program.parent().map(Path::to_owned).into_iter();
         env::join_paths(own.chain(env::split_paths(&old))).unwrap_or(old)
     }
