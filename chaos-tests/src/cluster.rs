@@ -47,6 +47,8 @@ pub(crate) const KEYSPACE: &str = "troupe_chaos";
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) troupe: PathBuf,
+    /// What nodes are started with first, if it is not the same.
+    pub(crate) before: Option<PathBuf>,
     /// Logs, data, history.
     pub(crate) dir: PathBuf,
     pub(crate) recipes: Vec<Recipe>,

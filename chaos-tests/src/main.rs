@@ -66,6 +66,9 @@ struct Args {
     /// The `troupe` program
     #[arg(long)]
     troupe: Option<PathBuf>,
+    /// The same of an older build: nodes begin with it, and `rolling-restart` brings the newer one
+    #[arg(long)]
+    before: Option<PathBuf>,
     /// For logs, data and the history; emptied first
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -124,6 +127,7 @@ async fn run(args: Args) -> Result<bool> {
     let recipes = args.recipes.context("--recipes is needed; start by `cargo xtask chaos`")?;
     let plan = Plan {
         troupe: args.troupe.context("--troupe is needed; start by `cargo xtask chaos`")?,
+        before: args.before,
         dir,
         recipes: serde_json::from_slice(&fs::read(recipes)?).context("recipes")?,
         seed,

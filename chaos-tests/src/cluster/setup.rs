@@ -136,7 +136,7 @@ fn node_plan(plan: &Plan, keys: &Path, n: usize) -> NodePlan {
         name,
         namespace: namespace(n),
         prefix,
-        troupe: plan.troupe.clone(),
+        troupe: plan.before.clone().unwrap_or_else(|| plan.troupe.clone()),
         args: std::iter::once("node".to_owned()).chain(args).chain(link).collect(),
         env: env.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         dir,

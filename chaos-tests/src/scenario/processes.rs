@@ -184,6 +184,8 @@ pub(super) async fn rolling_restart(stage: &mut Stage) -> Result<()> {
         let it = &mut stage.cluster.nodes[node];
         it.terminate().await?;
         let left = began.elapsed();
+        // An older build goes on as the newer one.
+        it.plan.troupe.clone_from(&stage.plan.troupe);
         it.start().await?;
         let name = stage.node_name(node);
         stage.took(&format!("{name} left"), left, Duration::from_secs(120));

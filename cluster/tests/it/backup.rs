@@ -150,7 +150,7 @@ async fn a_restored_node_goes_on_where_the_backup_was_made() -> Result<()> {
     again.login().await?;
     work.goes_on(&node, &who, &gate).await?;
     assert!(node.status(&who, &late).await.is_err());
-    let ids = again.say(&["ls", "-o", "name"]).await?.ok();
+    let ids = again.listed(&[]).await?;
     assert_eq!(ids.lines().count(), 3, "{ids}");
     let third = back_up(&again, "third.backup").await?;
     assert_ne!(third["id"], told_id(&me, "all.backup").await?);

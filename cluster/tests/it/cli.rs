@@ -2,9 +2,9 @@
 
 use std::{fs, path::PathBuf, process::Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tokio::io::AsyncWriteExt as _;
-use troupe_testkit::{Answer, FakeModel, Fault, Gate, Script, wait_until};
+use troupe_testkit::{Answer, FakeModel, Fault, Gate, Script, try_until, wait_until};
 
 use crate::{
     node::{Home, Node, PASSWORD, PATIENCE, Person, troupe},
@@ -41,6 +41,18 @@ impl Told {
 }
 
 impl Terminal<'_> {
+    /// Ids of a list that has something in it: lists may trail what was committed.
+    pub(crate) async fn listed(&self, more: &[&str]) -> Result<String> {
+        let list = [&["ls", "-o", "name"], more].concat();
+        let mut ids = String::new();
+        let found = try_until(PATIENCE, async || {
+            ids = self.say(&list).await.map_or_else(|_| String::new(), Told::ok);
+            !ids.is_empty()
+        });
+        ensure!(found.await, "nothing is listed: {more:?}");
+        Ok(ids)
+    }
+
     pub(crate) async fn say(&self, args: &[&str]) -> Result<Told> {
         self.pipe(args, "").await
     }
@@ -105,7 +117,7 @@ async fn a_newcomer_gets_from_login_to_an_answer() -> Result<()> {
     }
     let answer = me.say(&["run", "What can you do?", "--team", "assistant"]).await?.ok();
     assert!(answer.len() > 20, "{answer}");
-    let ids = me.say(&["ls", "-o", "name"]).await?.ok();
+    let ids = me.listed(&[]).await?;
     let id = ids.lines().next().context("no task is listed")?.to_owned();
     assert!(id.starts_with("tsk_"), "{ids}");
     let prefix = &id[..12];
@@ -155,7 +167,7 @@ async fn every_end_has_its_exit_code() -> Result<()> {
     me.say(&["run", "hello", "--team", "alone"]).await?.ok();
     me.say(&["run", "please fail", "--team", "alone"]).await?.fails(10);
     me.say(&["run", "hello", "--team", "line"]).await?.fails(12);
-    let ids = me.say(&["ls", "-o", "name", "--status", "pending_confirmation"]).await?.ok();
+    let ids = me.listed(&["--status", "pending_confirmation"]).await?;
     let waits = ids.lines().next().context("none waits")?.to_owned();
     me.say(&["confirm", &waits]).await?.ok();
     me.say(&["run", "hello", "--team", "line", "--yes"]).await?.ok();

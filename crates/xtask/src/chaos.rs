@@ -1,6 +1,6 @@
 //! `cargo xtask chaos`: builds the nodes and the harness, installs what both need, runs it.
 
-use std::{fs, net::Ipv4Addr, process::Stdio};
+use std::{fs, net::Ipv4Addr, path::PathBuf, process::Stdio};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -36,6 +36,9 @@ pub(crate) struct ChaosArgs {
     /// How often each scenario is run
     #[arg(long)]
     rounds: Option<u64>,
+    /// Nodes begin with this `troupe` of an older build; `rolling-restart` brings the newer one
+    #[arg(long, value_name = "PROGRAM")]
+    before: Option<PathBuf>,
     /// How many people work at once [default: 6]
     #[arg(long)]
     people: Option<u64>,
@@ -51,10 +54,8 @@ pub(crate) struct ChaosArgs {
 pub(crate) fn for_ci(ws: &Workspace) -> Result<()> {
     let scenario = CI.to_owned();
     let (seed, set, lenient) = (Some(7), "ci".to_owned(), true);
-    chaos(
-        ws,
-        &ChaosArgs { scenario, seed, set, rounds: None, people: None, lenient, release: false },
-    )
+    let (rounds, people, before, release) = (None, None, None, false);
+    chaos(ws, &ChaosArgs { scenario, seed, set, rounds, before, people, lenient, release })
 }
 
 pub(crate) fn chaos(ws: &Workspace, args: &ChaosArgs) -> Result<()> {
@@ -82,6 +83,10 @@ pub(crate) fn chaos(ws: &Workspace, args: &ChaosArgs) -> Result<()> {
     }
     if args.lenient {
         chaos.arg("--lenient");
+    }
+    if let Some(before) = &args.before {
+        let before = before.canonicalize().with_context(|| before.display().to_string());
+        chaos.arg("--before").arg(before.context("--before")?);
     }
     if args.scenario != "list" {
         if !is_root() {

@@ -21,16 +21,26 @@ const SHOWS: [TaskFilter['show'], string, Status | undefined][] = [
   ['failed', 'tasks.failed', 'FAILED'],
 ]
 
-export function useTasks(filter: TaskFilter) {
-  const status = SHOWS.find(([show]) => show === filter.show)?.[2]
+export function useTasks({ show, text }: TaskFilter) {
+  const status = SHOWS.find(([known]) => known === show)?.[2]
   return useInfiniteQuery({
-    queryKey: ['tasks', status, filter.text],
-    queryFn: ({ pageParam, signal }) =>
-      api.tasks({ status, text: filter.text, cursor: pageParam, limit: 50 }, signal),
+    queryKey: ['tasks', status, text],
+    queryFn: async ({ pageParam, signal }) => {
+      const page = await api.tasks({ status, text, cursor: pageParam, limit: 50 }, signal)
+      // A person is awaited by a stage that is to be confirmed, and by agents that ask.
+      const asking = show === 'needs-you' && !pageParam ? await api.tasks({ asks: 'true', text, limit: 100 }, signal) : null
+      return asking ? { ...page, items: merged(asking.items, page.items) } : page
+    },
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (last) => last.next,
     placeholderData: keepPreviousData,
   })
+}
+
+/** Each Task once, those first in which something happened last. */
+function merged(one: readonly TaskLite[], other: readonly TaskLite[]): TaskLite[] {
+  const byId = new Map([...one, ...other].map((task) => [task.id, task]))
+  return [...byId.values()].sort((a, b) => Date.parse(b.updated_at) - Date.parse(a.updated_at))
 }
 
 export function TasksPage() {
