@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { Model, RICH, long } from './model.mjs'
 import { until } from './node.mjs'
-import { answer, composer, same, waitStatus } from './page.mjs'
+import { answer, composer, same, shot, waitStatus } from './page.mjs'
 import { ready } from './scenarios.mjs'
 
 /** Starts a Task beside the browser and opens it. */
@@ -57,6 +57,48 @@ export const reading = [
       // A theme switch keeps the classes: nothing is coloured again.
       await page.emulateMedia({ colorScheme: 'dark' })
       await page.locator('.hl-keyword').first().waitFor()
+    },
+  },
+  {
+    name: 'formulas and diagrams',
+    async run(world) {
+      const page = await ready(world)
+      const { node } = world
+      const hostile = 'flowchart LR\n  A["<img src=x onerror=window.hit=1>"] --> B\n  click A "javascript:window.hit=1"'
+      const text = [
+        'It costs $5, not $6. Inline $$a^2 + b^2 = c^2$$ stands in a line.',
+        '$$\n\\frac{1}{2}\n\n+ \\sqrt{x}\n$$',
+        '```math\n\\int_0^1 x\\,dx\n```',
+        '```mermaid\nflowchart LR\n  Person --> Node\n  Node --> Device\n```',
+        '```mermaid\nnonsense\n  -->\n```',
+        `\`\`\`mermaid\n${hostile}\n\`\`\``,
+        '$$\\href{javascript:window.hit=1}{x}$$',
+        'Done.',
+      ].join('\n\n')
+      const model = await new Model(() => ({ text, piece: 12, pace: 60 })).start()
+      world.close.push(() => model.close())
+      const id = await openTask(page, node, 'Draw it', { force_override_bot_model: await model.join(node) })
+      await waitStatus(page, 'COMPLETED')
+      const drawing = page.locator('[data-drawing] svg')
+      await drawing.nth(1).waitFor()
+      await page.locator('[data-maths] math').nth(2).waitFor()
+      await page.getByText('It costs $5, not $6.').waitFor()
+      assert.match(await drawing.first().innerHTML(), /Person[\s\S]*Device/)
+      // What is none stays its source and says why.
+      await page.getByText(/^It could not be drawn: /).waitFor()
+      await page.locator('figure', { hasText: 'nonsense' }).waitFor()
+      // A light and a dark one; the source on demand, as it was written.
+      const light = await drawing.first().innerHTML()
+      await shot(page, 'drawn-light')
+      await page.emulateMedia({ colorScheme: 'dark' })
+      await until('it is drawn anew', async () => (await drawing.first().innerHTML()) !== light)
+      await shot(page, 'drawn-dark')
+      await page.getByRole('button', { name: 'Show its source' }).first().click()
+      assert.equal((await page.locator('figure pre').first().innerText()).trimEnd(), 'flowchart LR\n  Person --> Node\n  Node --> Device')
+      await page.getByRole('button', { name: 'Show the diagram' }).first().click()
+      assert.equal(await page.evaluate(() => window.hit), undefined, 'nothing of the writer runs')
+      assert.equal(await page.locator('[data-drawing] a, [data-maths] a, [data-drawing] img').count(), 0)
+      await same(page, node, id)
     },
   },
   {

@@ -1,12 +1,13 @@
 import { renderToStaticMarkup } from 'react-dom/server'
 import ReactMarkdown from 'react-markdown'
 import remarkGfm from 'remark-gfm'
+import remarkMath from 'remark-math'
 import { describe, expect, it } from 'vitest'
 import { fenceOf, LIST_MIN, SEGMENT_MIN, Segmenter, TABLE_ROWS, TAIL_MAX, withDefinitions } from '../src/task/segments'
 import { rng } from './world'
 
 const html = (source: string): string =>
-  renderToStaticMarkup(<ReactMarkdown remarkPlugins={[remarkGfm]}>{source}</ReactMarkdown>)
+  renderToStaticMarkup(<ReactMarkdown remarkPlugins={[remarkGfm, [remarkMath, { singleDollarTextMath: false }]]}>{source}</ReactMarkdown>)
 
 const prose = 'Words of a paragraph that goes on for a while, **bold** and `code`. '.repeat(6)
 const PARTS = [
@@ -20,6 +21,10 @@ const PARTS = [
   '- one\n- two\n\n  indented paragraph\n\n  ```\n  fence in list\n\n  more\n  ```\n- three',
   '1. first\n2. second\n   - nested\n\n   text\n3. third',
   '| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |',
+  '$$\nx = 1\n\n\\sum_{n} n\n$$',
+  '$$$ info\ny\n$$\nz\n$$$$',
+  'In a line $$a + b$$ and $5.',
+  '$$x$$ begins a line',
   '    indented code\n\n    goes on',
   '<pre>\n\nraw\n\n</pre>',
   '<!-- a comment\n\nthat goes on -->',
@@ -45,7 +50,7 @@ describe('segments', () => {
   it('parse to the same as the whole', () => {
     for (let seed = 0; seed < 60; seed++) {
       const random = rng(seed)
-      const parts = Array.from({ length: 25 }, () => PARTS[Math.floor(random() * PARTS.length)]!)
+      const parts = Array.from({ length: 32 }, () => PARTS[Math.floor(random() * PARTS.length)]!)
       // Two lists side by side would be one list.
       const text = parts.flatMap((p) => [p, `para ${p.length}`]).join('\n\n')
       const s = cut(text, random)

@@ -60,10 +60,12 @@ interface CodeBlockProps {
   whole?: boolean
 }
 
+export const languageOf = (info: string): string => info.split(/[\s{,]/)[0] ?? ''
+
 export const CodeBlock = memo(function CodeBlock({ info, code, live = false, whole = false }: CodeBlockProps) {
   const { t } = useTranslation()
   const [wrap, setWrap] = useState(whole)
-  const language = info.split(/[\s{,]/)[0] ?? ''
+  const language = languageOf(info)
   const lines = useColours(language, code, live)
   return (
     <figure className="overflow-hidden rounded-panel border border-line bg-sunken">

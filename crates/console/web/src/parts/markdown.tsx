@@ -5,10 +5,13 @@ import { memo, useEffect, useReducer, useState } from 'react'
 import type { ComponentProps, ReactElement, ReactNode } from 'react'
 import { useTranslation } from 'react-i18next'
 import ReactMarkdown from 'react-markdown'
-import type { Components, ExtraProps } from 'react-markdown'
+import type { Components, ExtraProps, Options } from 'react-markdown'
 import remarkCjk from 'remark-cjk-friendly'
 import remarkGfm from 'remark-gfm'
+import remarkMath from 'remark-math'
 import { CodeBlock } from './code'
+import { Fenced } from './fenced'
+import { Maths } from './maths'
 import { nextTask, Parser } from './parsed'
 
 function safe(url: string): string {
@@ -74,15 +77,20 @@ function Tick({ checked }: ComponentProps<'input'> & ExtraProps) {
   return <Icon size={16} strokeWidth={1.5} role="img" aria-hidden={false} aria-label={t(checked ? 'block.ticked' : 'block.unticked')} className={`mr-1.5 inline align-[-3px] ${checked ? 'text-success' : 'text-text-3'}`} />
 }
 
+/** What a `pre` holds. */
+function codeOf(children: ReactNode): { info: string; code: string } {
+  const child = children as { props?: { className?: string; children?: ReactNode } } | undefined
+  const info = /language-(\S+)/.exec(child?.props?.className ?? '')?.[1] ?? ''
+  return { info, code: textOf(child?.props?.children).replace(/\n$/, '') }
+}
+
 const COMPONENTS: Components = {
   input: Tick,
   a: Anchor,
   img: Image,
-  pre: ({ children }) => {
-    const child = children as { props?: { className?: string; children?: ReactNode } } | undefined
-    const info = /language-(\S+)/.exec(child?.props?.className ?? '')?.[1] ?? ''
-    return <CodeBlock info={info} code={textOf(child?.props?.children).replace(/\n$/, '')} />
-  },
+  pre: ({ children }) => <Fenced {...codeOf(children)} />,
+  code: ({ className, children }) =>
+    className?.includes('math-inline') ? <Maths source={textOf(children)} /> : <code className={className}>{children}</code>,
   table: ({ children }) => (
     <div className="table-box" tabIndex={0} role="group">
       <table>{children}</table>
@@ -90,12 +98,20 @@ const COMPONENTS: Components = {
   ),
 }
 
-const PLUGINS = [remarkGfm, remarkCjk]
+/** What grows shows its code alone: half of a formula or a diagram is neither. */
+const GROWING: Components = {
+  ...COMPONENTS,
+  pre: ({ children }) => <CodeBlock {...codeOf(children)} />,
+  code: 'code',
+}
 
-const parse = (source: string): ReactElement =>
-  ReactMarkdown({ children: source, remarkPlugins: PLUGINS, components: COMPONENTS, urlTransform: safe, skipHtml: false })
+// One dollar alone is money more often than mathematics.
+const PLUGINS: Options['remarkPlugins'] = [remarkGfm, remarkCjk, [remarkMath, { singleDollarTextMath: false }]]
 
-const parser = new Parser(parse, nextTask())
+const parse = (source: string, components = COMPONENTS): ReactElement =>
+  ReactMarkdown({ children: source, remarkPlugins: PLUGINS, components, urlTransform: safe, skipHtml: false })
+
+const parser = new Parser((source) => parse(source), nextTask())
 
 /** One segment, parsed once for each source; plain text until there is time for it. */
 export const Markdown = memo(function Markdown({ source }: { source: string }) {
@@ -109,5 +125,5 @@ export const Markdown = memo(function Markdown({ source }: { source: string }) {
 
 /** A text that still grows: parsed each time, and not kept. */
 export const LiveMarkdown = memo(function LiveMarkdown({ source }: { source: string }) {
-  return parse(source)
+  return parse(source, GROWING)
 })

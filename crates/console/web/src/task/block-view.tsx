@@ -1,16 +1,18 @@
 import { Check, CircleHelp, Loader, X } from 'lucide-react'
-import { useState } from 'react'
+import { lazy, Suspense, useState } from 'react'
 import { useTranslation } from 'react-i18next'
 import type { Block } from '../api/types'
 import { duration } from '../i18n/format'
 import { Markdown } from '../parts/markdown'
-import { Approval } from './approval'
 import { Diff } from './diff'
 import { Fold } from './fold'
 import { useSession, useThrottled, useTopic } from './hooks'
-import { Question } from './question'
 import type { Row } from './row'
 import { Output } from './text-segment'
+
+// They come with the first Task that asks.
+const Approval = lazy(() => import('./approval').then((m) => ({ default: m.Approval })))
+const Question = lazy(() => import('./question').then((m) => ({ default: m.Question })))
 
 const LINES_MAX = 40
 const BYTES_MAX = 4_096
@@ -19,9 +21,19 @@ const BYTES_MAX = 4_096
 export function BlockView({ row, block }: { row: Row; block: Block }) {
   const { store } = useSession()
   useTopic(store, block.id)
-  if (block.type === 'approval') return <Approval block={block} live />
-  if (block.type === 'question') return <Question block={block} live />
+  if (isAsk(block)) return <Ask block={block} live />
   return <StaticBlock block={block} ends={endOf(row, block)} />
+}
+
+const isAsk = (block: Block): boolean => block.type === 'approval' || block.type === 'question'
+
+function Ask({ block, live = false }: { block: Block; live?: boolean }) {
+  const Card = block.type === 'approval' ? Approval : Question
+  return (
+    <Suspense fallback={<div className="h-40" />}>
+      <Card block={block} live={live} />
+    </Suspense>
+  )
 }
 
 /** When the next block began, or the attempt ended; ms of the clock. */
@@ -47,9 +59,8 @@ export function StaticBlock({ block, ends = null, output = false }: { block: Blo
     case 'tool':
       return <Tool block={block} />
     case 'approval':
-      return <Approval block={block} />
     case 'question':
-      return <Question block={block} />
+      return <Ask block={block} />
     case 'diff':
       return <Diff block={block} />
     case 'confirmation':

@@ -13,6 +13,8 @@ export const PARSE_MAX = 12_000
 export const TABLE_ROWS = 40
 
 const FENCE = /^( {0,3})(`{3,}|~{3,})(.*)$/
+/** Formulas between lines of dollars. */
+const MATHS = /^ {0,3}(\${2,})[^$]*$/
 const ITEM = /^ {0,3}(?:[-+*]|\d{1,9}[.)])(?:[ \t]|$)/
 const DEFINITION = /^ {0,3}\[([^\]]+)\]:\s*\S/
 const DELIMITER = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/
@@ -100,10 +102,7 @@ export class Segmenter {
 
   private line(line: string, at: number, next: number): void {
     if (this.fence) {
-      const close = FENCE.exec(line)
-      const closes =
-        close && close[3]!.trim() === '' && close[2]!.startsWith(this.fence.mark)
-      if (closes) {
+      if (closes(line, this.fence.mark)) {
         if (this.fence.top) this.cut(next)
         this.fence = null
         this.blank = false
@@ -189,6 +188,11 @@ export class Segmenter {
       this.fence = { mark: fence[2]!, top }
       return true
     }
+    const maths = MATHS.exec(line)
+    if (maths) {
+      this.fence = { mark: maths[1]!, top: false }
+      return true
+    }
     const html = HTML_OPEN.exec(line)
     if (html) {
       const end = html[1] ? '-->' : `</${html[2]!.toLowerCase()}>`
@@ -206,6 +210,13 @@ export class Segmenter {
     this.settled.push(this.text.slice(this.start, at))
     this.start = at
   }
+}
+
+/** Whether a line ends what was opened by this mark. */
+function closes(line: string, mark: string): boolean {
+  if (mark.startsWith('$')) return line.trim().startsWith(mark) && /^\s*\$+\s*$/.test(line)
+  const close = FENCE.exec(line)
+  return !!close && close[3]!.trim() === '' && close[2]!.startsWith(mark)
 }
 
 /** The code of a segment that is a fence and nothing else. */

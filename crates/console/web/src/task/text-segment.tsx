@@ -2,6 +2,7 @@ import { memo } from 'react'
 import remend from 'remend'
 import type { Block } from '../api/types'
 import { CodeBlock, Lines } from '../parts/code'
+import { Fenced } from '../parts/fenced'
 import { LiveMarkdown, Markdown } from '../parts/markdown'
 import { useSession, useThrottled, useTopic } from './hooks'
 import type { Row } from './row'
@@ -52,7 +53,7 @@ const Settled = memo(function Settled({ source }: { source: string }) {
   const fence = fenceOf(source)
   return (
     <div className="prose pb-3">
-      {fence ? <CodeBlock info={fence.info} code={fence.code} /> : source.length > PARSE_MAX ? <Plain text={source} /> : <Markdown source={source} />}
+      {fence ? <Fenced info={fence.info} code={fence.code} /> : source.length > PARSE_MAX ? <Plain text={source} /> : <Markdown source={source} />}
     </div>
   )
 })
