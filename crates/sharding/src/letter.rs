@@ -36,6 +36,14 @@ enum Phase {
     Settled,
 }
 
+/// Who gets the answer.
+enum Asker {
+    /// A caller that waits for it.
+    Waits(oneshot::Sender<Answer>),
+    /// Nobody waits: what is to be done with it.
+    Hook(Box<dyn FnOnce(Answer) + Send>),
+}
+
 /// The state that a caller, the Shard and the entity's [`Reply`] share.
 pub(crate) struct AskCell(Mutex<Inner>);
 
@@ -43,17 +51,38 @@ struct Inner {
     phase: Phase,
     /// A handler has seen the message at least once.
     handed: bool,
-    to: Option<oneshot::Sender<Answer>>,
+    to: Option<Asker>,
     slot: Option<OwnedSemaphorePermit>,
 }
 
+/// An answer on the way to whoever gets it, to be given once the cell's lock is released.
+#[must_use]
+struct Settled(Option<(Asker, Answer)>);
+
+impl Settled {
+    fn give(self) {
+        match self.0 {
+            // The caller may have stopped waiting; that is its right.
+            Some((Asker::Waits(to), answer)) => drop(to.send(answer)),
+            Some((Asker::Hook(hook), answer)) => hook(answer),
+            None => {}
+        }
+    }
+}
+
 impl Inner {
-    fn settle(&mut self, answer: Answer) {
+    fn settle(&mut self, answer: Answer) -> Settled {
         self.phase = Phase::Settled;
         self.slot = None;
-        if let Some(to) = self.to.take() {
-            // The caller may have stopped waiting; that is its right.
-            let _ = to.send(answer);
+        Settled(self.to.take().map(|to| (to, answer)))
+    }
+
+    /// Whether nobody is there to hear an answer.
+    fn is_abandoned(&self) -> bool {
+        match &self.to {
+            Some(Asker::Waits(to)) => to.is_closed(),
+            Some(Asker::Hook(_)) => false,
+            None => true,
         }
     }
 
@@ -70,11 +99,25 @@ impl fmt::Debug for AskCell {
 }
 
 impl AskCell {
+    fn with(to: Asker, slot: Option<OwnedSemaphorePermit>) -> Arc<Self> {
+        let inner = Inner { phase: Phase::Queued, handed: false, to: Some(to), slot };
+        Arc::new(Self(Mutex::new(inner)))
+    }
+
+    /// Of a caller that waits.
     pub(crate) fn new(slot: Option<OwnedSemaphorePermit>) -> (Arc<Self>, PendingAnswer) {
         let (to, answer) = oneshot::channel();
-        let inner = Inner { phase: Phase::Queued, handed: false, to: Some(to), slot };
-        let cell = Arc::new(Self(Mutex::new(inner)));
+        let cell = Self::with(Asker::Waits(to), slot);
         (Arc::clone(&cell), PendingAnswer { cell, answer })
+    }
+
+    /// Of nobody who waits: `hook` is called with the answer, whatever it is. Where a Shard gives
+    /// the fate, its lock is held: then the hook must take none of a Shard.
+    pub(crate) fn hooked(
+        slot: OwnedSemaphorePermit,
+        hook: impl FnOnce(Answer) + Send + 'static,
+    ) -> Arc<Self> {
+        Self::with(Asker::Hook(Box::new(hook)), Some(slot))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -92,58 +135,74 @@ impl AskCell {
         true
     }
 
-    /// The entity's answer, or the Shard's.
-    pub(crate) fn answer(&self, answer: Answer) {
+    /// Does one step under the lock, then gives the answer that it led to.
+    fn step(&self, step: impl FnOnce(&mut Inner) -> Option<Answer>) {
         let mut inner = self.lock();
-        if inner.phase != Phase::Settled {
-            inner.settle(answer);
+        let settled = step(&mut inner).map(|answer| inner.settle(answer));
+        drop(inner);
+        if let Some(settled) = settled {
+            settled.give();
         }
     }
 
+    /// The entity's answer, or the Shard's.
+    pub(crate) fn answer(&self, answer: Answer) {
+        self.step(|inner| (inner.phase != Phase::Settled).then_some(answer));
+    }
+
     pub(crate) fn reply_dropped(&self) {
-        let mut inner = self.lock();
-        match inner.phase {
-            Phase::Handling => inner.phase = Phase::Dropped,
-            Phase::Kept => inner.settle(Err(AskError::OutcomeUnknown)),
-            Phase::Queued | Phase::Dropped | Phase::Settled => {}
-        }
+        self.step(|inner| match inner.phase {
+            Phase::Handling => {
+                inner.phase = Phase::Dropped;
+                None
+            }
+            Phase::Kept => Some(Err(AskError::OutcomeUnknown)),
+            Phase::Queued | Phase::Dropped | Phase::Settled => None,
+        });
     }
 
     /// The Shard is done with the message: its handler returned, or nobody will handle it.
     pub(crate) fn forget(&self) {
-        let mut inner = self.lock();
-        match inner.phase {
-            Phase::Handling => inner.phase = Phase::Kept,
-            Phase::Queued | Phase::Dropped => {
-                let fate = inner.fate();
-                inner.settle(Err(fate));
+        self.step(|inner| match inner.phase {
+            Phase::Handling => {
+                inner.phase = Phase::Kept;
+                None
             }
-            Phase::Kept | Phase::Settled => {}
-        }
+            Phase::Queued | Phase::Dropped => Some(Err(inner.fate())),
+            Phase::Kept | Phase::Settled => None,
+        });
     }
 
     /// After a crash in its handler: whether it may be fed again.
     fn take_back(&self) -> bool {
         let mut inner = self.lock();
-        if inner.phase != Phase::Dropped || inner.to.as_ref().is_none_or(|to| to.is_closed()) {
+        if inner.phase != Phase::Dropped || inner.is_abandoned() {
             return false;
         }
         inner.phase = Phase::Queued;
         true
     }
 
-    fn abandon(&self) -> AskError {
+    /// Nobody waits any more; a message that no handler has seen is withdrawn. Answers its fate,
+    /// and who was to hear it.
+    fn withdraw(&self) -> (AskError, Option<Asker>) {
         let mut inner = self.lock();
-        let fate = inner.fate();
-        inner.to = None;
+        let (fate, to) = (inner.fate(), inner.to.take());
         if inner.phase == Phase::Queued {
-            inner.settle(Err(fate.clone()));
+            inner.phase = Phase::Settled;
+            inner.slot = None;
         }
-        fate
+        (fate, to)
+    }
+
+    /// The time of a message of nobody who waits is up.
+    pub(crate) fn expire(&self) {
+        let (fate, to) = self.withdraw();
+        Settled(to.map(|to| (to, Err(fate)))).give();
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.lock().to.as_ref().is_none_or(|to| to.is_closed())
+        self.lock().is_abandoned()
     }
 
     fn is_settled(&self) -> bool {
@@ -167,9 +226,9 @@ impl PendingAnswer {
     pub async fn within(mut self, time: Duration) -> Result<Bytes, AskError> {
         match tokio::time::timeout(time, &mut self.answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(self.cell.abandon()),
+            Ok(Err(_)) => Err(self.cell.withdraw().0),
             Err(_) => {
-                let fate = self.cell.abandon();
+                let (fate, _) = self.cell.withdraw();
                 // The answer may have come between the two.
                 self.answer.try_recv().unwrap_or(Err(fate))
             }
@@ -179,7 +238,7 @@ impl PendingAnswer {
 
 impl Drop for PendingAnswer {
     fn drop(&mut self) {
-        self.cell.abandon();
+        self.cell.withdraw();
     }
 }
 
@@ -201,9 +260,8 @@ pub(crate) struct Letter {
 }
 
 impl Letter {
-    pub(crate) fn new(content: Content, slot: OwnedSemaphorePermit) -> (Self, PendingAnswer) {
-        let (cell, answer) = AskCell::new(Some(slot));
-        (Self { content, cell, strikes: Strikes::NONE, trace: trace::current() }, answer)
+    pub(crate) fn new(content: Content, cell: Arc<AskCell>) -> Self {
+        Self { content, cell, strikes: Strikes::NONE, trace: trace::current() }
     }
 
     /// What the handler gets; `None`: the caller is gone.
@@ -262,7 +320,48 @@ mod tests {
     fn letter() -> (Letter, PendingAnswer) {
         let slots = Arc::new(tokio::sync::Semaphore::new(1));
         let slot = slots.try_acquire_owned().unwrap();
-        Letter::new(Content::Ask(Bytes::from_static(b"x")), slot)
+        let (cell, answer) = AskCell::new(Some(slot));
+        (Letter::new(Content::Ask(Bytes::from_static(b"x")), cell), answer)
+    }
+
+    /// A letter of nobody who waits, and the answers that its hook got.
+    fn hooked() -> (Letter, Arc<AskCell>, std::sync::mpsc::Receiver<Answer>) {
+        let slots = Arc::new(tokio::sync::Semaphore::new(1));
+        let (to, answers) = std::sync::mpsc::channel();
+        let hook = move |answer| to.send(answer).unwrap();
+        let cell = AskCell::hooked(slots.try_acquire_owned().unwrap(), hook);
+        (Letter::new(Content::Ask(Bytes::new()), Arc::clone(&cell)), cell, answers)
+    }
+
+    #[test]
+    fn a_hook_gets_the_answer_once() {
+        let (letter, cell, answers) = hooked();
+        let (_, reply) = letter.hand_over().unwrap();
+        assert!(!reply.is_abandoned());
+        drop(letter);
+        reply.ok(Bytes::from_static(b"done"));
+        cell.expire();
+        let answers: Vec<_> = answers.try_iter().collect();
+        assert_eq!(answers, [Ok(Bytes::from_static(b"done"))]);
+    }
+
+    #[test]
+    fn a_hook_hears_the_fate_of_what_nobody_answers() {
+        let (letter, cell, answers) = hooked();
+        cell.expire();
+        assert!(letter.hand_over().is_none(), "it is withdrawn");
+        assert_eq!(answers.try_iter().collect::<Vec<_>>(), [Err(AskError::NotDelivered)]);
+
+        let (letter, cell, answers) = hooked();
+        let (_, reply) = letter.hand_over().unwrap();
+        cell.expire();
+        assert!(reply.is_abandoned());
+        drop((letter, reply));
+        assert_eq!(answers.try_iter().collect::<Vec<_>>(), [Err(AskError::OutcomeUnknown)]);
+
+        let (letter, _, answers) = hooked();
+        drop(letter);
+        assert_eq!(answers.try_iter().collect::<Vec<_>>(), [Err(AskError::NotDelivered)]);
     }
 
     #[tokio::test]

@@ -1,8 +1,10 @@
 //! The link between nodes: one Router reaches the entities of another.
 //!
 //! ```text
-//! Router ── ask ──> asks ──> peer (outbox, credit) ──> session of ractor_cluster ──> QUIC
+//! Router ── ask ──> asks ─┬─> peer (outbox, credit) ──> session of ractor_cluster ──> QUIC
+//!        ── tell ─> tells ┘
 //! entity <── post ── ingress (the one remotable actor) <── session <── QUIC
+//!        ── answer ─> asked ──> peer ──> ...
 //! ```
 //! Rules that hold here:
 //! - One remotable actor per node, never named, never handed out; only `server` knows
@@ -13,9 +15,11 @@
 //! - One link per pair of nodes: the name that comes first dials; a new link ends the older one
 //!   before it begins, and an older boot is turned away.
 
+mod asked;
 pub(crate) mod asks;
 mod dedupe;
 mod ingress;
+mod ledger;
 mod links;
 mod metrics;
 pub mod observer;
@@ -25,6 +29,7 @@ pub mod questions;
 mod server;
 pub(crate) mod shared;
 mod streams;
+mod tells;
 
 use std::{
     collections::HashMap,

@@ -11,8 +11,11 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use tokio::{sync::mpsc, time::Instant};
-use tracing::{Instrument as _, debug_span};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::Instant,
+};
+use tracing::{Instrument as _, Span, debug_span};
 use troupe_actor::spawn_task;
 use troupe_telemetry::trace;
 use troupe_types::{EntityId, ShardId, Timestamp, limits::ENTRY_BYTES_MAX};
@@ -21,7 +24,7 @@ use crate::{
     ask::{AskError, FailedAsk},
     entity::{FrameSink, StreamItem},
     host::shared::HostShared,
-    letter::{Answer, Content, PendingAnswer},
+    letter::{Answer, AskCell, Content, PendingAnswer},
     node::{
         asks::{RemoteAsk, What},
         shared::NodeShared,
@@ -65,9 +68,9 @@ enum Mode {
 }
 
 /// What became of a message that was posted.
-pub(crate) enum Posted {
+pub(crate) enum Posted<T = PendingAnswer> {
     /// An entity of this node has it in its queue.
-    Here(PendingAnswer),
+    Here(T),
     /// Its Shard is not owned by this node.
     Elsewhere(Content),
     Refused(AskError),
@@ -213,13 +216,24 @@ impl Router {
             self.link.tells.fetch_sub(1, Ordering::Relaxed);
             return Err(AskError::Overloaded);
         }
-        let told = Telling(Arc::clone(&self.link));
+        let telling = Telling { router: self.clone(), span: Self::span(to) };
+        // Straight to its owner, if that is so simple.
+        let left = match &*node {
+            Some(node) if self.is_attached() && body.len() <= ENTRY_BYTES_MAX => {
+                let until = Instant::now() + ttl;
+                node.tell_owner(to, body.clone(), until, self.inside, telling)
+            }
+            _ => Err(telling),
+        };
+        let Err(mut telling) = left else { return Ok(()) };
+        // Each of its tries has one.
+        telling.span = Span::none();
         let router = self.clone();
         drop(spawn_task("tell", async move {
             if let Err(fate) = router.repeat(to, body, Mode::Tell, ttl).await {
-                tracing::warn!(entity = %to, %fate, "nobody was told");
+                not_told(to, &fate);
             }
-            drop(told);
+            drop(telling);
         }));
         Ok(())
     }
@@ -257,24 +271,35 @@ impl Router {
         mode: Mode,
         timeout: Duration,
     ) -> Result<Bytes, AskError> {
-        let span = trace::child(|| {
-            debug_span!("router ask", otel.kind = "producer", kind = to.kind.name(), entity = %to,
-                fate = tracing::field::Empty)
-        });
+        let span = Self::span(to);
         let answer = if span.is_disabled() {
             self.carry(to, content, mode, timeout).await
         } else {
             let carried = self.carry(to, content, mode, timeout).instrument(span.clone());
-            let answer = Box::pin(carried).await;
-            span.record("fate", answer.as_ref().map_or_else(AskError::word, |_| "answered"));
-            answer
+            Box::pin(carried).await
         };
+        self.note(to, &span, &answer);
+        answer
+    }
+
+    /// The span of what is asked of an entity.
+    fn span(to: EntityId) -> Span {
+        trace::child(|| {
+            debug_span!("router ask", otel.kind = "producer", kind = to.kind.name(), entity = %to,
+                fate = tracing::field::Empty)
+        })
+    }
+
+    /// Takes note of an answer.
+    fn note(&self, to: EntityId, span: &Span, answer: &Answer) {
+        if !span.is_disabled() {
+            span.record("fate", answer.as_ref().map_or_else(AskError::word, |_| "answered"));
+        }
         if let Some(host) = &*self.link.host.load()
             && let Some(kind) = host.kind(to.kind)
         {
-            kind.metrics.asked(&answer);
+            kind.metrics.asked(answer);
         }
-        answer
     }
 
     async fn carry(&self, to: EntityId, content: Content, mode: Mode, timeout: Duration) -> Answer {
@@ -288,8 +313,19 @@ impl Router {
         }
     }
 
-    /// Gives a message to an entity of this node.
+    /// Gives a message to an entity of this node, of a caller that waits.
     pub(crate) fn post(&self, to: EntityId, content: Content, inside: bool) -> Posted {
+        self.post_of(to, content, inside, |place| AskCell::new(Some(place)))
+    }
+
+    /// The same; `asker` says who asks, once there is a place in the entity's queue.
+    pub(crate) fn post_of<T>(
+        &self,
+        to: EntityId,
+        content: Content,
+        inside: bool,
+        asker: impl FnOnce(OwnedSemaphorePermit) -> (Arc<AskCell>, T),
+    ) -> Posted<T> {
         let (Content::Ask(body) | Content::Subscribe(body, _)) = &content;
         if body.len() > ENTRY_BYTES_MAX {
             return Posted::Refused(AskError::Failed(FailedAsk {
@@ -309,7 +345,7 @@ impl Router {
         if table.sends_away(&to, inside) {
             return Posted::Elsewhere(content);
         }
-        let posted = table.post(to, content, inside, now);
+        let posted = table.post(to, content, inside, now, asker);
         drop(table);
         if posted.is_err() && host.census.is_full() {
             host.sweep_soon.notify_one();
@@ -344,17 +380,38 @@ impl Router {
                 (body, What::Subscribe(sink, capacity))
             }
         };
-        let until = Instant::now() + timeout;
+        let (until, stamp) = (Instant::now() + timeout, node.stamp());
         let (inside, passed) = (self.inside, None);
-        node.ask(RemoteAsk { to, body, what, until, repeatable, inside, passed }).await
+        node.ask(RemoteAsk { stamp, to, body, what, until, repeatable, inside, passed }).await
     }
 }
 
-/// A tell under way.
-struct Telling(Arc<Link>);
+fn not_told(to: EntityId, fate: &AskError) {
+    tracing::warn!(entity = %to, %fate, "nobody was told");
+}
+
+/// A tell under way; it counts as long as this is held.
+pub(crate) struct Telling {
+    router: Router,
+    span: Span,
+}
+
+impl Telling {
+    pub(crate) const fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// It went to another node, and this is the answer.
+    pub(crate) fn end(self, to: EntityId, answer: &Answer) {
+        self.router.note(to, &self.span, answer);
+        if let Err(fate) = answer {
+            not_told(to, fate);
+        }
+    }
+}
 
 impl Drop for Telling {
     fn drop(&mut self) {
-        self.0.tells.fetch_sub(1, Ordering::Relaxed);
+        self.router.link.tells.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -23,6 +23,7 @@ use troupe_wire::{
 };
 
 use super::{
+    options::NodeOptions,
     peer::{Full, Peer, Tally, Up, Waiting},
     shared::{NodeShared, Signal},
 };
@@ -50,9 +51,18 @@ pub(crate) enum What {
     Subscribe(FrameSink, u32),
 }
 
+/// What all envelopes of a message have, however often it is sent.
+#[derive(Debug)]
+pub(crate) struct Stamp {
+    pub(crate) id: Uuid,
+    pub(crate) sender_seq: u64,
+    pub(crate) trace: Option<TraceContext>,
+}
+
 /// An ask that goes to another node.
 #[derive(Debug)]
 pub(crate) struct RemoteAsk {
+    pub(crate) stamp: Stamp,
     pub(crate) to: EntityId,
     pub(crate) body: Bytes,
     pub(crate) what: What,
@@ -68,10 +78,8 @@ pub(crate) struct RemoteAsk {
 /// What an envelope brings that is passed on.
 #[derive(Debug)]
 pub(crate) struct Passed {
-    pub(crate) id: Uuid,
     pub(crate) from: Origin,
     pub(crate) hop: u8,
-    pub(crate) trace: Option<TraceContext>,
 }
 
 /// How one try ended.
@@ -90,9 +98,6 @@ enum Tried {
 struct Journey<'a> {
     node: &'a Arc<NodeShared>,
     ask: &'a RemoteAsk,
-    id: Uuid,
-    sender_seq: u64,
-    trace: Option<TraceContext>,
     /// Since when the owner's link has been down.
     down_since: Option<Instant>,
 }
@@ -150,19 +155,38 @@ impl Drop for Expecting<'_> {
 }
 
 impl NodeShared {
+    /// For a message of this node.
+    pub(crate) fn stamp(&self) -> Stamp {
+        let (id, sender_seq) = (self.new_id(), self.next_sender_seq());
+        Stamp { id, sender_seq, trace: crate::trace::outgoing() }
+    }
+
+    /// `None`: as much as may be waits for this peer.
+    pub(crate) fn count_ask(&self, peer: &Arc<Peer>, size: usize) -> Option<[Tally; 2]> {
+        let NodeOptions { asks_max, asks_bytes_max, .. } = self.options;
+        let counted = Tally::enter(peer, |peer| &peer.asks, 1, asks_max)?;
+        Some([counted, Tally::enter(peer, |peer| &peer.asks_bytes, size, asks_bytes_max)?])
+    }
+
     /// Asks the owner of an entity, wherever it is, until it answers or the time is up.
     pub(crate) async fn ask(self: &Arc<Self>, ask: RemoteAsk) -> Answer {
-        let (id, trace) = match &ask.passed {
-            Some(passed) => (passed.id, passed.trace),
-            None => (self.new_id(), crate::trace::outgoing()),
-        };
-        let sender_seq = self.next_sender_seq();
-        let mut journey =
-            Journey { node: self, ask: &ask, id, sender_seq, trace, down_since: None };
+        self.ask_on(&ask, None).await
+    }
+
+    /// The same for an ask of which its owner has already said something.
+    pub(crate) async fn ask_on(
+        self: &Arc<Self>,
+        ask: &RemoteAsk,
+        mut heard: Option<(Fate, &NodeName)>,
+    ) -> Answer {
+        let mut journey = Journey { node: self, ask, down_since: None };
         let mut maybe_handled = false;
         let mut pause = PAUSE_MIN;
         loop {
-            let tried = journey.go().await;
+            let tried = match heard.take() {
+                Some((fate, owner)) => journey.read(fate, owner),
+                None => journey.go().await,
+            };
             let fate = match tried {
                 Tried::Answer(Err(fate)) if maybe_handled && fate.is_transient() => {
                     Err(AskError::OutcomeUnknown)
@@ -196,6 +220,33 @@ impl NodeShared {
     }
 }
 
+impl RemoteAsk {
+    /// For one try, under the id of the stamp or one of its own.
+    pub(crate) fn envelope(
+        &self,
+        id: Uuid,
+        kind: EnvelopeKind,
+        epoch: Epoch,
+        relay: bool,
+    ) -> Envelope {
+        let left = self.until.saturating_duration_since(Instant::now());
+        Envelope {
+            id,
+            from: self.passed.as_ref().map(|passed| passed.from.clone()),
+            sender_seq: self.stamp.sender_seq,
+            to: self.to.into(),
+            shard: self.to.shard(),
+            epoch,
+            ttl_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+            hop: self.passed.as_ref().map_or(0, |passed| passed.hop),
+            relay,
+            kind,
+            trace: self.stamp.trace,
+            body: self.body.clone(),
+        }
+    }
+}
+
 impl Journey<'_> {
     async fn go(&mut self) -> Tried {
         match self.node.resolve(self.ask.to.shard()) {
@@ -225,14 +276,10 @@ impl Journey<'_> {
 
     async fn there(&mut self, owner: &NodeName, epoch: Epoch) -> Tried {
         let peer = self.node.peer_or_new(owner);
-        let options = &self.node.options;
         // Those that wait for a link count too: they hold what they will send.
-        let (size, max) = (self.ask.body.len(), options.asks_bytes_max);
-        let counted = Tally::enter(&peer, |peer| &peer.asks, 1, options.asks_max);
-        let weighed = Tally::enter(&peer, |peer| &peer.asks_bytes, size, max);
-        if counted.is_none() || weighed.is_none() {
+        let Some(_counted) = self.node.count_ask(&peer, self.ask.body.len()) else {
             return Tried::Answer(Err(AskError::Overloaded));
-        }
+        };
         if let Some(up) = peer.up() {
             self.down_since = None;
             return self.try_at(&peer, up, owner, epoch, false).await;
@@ -267,26 +314,8 @@ impl Journey<'_> {
             .filter_map(|peer| peer.up().map(|up| (peer, up)))
             .collect();
         // Spread over them, and another one with every ask.
-        let at = usize::try_from(self.sender_seq).unwrap_or(0) % up.len().max(1);
+        let at = usize::try_from(self.ask.stamp.sender_seq).unwrap_or(0) % up.len().max(1);
         (!up.is_empty()).then(|| up.swap_remove(at))
-    }
-
-    fn envelope(&self, id: Uuid, kind: EnvelopeKind, epoch: Epoch, relay: bool) -> Envelope {
-        let left = self.ask.until.saturating_duration_since(Instant::now());
-        Envelope {
-            id,
-            from: self.ask.passed.as_ref().map(|passed| passed.from.clone()),
-            sender_seq: self.sender_seq,
-            to: self.ask.to.into(),
-            shard: self.ask.to.shard(),
-            epoch,
-            ttl_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
-            hop: self.ask.passed.as_ref().map_or(0, |passed| passed.hop),
-            relay,
-            kind,
-            trace: self.trace,
-            body: self.ask.body.clone(),
-        }
     }
 
     /// Sends it to one peer and waits for what it says.
@@ -299,8 +328,8 @@ impl Journey<'_> {
         relay: bool,
     ) -> Tried {
         let (id, kind, stream) = match &self.ask.what {
-            What::Ask => (self.id, EnvelopeKind::Ask, None),
-            What::Tell => (self.id, EnvelopeKind::Tell, None),
+            What::Ask => (self.ask.stamp.id, EnvelopeKind::Ask, None),
+            What::Tell => (self.ask.stamp.id, EnvelopeKind::Tell, None),
             What::Subscribe(sink, capacity) => {
                 let follow = &self.node.streams;
                 let stream = follow.follow(self.node, peer, up.generation, sink.clone());
@@ -313,7 +342,7 @@ impl Journey<'_> {
         let answer = self.node.expect(id, &peer.name, &running);
         let mut expecting = Expecting { node: self.node, peer, id, running, answered: false };
         let send = |to: &Peer| {
-            let envelope = self.envelope(id, kind, epoch, relay);
+            let envelope = self.ask.envelope(id, kind, epoch, relay);
             let Ok(bytes) = BatchWriter::encode_item(&Item::Envelope(envelope)) else {
                 return Err(Full::Queue);
             };

@@ -14,29 +14,21 @@ use troupe_telemetry::trace::child_of;
 use troupe_types::{EntityId, Uuid};
 use troupe_wire::{
     Batch, Envelope, EnvelopeKind, Fate, Item, Origin, Reply,
-    limits::{BODY_BYTES_MAX, HOPS_MAX, NODE_NAME_BYTES_MAX, TEXT_BYTES_MAX},
+    limits::{HOPS_MAX, NODE_NAME_BYTES_MAX},
 };
 
 use super::{
-    asks::{Passed, RemoteAsk, What},
+    asked::{Asked, fate_of},
+    asks::{Passed, RemoteAsk, Stamp, What},
     dedupe::Before,
     peer::{Peer, Tally},
     server::RouterMsg,
     shared::{Linked, NodeShared, Signal},
 };
 use crate::{
-    ask::AskError,
-    entity::FrameSink,
-    letter::{Answer, Content},
-    placement::Owner,
-    router::Posted,
-    trace::incoming,
+    entity::FrameSink, letter::Content, placement::Owner, router::Posted, trace::incoming,
 };
 
-/// Longest answer that goes to another node, in parts.
-const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// A part waits so long for room before it is tried again.
-const ROOM_PAUSE: Duration = Duration::from_millis(5);
 /// Batches that may wait in a follower's sink, at most.
 const CAPACITY_MAX: u32 = 4_096;
 
@@ -120,13 +112,6 @@ impl NodeShared {
         }
     }
 
-    fn reply(&self, peer: &Peer, to: Uuid, fate: Fate) {
-        if self.tell(peer, &Item::Reply(Reply { to, fate })).is_err() {
-            // The sender asks again, and is answered from memory.
-            self.metrics.dropped_full.increment(1);
-        }
-    }
-
     fn envelope(self: &Arc<Self>, peer: &Arc<Peer>, generation: u64, envelope: Envelope) {
         let id = envelope.id;
         let known = !matches!(envelope.kind, EnvelopeKind::Other(_));
@@ -147,39 +132,29 @@ impl NodeShared {
                 return self.reply(peer, id, fate.unwrap_or(Fate::Duplicate { done: true }));
             }
         }
-        let over = |fate: Fate| {
-            self.dedupe().over(entity, id, &fate);
-            self.reply(peer, id, fate);
-        };
-        let handled = Tally::enter(peer, |peer| &peer.handled, 1, self.options.handled_max);
-        let Some(handled) = handled else { return over(Fate::Overloaded) };
+        let over = |fate: Fate| self.over(peer, entity, id, fate);
         let until = Instant::now() + Duration::from_millis(u64::from(envelope.ttl_ms));
+        let span = span_of(peer, entity, &envelope);
+        let asked = || Asked::new(self, peer, entity, id, until, &span);
+        let Some(one) = asked() else { return over(Fate::Overloaded) };
         if envelope.ttl_ms == 0 {
             return over(Fate::Expired);
         }
-        let span = span_of(peer, entity, &envelope);
-        let answer =
-            span.in_scope(|| self.router.post(entity, Content::Ask(envelope.body.clone()), false));
-        match answer {
-            Posted::Here(pending) => {
-                let (node, peer) = (Arc::clone(self), Arc::clone(peer));
-                let work = async move {
-                    let left = until.saturating_duration_since(Instant::now());
-                    let answer = pending.within(left).await;
-                    node.answer(&peer, entity, id, answer, until).await;
-                    drop(handled);
-                };
-                drop(spawn_task("ask of a peer", work.instrument(span)));
-            }
+        let posted = span.in_scope(|| {
+            let content = Content::Ask(envelope.body.clone());
+            self.router.post_of(entity, content, false, |place| one.posted(place))
+        });
+        match posted {
+            Posted::Here(true) => self.watch_asked(),
+            Posted::Here(false) => {}
             Posted::Refused(fate) => over(fate_of(Err(fate), until)),
             Posted::Elsewhere(_) if envelope.relay && envelope.hop < HOPS_MAX => {
+                let Some(one) = asked() else { return over(Fate::Overloaded) };
                 self.metrics.relayed.increment(1);
-                let (node, peer) = (Arc::clone(self), Arc::clone(peer));
-                let ask = self.passed_on(&peer, entity, envelope, What::Ask, until);
+                let ask = self.passed_on(peer, entity, envelope, What::Ask, until);
                 let work = async move {
-                    let answer = node.ask(ask).await;
-                    node.answer(&peer, entity, id, answer, until).await;
-                    drop(handled);
+                    let answer = one.node.ask(ask).await;
+                    one.node.answer(&one, answer).await;
                 };
                 drop(spawn_task("ask passed on", work.instrument(span)));
             }
@@ -187,7 +162,7 @@ impl NodeShared {
         }
     }
 
-    fn not_owner(&self, entity: EntityId) -> Fate {
+    pub(crate) fn not_owner(&self, entity: EntityId) -> Fate {
         self.metrics.not_owner.increment(1);
         match self.resolve(entity.shard()) {
             Owner::There(node, epoch) => {
@@ -211,58 +186,10 @@ impl NodeShared {
             node: peer.name.0.to_string(),
             boot: peer.up().map_or(Uuid::nil(), |up| up.boot),
         });
-        let (id, hop, trace) = (envelope.id, envelope.hop + 1, envelope.trace);
-        let passed = Some(Passed { id, from, hop, trace });
-        RemoteAsk { to, body: envelope.body, what, until, repeatable: false, inside: false, passed }
-    }
-
-    async fn answer(
-        &self,
-        peer: &Peer,
-        entity: EntityId,
-        id: Uuid,
-        answer: Answer,
-        until: Instant,
-    ) {
-        let mut fate = match answer {
-            Ok(body) if body.len() > BODY_BYTES_MAX => {
-                // Too long to be kept: whoever asks again hears that it is over.
-                self.dedupe().over(entity, id, &Fate::Duplicate { done: true });
-                return self.answer_in_parts(peer, id, body, until).await;
-            }
-            answer => fate_of(answer, until),
-        };
-        // It waited in a queue of a Shard that is handed over: the next owner has it done.
-        if fate == Fate::NotDelivered && self.router.is_released(entity.shard()) {
-            fate = self.not_owner(entity);
-        }
-        self.dedupe().over(entity, id, &fate);
-        self.reply(peer, id, fate);
-    }
-
-    /// Sends a long answer as there is room for it.
-    async fn answer_in_parts(&self, peer: &Peer, id: Uuid, mut body: Bytes, until: Instant) {
-        if body.len() > ANSWER_BYTES_MAX {
-            tracing::error!(bytes = body.len(), "an answer is too large for the node link");
-            return self.reply(peer, id, Fate::Unknown);
-        }
-        let mut part = 0;
-        loop {
-            let piece = body.split_to(BODY_BYTES_MAX.min(body.len()));
-            let last = body.is_empty();
-            let fate = if last { Fate::Done(piece) } else { Fate::Part { part, body: piece } };
-            let item = Item::Reply(Reply { to: id, fate });
-            while self.tell(peer, &item).is_err() {
-                if Instant::now() >= until || peer.up().is_none() {
-                    return;
-                }
-                tokio::time::sleep(ROOM_PAUSE).await;
-            }
-            if last {
-                return;
-            }
-            part += 1;
-        }
+        let sender_seq = self.next_sender_seq();
+        let stamp = Stamp { id: envelope.id, sender_seq, trace: envelope.trace };
+        let (body, passed) = (envelope.body, Some(Passed { from, hop: envelope.hop + 1 }));
+        RemoteAsk { stamp, to, body, what, until, repeatable: false, inside: false, passed }
     }
 
     fn subscription(
@@ -325,27 +252,6 @@ fn span_of(peer: &Peer, entity: EntityId, envelope: &Envelope) -> Span {
         debug_span!("ask of a peer", otel.kind = "server", peer = %peer.name.0, %entity,
             hop = envelope.hop, relay = envelope.relay)
     })
-}
-
-/// What a peer is told of an answer.
-fn fate_of(answer: Answer, until: Instant) -> Fate {
-    match answer {
-        // Answers to asks go in parts; that to a subscription is a few bytes.
-        Ok(body) if body.len() > BODY_BYTES_MAX => Fate::Unknown,
-        Ok(body) => Fate::Done(body),
-        Err(AskError::Overloaded) => Fate::Overloaded,
-        Err(AskError::NotDelivered) if Instant::now() >= until => Fate::Expired,
-        Err(AskError::NotDelivered) => Fate::NotDelivered,
-        Err(AskError::OutcomeUnknown) => Fate::Unknown,
-        Err(AskError::Failed(mut why)) => {
-            for text in [&mut why.code, &mut why.message] {
-                text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
-            }
-            // With both texts it still has to be an item.
-            let detail = why.detail.filter(|detail| detail.len() <= BODY_BYTES_MAX - 8 * 1024);
-            Fate::Failed { code: why.code, message: why.message, detail }
-        }
-    }
 }
 
 #[cfg(test)]

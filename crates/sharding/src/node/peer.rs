@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -275,8 +275,12 @@ impl Peer {
         // Under the lock: the item belongs to this link.
         let up = self.up().ok_or(Full::Down)?;
         outbox.push(item)?;
+        let is_ready = outbox.is_ready();
         drop(outbox);
-        self.work.notify_one();
+        // What waits for company or for credit goes with what comes next of it.
+        if is_ready {
+            self.work.notify_one();
+        }
         Ok(up)
     }
 
@@ -338,16 +342,16 @@ impl Peer {
 
 /// Counts something until it is dropped; bounded.
 #[derive(Debug)]
-pub(crate) struct Tally<F: Fn(&Peer) -> &AtomicUsize> {
-    peer: std::sync::Arc<Peer>,
-    of: F,
+pub(crate) struct Tally {
+    peer: Arc<Peer>,
+    of: fn(&Peer) -> &AtomicUsize,
     amount: usize,
 }
 
-impl<F: Fn(&Peer) -> &AtomicUsize> Tally<F> {
+impl Tally {
     pub(crate) fn enter(
-        peer: &std::sync::Arc<Peer>,
-        of: F,
+        peer: &Arc<Peer>,
+        of: fn(&Peer) -> &AtomicUsize,
         amount: usize,
         max: usize,
     ) -> Option<Self> {
@@ -355,11 +359,11 @@ impl<F: Fn(&Peer) -> &AtomicUsize> Tally<F> {
             of(peer).fetch_sub(amount, Ordering::Relaxed);
             return None;
         }
-        Some(Self { peer: std::sync::Arc::clone(peer), of, amount })
+        Some(Self { peer: Arc::clone(peer), of, amount })
     }
 }
 
-impl<F: Fn(&Peer) -> &AtomicUsize> Drop for Tally<F> {
+impl Drop for Tally {
     fn drop(&mut self) {
         (self.of)(&self.peer).fetch_sub(self.amount, Ordering::Relaxed);
     }

@@ -18,13 +18,16 @@ use troupe_wire::{BatchWriter, Fate, Item};
 
 use super::{
     dedupe::Dedupe,
+    ledger::Ledger,
     metrics::NodeMetrics,
     observer::NodeObserver,
     options::NodeOptions,
     peer::{Full, Peer, Waiting},
     streams::Streams,
+    tells::Told,
 };
 use crate::{
+    letter::AskCell,
     placement::{NodeName, Owner},
     router::Router,
 };
@@ -88,6 +91,10 @@ pub(crate) struct NodeShared {
     tokens: RwLock<HashMap<u64, Linked>>,
     hints: Mutex<HashMap<ShardId, (NodeName, Epoch)>>,
     pending: Mutex<HashMap<Uuid, Pending>>,
+    /// Tells of this node that wait for their peer's answer.
+    pub(crate) tells: Ledger<Told>,
+    /// Messages of peers that entities of this node have.
+    pub(crate) asked: Ledger<Arc<AskCell>>,
     dedupe: Mutex<Dedupe>,
     ids: AtomicU64,
     sender_seq: AtomicU64,
@@ -124,6 +131,8 @@ impl NodeShared {
             tokens: RwLock::default(),
             hints: Mutex::default(),
             pending: Mutex::default(),
+            tells: Ledger::default(),
+            asked: Ledger::default(),
             dedupe: Mutex::new(Dedupe::new(options.answers_bytes_max)),
             ids: AtomicU64::new(1),
             sender_seq: AtomicU64::new(1),
@@ -225,7 +234,10 @@ impl NodeShared {
     }
 
     /// An answer came, or will not.
-    pub(crate) fn signal(&self, id: Uuid, from: &NodeName, signal: Signal) {
+    pub(crate) fn signal(self: &Arc<Self>, id: Uuid, from: &NodeName, signal: Signal) {
+        if self.told(id, from, &signal) {
+            return;
+        }
         let mut pending = lock(&self.pending);
         let Some(ask) = pending.get_mut(&id).filter(|ask| ask.from == *from) else { return };
         let signal = match signal {

@@ -6,10 +6,12 @@ mod unload;
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::Arc,
     time::Duration,
 };
 
 use ractor::{ActorId, ActorRef};
+use tokio::sync::OwnedSemaphorePermit;
 use troupe_types::{EntityId, MonoTime};
 
 use super::{
@@ -20,7 +22,7 @@ use super::{
 use crate::{
     activation::{Live, Tell},
     ask::AskError,
-    letter::{Content, Letter, PendingAnswer},
+    letter::{AskCell, Content, Letter},
 };
 
 /// Whether the actor of the Shard is there.
@@ -75,14 +77,15 @@ impl Table {
     }
 
     /// Admits a message. `inside`: it comes from an entity, so a drain does not stop it as long
-    /// as its addressee is there.
-    pub(crate) fn post(
+    /// as its addressee is there. `asker`: who asks, once there is a place in the queue.
+    pub(crate) fn post<T>(
         &mut self,
         id: EntityId,
         content: Content,
         inside: bool,
         now: MonoTime,
-    ) -> Result<(PendingAnswer, Nudge), AskError> {
+        asker: impl FnOnce(OwnedSemaphorePermit) -> (Arc<AskCell>, T),
+    ) -> Result<(T, Nudge), AskError> {
         let refused = self.draining && !(inside && self.entities.contains_key(&id));
         if refused {
             return Err(AskError::NotDelivered);
@@ -92,8 +95,8 @@ impl Table {
             return Err(AskError::NotDelivered);
         }
         let place = slot.place().ok_or(AskError::Overloaded)?;
-        let (letter, answer) = Letter::new(content, place);
-        slot.queue.push_back(letter);
+        let (cell, answer) = asker(place);
+        slot.queue.push_back(Letter::new(content, cell));
         slot.last_used = now;
         Ok((answer, self.stir(id)))
     }

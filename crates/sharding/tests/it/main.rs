@@ -15,5 +15,6 @@ mod operate;
 mod order;
 mod questions;
 mod streams;
+mod tells;
 mod traces;
 mod wake;
