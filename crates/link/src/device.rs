@@ -21,6 +21,7 @@
 mod addresses;
 mod authority;
 mod ca;
+mod credits;
 mod dial;
 mod dialler;
 mod enrol;
@@ -37,11 +38,12 @@ mod ws;
 
 pub use authority::{Admission, DeviceAuthority, Enrolled, Redemption};
 pub use ca::{DEVICE_VALID, DeviceCa, EDGE_SERVER_NAME, EdgeServerCert};
+pub use credits::Credits;
 pub use dial::{DeviceLink, greet};
 pub use dialler::{Dialler, EdgeDialler};
 pub use enrol::{EnrolFacts, enrol};
 pub use error::{DeviceLinkError, EnrolError, InviteError};
-pub use frames::{read_frame, write_frame};
+pub use frames::{FrameReader, FrameWriter, read_frame, write_frame};
 pub use identity::{DeviceIdentity, DeviceKey, cert_fingerprint, cert_valid, device_cert_name};
 pub use invite::{EDGE_PORT, INVITE_VALID, Invitation};
 pub use listener::{EdgeListener, EdgeListenerOptions};

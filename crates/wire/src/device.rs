@@ -225,17 +225,37 @@ impl DeviceFrame {
     /// A part is above its limit; nothing is to be sent.
     pub fn encode(&self) -> Result<Bytes, EncodeError> {
         let mut to = BytesMut::with_capacity(128);
+        self.encode_to(&mut to)?;
+        Ok(to.freeze())
+    }
+
+    /// The same behind what is there; answers how long it is.
+    ///
+    /// # Errors
+    /// A part is above its limit; `to` is as it was.
+    pub fn encode_to(&self, to: &mut BytesMut) -> Result<usize, EncodeError> {
+        let before = to.len();
+        let put = self.put_framed(to);
+        if put.is_err() {
+            to.truncate(before);
+        }
+        put
+    }
+
+    fn put_framed(&self, to: &mut BytesMut) -> Result<usize, EncodeError> {
+        let before = to.len();
         to.put_u8(self.code());
         to.put_u32(0);
-        self.put(&mut to)?;
-        let found = to.len() - limits::FRAME_HEAD_BYTES;
+        self.put(to)?;
+        let size = to.len() - before;
+        let found = size - limits::FRAME_HEAD_BYTES;
         let too_large = EncodeError::TooLarge { what: WHAT, found, max: limits::FRAME_BYTES_MAX };
         if found > limits::FRAME_BYTES_MAX {
             return Err(too_large);
         }
         let len = u32::try_from(found).map_err(|_| too_large)?;
-        to[1..limits::FRAME_HEAD_BYTES].copy_from_slice(&len.to_be_bytes());
-        Ok(to.freeze())
+        to[before + 1..before + limits::FRAME_HEAD_BYTES].copy_from_slice(&len.to_be_bytes());
+        Ok(size)
     }
 
     /// Kind and payload length of a frame, from its first bytes; to be asked before any room

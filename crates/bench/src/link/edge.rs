@@ -7,17 +7,16 @@ use anyhow::{Context as _, Result, ensure};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncWriteExt as _, BufWriter},
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, timeout},
 };
 use troupe_link::{
     Carrier, Connection, LinkOptions, LinkStream, Network as _, Purpose,
     device::{
-        Admission, DeviceAuthority, DeviceCa, DeviceIdentity, DeviceKey, DeviceLink, DeviceSession,
-        Dialler as _, EdgeDialler, EdgeListener, EdgeListenerOptions, Enrolled, QuicEdgeNetwork,
-        Redemption, greet, read_frame, write_frame,
+        Admission, Credits, DeviceAuthority, DeviceCa, DeviceIdentity, DeviceKey, DeviceLink,
+        DeviceSession, Dialler as _, EdgeDialler, EdgeListener, EdgeListenerOptions, Enrolled,
+        FrameWriter, QuicEdgeNetwork, Redemption, greet, read_frame,
     },
 };
 use troupe_types::{Attempt, DeviceId, ExecutionId, OutSeq, SystemClock, Timestamp, Uuid};
@@ -55,12 +54,6 @@ impl DeviceAuthority for Anyone {
     fn is_revoked(&self, _: DeviceId) -> Option<String> {
         None
     }
-}
-
-/// What the device may still send.
-struct Credits {
-    bytes: Semaphore,
-    items: Semaphore,
 }
 
 /// Both ends of a link.
@@ -125,10 +118,7 @@ impl Edge {
         let link = greet(connection, hello(me.device), PATIENCE).await?;
         tasks.spawn(own(sessions.recv().await.context("a session")?));
         let DeviceLink { welcome, connection, control } = link;
-        let credits = Arc::new(Credits {
-            bytes: Semaphore::new(usize::try_from(welcome.credit.bytes)?),
-            items: Semaphore::new(usize::try_from(welcome.credit.items)?),
-        });
+        let credits = Arc::new(Credits::new(welcome.credit));
         let (acks, acked) = watch::channel(OutSeq(0));
         let given = Arc::clone(&credits);
         tasks.spawn(listen(control, given, acks));
@@ -139,27 +129,18 @@ impl Edge {
     pub(super) async fn outputs(&mut self, count: u32, bytes: usize) -> Result<Duration> {
         let key = key(SystemClock::shared().now());
         let stream = self.connection.open(Purpose::Execution).await?;
-        // As the agent does it: short frames go out together, all of them before a wait.
-        let mut write = BufWriter::with_capacity(16 * 1024, stream.write);
+        // As the agent does it.
+        let mut write = FrameWriter::new(stream.write);
         let body = Bytes::from(vec![b'x'; bytes]);
         // Whole groups, so that the last one has an ack.
         let last = OutSeq(u64::from(count).next_multiple_of(ACKED));
         self.acked.mark_unchanged();
         let begun = Instant::now();
-        write_frame(&mut write, &DeviceFrame::Attach(Attach { key, from: OutSeq(1) })).await?;
-        let size = u32::try_from(frame_bytes(bytes)?)?;
+        write.write(&DeviceFrame::Attach(Attach { key, from: OutSeq(1) })).await?;
         for n in 1..=last.0 {
-            for (purse, price) in [(&self.credits.bytes, size), (&self.credits.items, 1)] {
-                if let Ok(paid) = purse.try_acquire_many(price) {
-                    paid.forget();
-                    continue;
-                }
-                write.flush().await?;
-                purse.acquire_many(price).await?.forget();
-            }
-            write_frame(&mut write, &output(key, OutSeq(n), body.clone())).await?;
+            write.write_paid(&output(key, OutSeq(n), body.clone()), &self.credits).await?;
         }
-        write.shutdown().await?;
+        write.finish().await?;
         while *self.acked.borrow_and_update() != last {
             let changed = timeout(PATIENCE, self.acked.changed()).await;
             changed.context("no acks")?.context("the link ended")?;
@@ -174,8 +155,8 @@ async fn listen(mut control: LinkStream, credits: Arc<Credits>, acks: watch::Sen
     while let Ok(Some((frame, _))) = read_frame(&mut control.read).await {
         match frame {
             DeviceFrame::Credit(credit) => {
-                credits.bytes.add_permits(usize::try_from(credit.bytes).unwrap_or(0));
-                credits.items.add_permits(usize::try_from(credit.items).unwrap_or(0));
+                // More than can be kept is as good as any number.
+                let _ = credits.add(credit);
             }
             DeviceFrame::OutputAck(ack) => {
                 acks.send_replace(ack.out_seq);

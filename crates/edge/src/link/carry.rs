@@ -14,7 +14,9 @@ use tokio::{
 };
 use troupe_link::{
     BoxRead, BoxWrite, Connection,
-    device::{DeviceIdentity, DeviceKey, DeviceLink, DeviceLinkError, read_frame, write_frame},
+    device::{
+        Credits, DeviceIdentity, DeviceKey, DeviceLink, DeviceLinkError, read_frame, write_frame,
+    },
 };
 use troupe_wire::{
     Credit,
@@ -24,10 +26,7 @@ use troupe_wire::{
     },
 };
 
-use super::{
-    CREDIT_PIECE, FromLink, LinkArgs, OUT_MAX, PING_EVERY,
-    sender::{Credits, send_attempt},
-};
+use super::{CREDIT_PIECE, FromLink, LinkArgs, OUT_MAX, PING_EVERY, sender::send_attempt};
 
 /// A device that could not renew its certificate tries again after this.
 const RENEW_AGAIN: Duration = Duration::from_secs(600);
@@ -79,11 +78,7 @@ pub(super) async fn carry(
     from_agent: &mut mpsc::Receiver<DeviceFrame>,
 ) -> Over {
     let DeviceLink { welcome, connection, control } = link;
-    let permits = |n: u64| usize::try_from(n).unwrap_or(0).min(Semaphore::MAX_PERMITS / 2);
-    let credits = Arc::new(Credits {
-        bytes: Semaphore::new(permits(welcome.credit.bytes)),
-        items: Semaphore::new(permits(u64::from(welcome.credit.items))),
-    });
+    let credits = Arc::new(Credits::new(welcome.credit));
     let (out, mine) = mpsc::channel(OUT_MAX);
     let up = Up {
         args,
@@ -111,8 +106,7 @@ pub(super) async fn carry(
         () = up.renew() => broke("the link ended"),
         connection = up.better() => Over::Better(connection),
     };
-    up.credits.bytes.close();
-    up.credits.items.close();
+    up.credits.close();
     up.connection.close("the link is over");
     over
 }
@@ -141,13 +135,8 @@ impl Up<'_> {
                 }
             }
             DeviceFrame::Credit(credit) => {
-                let add = |semaphore: &Semaphore, n: u64| {
-                    let n = usize::try_from(n).unwrap_or(usize::MAX);
-                    let room = Semaphore::MAX_PERMITS - semaphore.available_permits();
-                    semaphore.add_permits(n.min(room));
-                };
-                add(&self.credits.bytes, credit.bytes);
-                add(&self.credits.items, u64::from(credit.items));
+                // More than can be kept is as good as any number.
+                let _ = self.credits.add(credit);
             }
             DeviceFrame::Ping(ping) => {
                 self.say(DeviceFrame::Pong(Pong { nonce: ping.nonce })).await

@@ -13,21 +13,27 @@ use std::{
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::{
-    io::{AsyncWriteExt, BufReader},
-    sync::{Semaphore, mpsc, watch},
+    io::{AsyncWriteExt, BufWriter},
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
-use troupe_types::{Clock, DeviceId, Uuid};
+use troupe_types::{Clock, DeviceId, OutSeq, Uuid};
 use troupe_wire::{
     Credit, EncodeError,
     device::{
-        CertificateAnswer, DeviceFrame, DeviceHello, Pong, Revoked,
+        AttemptKey, CertificateAnswer, DeviceFrame, DeviceHello, Pong, Revoked,
         limits::{DEVICE_CREDIT_BYTES, DEVICE_CREDIT_ITEMS, MESSAGE_BYTES_MAX},
     },
 };
 
-use super::{authority::DeviceAuthority, ca::DeviceCa, error::DeviceLinkError, frames::read_frame};
+use super::{
+    authority::DeviceAuthority,
+    ca::DeviceCa,
+    credits::Credits,
+    error::DeviceLinkError,
+    frames::{FrameReader, read_frame},
+};
 use crate::stream::{BoxRead, BoxWrite, Carrier, Connection, LinkStream, Purpose};
 
 /// Frames that wait for the owner of a session, and for the writer to the device.
@@ -38,8 +44,11 @@ const REVOKED_EVERY: Duration = Duration::from_millis(250);
 const LAST_WORD: Duration = Duration::from_millis(300);
 /// How long an authority may take over a renewal.
 const RENEW_MAX: Duration = Duration::from_secs(10);
-/// Frames that are written before the stream is flushed.
-const WRITES_MAX: usize = 64;
+/// Frames that go through a queue together, and those that are written before the stream is
+/// flushed.
+const AT_ONCE: usize = 64;
+/// Short ones of those go out with one write.
+const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Why something was not sent to a device.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -62,8 +71,7 @@ struct Shared {
     bytes_allowed: AtomicI64,
     items_allowed: AtomicI64,
     /// What may still be sent to the device.
-    bytes: Semaphore,
-    items: Semaphore,
+    credits: Credits,
     closed: watch::Sender<Option<String>>,
 }
 
@@ -74,8 +82,7 @@ impl Shared {
             closed.get_or_insert_with(|| why.to_owned());
             first
         });
-        self.bytes.close();
-        self.items.close();
+        self.credits.close();
     }
 
     fn pay(&self, size: usize) -> Result<(), DeviceLinkError> {
@@ -108,10 +115,7 @@ impl DeviceSessionHandle {
     pub async fn send(&self, frame: &DeviceFrame) -> Result<(), SessionError> {
         let bytes = frame.encode().map_err(SessionError::Frame)?;
         if frame.costs_credit() {
-            let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            let paid = self.0.bytes.acquire_many(size).await.map_err(|_| SessionError::Gone)?;
-            paid.forget();
-            self.0.items.acquire().await.map_err(|_| SessionError::Gone)?.forget();
+            self.0.credits.pay(bytes.len()).await.map_err(|_| SessionError::Gone)?;
         }
         self.0.outward.send(bytes).await.map_err(|_| SessionError::Gone)
     }
@@ -156,6 +160,8 @@ impl DeviceSessionHandle {
 /// What a device says, in order per stream. Taking a frame gives the device credit for another.
 pub struct DeviceFrames {
     frames: mpsc::Receiver<(DeviceFrame, usize)>,
+    /// Some of them, taken out of the queue together; the last one comes first.
+    at_hand: Vec<(DeviceFrame, usize)>,
     shared: Arc<Shared>,
     owed: Credit,
 }
@@ -171,7 +177,11 @@ impl DeviceFrames {
     /// capabilities, drain, and kinds that this version does not know. `None`: the link is
     /// gone. Cancel safe.
     pub async fn next(&mut self) -> Option<DeviceFrame> {
-        let (frame, size) = self.frames.recv().await?;
+        if self.at_hand.is_empty() {
+            self.frames.recv_many(&mut self.at_hand, AT_ONCE).await;
+            self.at_hand.reverse();
+        }
+        let (frame, size) = self.at_hand.pop()?;
         if frame.costs_credit() {
             self.owed.bytes += u64::try_from(size).unwrap_or(0);
             self.owed.items += 1;
@@ -236,19 +246,21 @@ pub(super) fn session(
 ) -> (DeviceSession, Pump) {
     let (inward, frames) = mpsc::channel(QUEUE);
     let (out, outward) = mpsc::channel(QUEUE);
-    let permits = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
     let shared = Arc::new(Shared {
         device: hello.device,
         connection,
         outward: out,
         bytes_allowed: AtomicI64::new(i64::try_from(DEVICE_CREDIT_BYTES).unwrap_or(i64::MAX)),
         items_allowed: AtomicI64::new(i64::from(DEVICE_CREDIT_ITEMS)),
-        bytes: Semaphore::new(permits(hello.credit.bytes)),
-        items: Semaphore::new(permits(u64::from(hello.credit.items))),
+        credits: Credits::new(hello.credit),
         closed: watch::Sender::new(None),
     });
-    let frames =
-        DeviceFrames { frames, shared: Arc::clone(&shared), owed: Credit { bytes: 0, items: 0 } };
+    let frames = DeviceFrames {
+        frames,
+        at_hand: Vec::new(),
+        shared: Arc::clone(&shared),
+        owed: Credit { bytes: 0, items: 0 },
+    };
     let handle = DeviceSessionHandle(Arc::clone(&shared));
     (
         DeviceSession { session, hello, handle, frames },
@@ -305,9 +317,10 @@ async fn watch_revocation(shared: &Shared, authority: &dyn DeviceAuthority) -> S
     }
 }
 
-async fn write_control(mut write: BoxWrite, mut queue: mpsc::Receiver<Bytes>) -> DeviceLinkError {
-    let mut frames = Vec::with_capacity(WRITES_MAX);
-    while queue.recv_many(&mut frames, WRITES_MAX).await > 0 {
+async fn write_control(write: BoxWrite, mut queue: mpsc::Receiver<Bytes>) -> DeviceLinkError {
+    let mut write = BufWriter::with_capacity(BUFFER_BYTES, write);
+    let mut frames = Vec::new();
+    while queue.recv_many(&mut frames, AT_ONCE).await > 0 {
         for frame in frames.drain(..) {
             if let Err(error) = write.write_all(&frame).await {
                 return DeviceLinkError::Stream(error);
@@ -350,7 +363,10 @@ async fn on_control(
     let answer = match frame {
         DeviceFrame::Ping(ping) => DeviceFrame::Pong(Pong { nonce: ping.nonce }),
         DeviceFrame::Pong(_) => return Ok(()),
-        DeviceFrame::Credit(credit) => return credited(shared, credit),
+        DeviceFrame::Credit(credit) => {
+            let kept = shared.credits.add(credit);
+            return kept.then_some(()).ok_or(DeviceLinkError::OverCredit);
+        }
         DeviceFrame::CertificateRequest(request) => {
             DeviceFrame::CertificateAnswer(renew(shared.device, &request.csr, keeper).await)
         }
@@ -372,19 +388,11 @@ async fn deliver(
     frame: DeviceFrame,
     size: usize,
 ) -> Result<(), DeviceLinkError> {
-    let gone = DeviceLinkError::Unexpected { what: "the end of the session" };
-    inward.send((frame, size)).await.map_err(|_| gone)
+    inward.send((frame, size)).await.map_err(|_| session_gone())
 }
 
-/// A device cannot give more than a semaphore can hold.
-fn credited(shared: &Shared, credit: Credit) -> Result<(), DeviceLinkError> {
-    let add = |semaphore: &Semaphore, n: u64| {
-        let n = usize::try_from(n).unwrap_or(usize::MAX);
-        let fits = n <= Semaphore::MAX_PERMITS - semaphore.available_permits();
-        fits.then(|| semaphore.add_permits(n)).ok_or(DeviceLinkError::OverCredit)
-    };
-    add(&shared.bytes, credit.bytes)?;
-    add(&shared.items, u64::from(credit.items))
+const fn session_gone() -> DeviceLinkError {
+    DeviceLinkError::Unexpected { what: "the end of the session" }
 }
 
 async fn renew(device: DeviceId, csr: &[u8], keeper: &Keeper) -> CertificateAnswer {
@@ -440,28 +448,57 @@ async fn read_execution(
     shared: Arc<Shared>,
     inward: mpsc::Sender<(DeviceFrame, usize)>,
 ) -> Result<(), DeviceLinkError> {
-    // A frame is three reads, most frames are short, and each read of a stream takes its lock.
-    let mut read = BufReader::new(stream.read);
-    let mut attached = None;
+    let mut read = FrameReader::new(stream.read);
+    let (mut attached, mut frames) = (None, Vec::new());
     loop {
-        let (frame, size) = match read_frame(&mut read).await {
-            Ok(Some(frame)) => frame,
+        let mut next = match read.next().await {
+            Ok(Some(frame)) => Some(frame),
             Ok(None) | Err(DeviceLinkError::Stream(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
-        match (&frame, &mut attached) {
-            (DeviceFrame::Attach(attach), None) => attached = Some((attach.key, attach.from)),
-            (DeviceFrame::Output(output), Some((key, next)))
-                if output.key == *key && output.out_seq == *next =>
-            {
-                *next = next.next();
-                shared.pay(size)?;
+        while let Some((frame, size)) = next {
+            if on_execution(&frame, size, &mut attached, &shared)? {
+                frames.push((frame, size));
             }
-            (DeviceFrame::Other(..), _) => continue,
-            _ => return Err(DeviceLinkError::Unexpected { what: "output out of order" }),
+            next = if frames.len() < AT_ONCE { read.next_here()? } else { None };
         }
-        deliver(&inward, frame, size).await?;
+        deliver_all(&inward, &mut frames).await?;
     }
+}
+
+/// Whether a frame of an execution's stream is for the session's owner.
+fn on_execution(
+    frame: &DeviceFrame,
+    size: usize,
+    attached: &mut Option<(AttemptKey, OutSeq)>,
+    shared: &Shared,
+) -> Result<bool, DeviceLinkError> {
+    match (frame, attached) {
+        (DeviceFrame::Attach(attach), attached @ None) => {
+            *attached = Some((attach.key, attach.from));
+        }
+        (DeviceFrame::Output(output), Some((key, next)))
+            if output.key == *key && output.out_seq == *next =>
+        {
+            *next = next.next();
+            shared.pay(size)?;
+        }
+        (DeviceFrame::Other(..), _) => return Ok(false),
+        _ => return Err(DeviceLinkError::Unexpected { what: "output out of order" }),
+    }
+    Ok(true)
+}
+
+/// Takes some frames at once to the session's owner: who has to wake up for them does so once.
+async fn deliver_all(
+    inward: &mpsc::Sender<(DeviceFrame, usize)>,
+    frames: &mut Vec<(DeviceFrame, usize)>,
+) -> Result<(), DeviceLinkError> {
+    let places = inward.reserve_many(frames.len()).await.map_err(|_| session_gone())?;
+    for (place, frame) in places.zip(frames.drain(..)) {
+        place.send(frame);
+    }
+    Ok(())
 }
 
 async fn answer_datagrams(connection: &dyn Connection) {
