@@ -9,7 +9,7 @@ use crate::{
     error::{DecodeError, EncodeError},
     handoff::Handoff,
     limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, ITEM_BYTES_MAX},
-    reply::Reply,
+    reply::{Fate, Reply},
     stream::{StreamEnd, StreamFrames, StreamStop},
 };
 
@@ -89,6 +89,15 @@ impl Item {
         })
     }
 
+    /// Bytes that are nearly always enough for it.
+    const fn room(&self) -> usize {
+        match self {
+            Self::Envelope(envelope) => 128 + envelope.body.len(),
+            Self::Reply(Reply { fate: Fate::Done(body), .. }) => 32 + body.len(),
+            _ => 128,
+        }
+    }
+
     /// Whether it is paid for with credit: what a peer can make us send without end is.
     #[must_use]
     pub const fn costs_credit(&self) -> bool {
@@ -132,8 +141,8 @@ impl Batch {
         }
         let token = from.u64()?;
         let count = usize::from(from.u16()?);
-        // Not more room than the bytes that are there can fill.
-        let mut items = Vec::new();
+        // Not more room than a batch can fill.
+        let mut items = Vec::with_capacity(count.min(BATCH_ITEMS_MAX));
         for _ in 0..count {
             let code = from.u8()?;
             let payload = from.bytes(ITEM_BYTES_MAX)?;
@@ -179,7 +188,7 @@ impl BatchWriter {
     /// # Errors
     /// It is above the limits.
     pub fn encode_item(item: &Item) -> Result<Bytes, EncodeError> {
-        let mut to = BytesMut::with_capacity(128);
+        let mut to = BytesMut::with_capacity(ITEM_HEAD_BYTES + item.room());
         to.put_u8(item.code());
         to.put_u32(0);
         item.encode(&mut to)?;

@@ -4,10 +4,11 @@
 //! process; what is sent again to another owner is a matter of the entity's journal.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     time::Duration,
 };
 
+use bytes::Bytes;
 use troupe_types::{EntityId, MonoTime, Uuid};
 use troupe_wire::Fate;
 
@@ -31,10 +32,30 @@ pub(crate) enum Before {
     Over(Option<Fate>),
 }
 
+/// Small: there are very many of them, nearly all of tells and commands that were just done.
 #[derive(Debug)]
 enum Known {
     Running,
-    Over(Option<Fate>),
+    /// Done, and there was nothing to say.
+    Done,
+    Over(Option<Box<Fate>>),
+}
+
+impl Known {
+    fn over(kept: Option<&Fate>) -> Self {
+        match kept {
+            Some(Fate::Done(body)) if body.is_empty() => Self::Done,
+            kept => Self::Over(kept.cloned().map(Box::new)),
+        }
+    }
+
+    fn before(&self) -> Before {
+        match self {
+            Self::Running => Before::Running,
+            Self::Done => Before::Over(Some(Fate::Done(Bytes::new()))),
+            Self::Over(fate) => Before::Over(fate.as_deref().cloned()),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -90,18 +111,16 @@ impl Dedupe {
     pub(crate) fn come(&mut self, entity: EntityId, id: Uuid, now: MonoTime) -> Before {
         self.sweep(now);
         let window = self.windows.entry(entity).or_default();
-        match window.known.get(&id) {
-            Some(Known::Running) => return Before::Running,
-            Some(Known::Over(fate)) => return Before::Over(fate.clone()),
-            None => {}
-        }
-        while window.order.len() >= IDS_MAX {
+        match window.known.entry(id) {
+            Entry::Occupied(known) => return known.get().before(),
+            Entry::Vacant(place) => place.insert(Known::Running),
+        };
+        window.order.push_back((now, id));
+        self.total += 1;
+        while window.order.len() > IDS_MAX {
             self.answers_bytes -= window.forget_oldest();
             self.total -= 1;
         }
-        window.known.insert(id, Known::Running);
-        window.order.push_back((now, id));
-        self.total += 1;
         if self.total > TOTAL_MAX {
             self.drop_old(now, Duration::ZERO);
         }
@@ -126,7 +145,7 @@ impl Dedupe {
         let bytes = bytes_of(fate);
         let fits =
             bytes <= ANSWER_BYTES_MAX && self.answers_bytes + bytes <= self.answers_bytes_max;
-        *known = Known::Over(fits.then(|| fate.clone()));
+        *known = Known::over(fits.then_some(fate));
         self.answers_bytes += if fits { bytes } else { 0 };
     }
 
@@ -163,7 +182,6 @@ impl Dedupe {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
     use troupe_types::EntityKind;
 
