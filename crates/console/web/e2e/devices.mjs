@@ -132,7 +132,7 @@ export const devices = [
     async run(world) {
       const { node } = world
       const page = await begin(world, undefined, SH)
-      const id = await newTask(page, node, "sh -c 'while [ ! -e never ]; do sleep 0.1; done'", /^sh/)
+      const id = await newTask(page, node, "sh -c 'n=0; while [ ! -e never ] && [ $n -lt 600 ]; do n=$((n+1)); sleep 0.1; done'", /^sh/)
       await page.goto(`${node.url}/devices`)
       await page.getByText('1 of 5 slots taken').waitFor({ state: 'attached' })
       await page.locator('[data-band] [data-tile=online]').waitFor()
@@ -174,7 +174,7 @@ export const devices = [
       await until('it is ready', async () => (await page.locator('[role=dialog] .arc').count()) === 0)
       await shot(page, `devices-joined-${view.tag}`)
       await page.keyboard.press('Escape')
-      await newTask(page, node, "sh -c 'while [ ! -e never ]; do sleep 0.1; done'", /^sh/)
+      await newTask(page, node, "sh -c 'n=0; while [ ! -e never ] && [ $n -lt 600 ]; do n=$((n+1)); sleep 0.1; done'", /^sh/)
       await until('it runs', async () => (await node.call('/devices')).items.some((d) => d.slots_used === 1))
       const { items } = await node.call('/devices')
       const idle = items.find((d) => d.slots_used === 0)

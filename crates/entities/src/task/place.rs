@@ -67,6 +67,11 @@ impl Placing {
     pub(super) fn wants_slot(&self, attempt: Attempt) -> bool {
         self.wants_slot && self.attempt == attempt
     }
+
+    /// Whether a search found that a slot is of no use to this attempt now.
+    pub(super) fn rests(&self, attempt: Attempt) -> bool {
+        self.stage == Stage::Resting && !self.wants_slot(attempt)
+    }
 }
 
 /// What a search found. `Debug` shows no token.

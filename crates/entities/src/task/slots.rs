@@ -129,14 +129,17 @@ impl TaskActor {
         }
     }
 
-    /// A Task that waits for a person, or for a device that has room, holds no slot.
+    /// A Task that waits for a person, or for a device that has room, holds no slot; one that has
+    /// a slot keeps it from stage to stage, until no device has room for the next.
     fn wants_slot(&self) -> bool {
         let plan = self.state.plan();
         let in_the_node = |member: u32| {
             plan.and_then(|p| p.member(member)).is_some_and(|m| m.shell_type == "Chat")
         };
-        let has_place = |e: &Execution| {
-            self.placing.get(&e.id).is_some_and(|placing| placing.wants_slot(e.attempt))
+        let has_place = |e: &Execution| match self.placing.get(&e.id) {
+            Some(placing) if placing.wants_slot(e.attempt) => true,
+            Some(placing) if placing.rests(e.attempt) => false,
+            _ => self.slot.is_held(),
         };
         let wants = |e: &Execution| match e.state {
             AttemptState::Queued => {
