@@ -40,7 +40,7 @@ pub(crate) struct JoinArgs {
     no_run: bool,
     /// Works in a process of its own, and starts another when that is killed, so many times: for
     /// containers, where nothing else does it
-    #[arg(long, value_name = "TIMES", conflicts_with = "no_run")]
+    #[arg(long, value_name = "TIMES", env = "TROUPE_EDGE_RESTARTS")]
     restarts: Option<u32>,
     /// Joins although this machine is a device already; its old identity is forgotten
     #[arg(long)]

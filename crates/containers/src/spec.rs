@@ -56,10 +56,9 @@ impl Spec<'_> {
     /// It waits for a line on its standard input: an invitation to join with.
     pub(crate) fn body(&self) -> ContainerCreateBody {
         let slots = self.limits.slots.to_string();
-        let restarts = AGENT_RESTARTS.to_string();
-        let join = ["join", "-", "--slots", &slots, "--restarts", &restarts];
-        let mut cmd = join.map(str::to_owned).to_vec();
-        cmd.extend(["--label".to_owned(), "container=true".to_owned()]);
+        let mut cmd = ["join", "-", "--slots", &slots, "--label", "container=true"]
+            .map(str::to_owned)
+            .to_vec();
         for (name, program) in
             [("sh", "/bin/sh"), ("git", "/usr/bin/git"), ("python3", "/usr/bin/python3")]
         {
@@ -70,7 +69,11 @@ impl Spec<'_> {
             hostname: Some(self.name.to_owned()),
             user: Some(format!("{USER}:{USER}")),
             cmd: Some(cmd),
-            env: Some(vec!["PORT=8080".to_owned()]),
+            // An agent of the build before does not know the second, and does without.
+            env: Some(vec![
+                "PORT=8080".to_owned(),
+                format!("TROUPE_EDGE_RESTARTS={AGENT_RESTARTS}"),
+            ]),
             labels: Some(HashMap::from([(POOL_LABEL.to_owned(), self.pool.to_owned())])),
             exposed_ports: self.port.map(|_| vec![PREVIEW.to_owned()]),
             attach_stdin: Some(true),

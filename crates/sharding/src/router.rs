@@ -216,7 +216,7 @@ impl Router {
             self.link.tells.fetch_sub(1, Ordering::Relaxed);
             return Err(AskError::Overloaded);
         }
-        let telling = Telling { router: self.clone(), span: Self::span(to) };
+        let telling = Telling { router: self.clone(), span: Span::none() };
         // Straight to its owner, if that is so simple.
         let left = match &*node {
             Some(node) if self.is_attached() && body.len() <= ENTRY_BYTES_MAX => {
@@ -397,6 +397,11 @@ pub(crate) struct Telling {
 }
 
 impl Telling {
+    /// It goes over a link now.
+    pub(crate) fn begin(&mut self, to: EntityId) {
+        self.span = Router::span(to);
+    }
+
     pub(crate) const fn span(&self) -> &Span {
         &self.span
     }

@@ -3,11 +3,12 @@ import ReactMarkdown from 'react-markdown'
 import remarkGfm from 'remark-gfm'
 import remarkMath from 'remark-math'
 import { describe, expect, it } from 'vitest'
+import { dollarsAlone } from '../src/parts/alone'
 import { fenceOf, LIST_MIN, SEGMENT_MIN, Segmenter, TABLE_ROWS, TAIL_MAX, withDefinitions } from '../src/task/segments'
 import { rng } from './world'
 
 const html = (source: string): string =>
-  renderToStaticMarkup(<ReactMarkdown remarkPlugins={[remarkGfm, [remarkMath, { singleDollarTextMath: false }]]}>{source}</ReactMarkdown>)
+  renderToStaticMarkup(<ReactMarkdown remarkPlugins={[remarkGfm, [remarkMath, { singleDollarTextMath: false }], dollarsAlone]}>{source}</ReactMarkdown>)
 
 const prose = 'Words of a paragraph that goes on for a while, **bold** and `code`. '.repeat(6)
 const PARTS = [
@@ -22,7 +23,8 @@ const PARTS = [
   '1. first\n2. second\n   - nested\n\n   text\n3. third',
   '| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |',
   '$$\nx = 1\n\n\\sum_{n} n\n$$',
-  '$$$ info\ny\n$$\nz\n$$$$',
+  '$$$\ny\n$$\nz\n$$$$',
+  '$$ is the id of the process\n$$$ costs much',
   'In a line $$a + b$$ and $5.',
   '$$x$$ begins a line',
   '    indented code\n\n    goes on',
@@ -60,6 +62,12 @@ describe('segments', () => {
       expect(s.settled.join('') + s.tail).toBe(text)
       expect(s.settled.length).toBeGreaterThan(1)
     }
+  })
+
+  it('only dollars alone open a block of formulas', () => {
+    expect(html('$$ is the id\n\n**bold**')).toBe('<p>$$ is the id</p>\n<p><strong>bold</strong></p>')
+    expect(html('$$\nx\n$$\n\n**bold**')).toContain('language-math')
+    expect(html('text\n$$\nx\n$$')).toContain('language-math')
   })
 
   it('do not depend on how the text arrived', () => {

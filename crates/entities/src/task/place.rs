@@ -46,7 +46,7 @@ const FOR_GOOD: [&str; 4] = ["policy", "no_runtime", "bad_spec", "too_large"];
 pub(super) struct Placing {
     attempt: Attempt,
     stage: Stage,
-    /// It wants its Team's slot, or uses it: something can take it, or is being made for it.
+    /// It wants its Team's slot, or uses it: something can take it.
     wants_slot: bool,
 }
 
@@ -175,11 +175,13 @@ impl TaskActor {
         outcome: Placed,
     ) -> Result<(), Crash> {
         self.unsettled = true;
-        let (mut again, mut wants_slot) = (AGAIN, false);
-        let known = self.placing.get(&execution).filter(|p| p.attempt == attempt);
-        let wanted_slot = known.is_some_and(|p| p.wants_slot);
-        if known.is_some() {
+        let mut again = AGAIN;
+        let is_current = self.placing.get(&execution).is_some_and(|p| p.attempt == attempt);
+        if is_current {
             self.placing.remove(&execution);
+        } else if !matches!(outcome, Placed::On { .. }) {
+            // A later attempt is looked after by now.
+            return Ok(());
         }
         let command = match outcome {
             Placed::On { device, place, token } => {
@@ -192,9 +194,7 @@ impl TaskActor {
                 return Ok(());
             }
             Placed::Waits(wait) => {
-                // Its own container is being made: the slot is for that.
-                wants_slot = wait.code.starts_with("container_");
-                again = if wants_slot { SOON } else { AGAIN };
+                again = if wait.code.starts_with("container_") { SOON } else { AGAIN };
                 Command::Waiting { execution, attempt, wait: Some(wait) }
             }
             Placed::Failed(error, text) => {
@@ -208,7 +208,8 @@ impl TaskActor {
                 return Ok(());
             }
             Placed::Unknown => {
-                self.look_again(execution, attempt, AGAIN, wanted_slot);
+                let keeps_slot = self.slot.is_held();
+                self.look_again(execution, attempt, AGAIN, keeps_slot);
                 return Ok(());
             }
         };
@@ -217,7 +218,7 @@ impl TaskActor {
             tracing::warn!(%execution, %refusal, "a device's attempt did not start");
         }
         if waits {
-            self.look_again(execution, attempt, again, wants_slot);
+            self.look_again(execution, attempt, again, false);
         }
         Ok(())
     }
@@ -319,7 +320,7 @@ impl Search {
         let contained = selector.as_ref().is_some_and(container::is_wanted);
         if candidates.iter().all(|c| c.view.task_id.is_some() != contained) {
             return match contained {
-                true => self.contained().await,
+                true => self.want_container().await,
                 false => self.wait("no_device", &[]),
             };
         }
@@ -334,7 +335,7 @@ impl Search {
         };
         let online: Vec<&Candidate> = candidates.iter().filter(is_there).collect();
         if online.is_empty() && contained {
-            return self.contained().await;
+            return self.want_container().await;
         }
         if online.is_empty() {
             return self.wait("no_device_online", &[("on", on)]);
@@ -363,14 +364,6 @@ impl Search {
             (!v.is_default, std::cmp::Reverse(v.slots - v.slots_used), v.name.clone())
         });
         self.offer_to(&free, free.len() == fitting.len()).await
-    }
-
-    /// A container is made for a Task that may run.
-    async fn contained(&self) -> Placed {
-        match self.has_slot {
-            true => self.want_container().await,
-            false => Placed::Slotless,
-        }
     }
 
     /// Offers it to one after the other; `all`: no others fit.

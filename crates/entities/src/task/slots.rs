@@ -1,4 +1,4 @@
-//! The Task's side of its Team's slots: soft grants, renewed while something runs.
+//! The Task's side of its Team's slots: soft grants, renewed while something runs or could.
 
 use std::time::Duration;
 
@@ -129,8 +129,9 @@ impl TaskActor {
         }
     }
 
-    /// A Task that waits for a person, or for a device that has room, holds no slot; one that has
-    /// a slot keeps it from stage to stage, until no device has room for the next.
+    /// A Task that waits for a person, for a container or for a device that has room holds no
+    /// slot: nobody waits in a circle. One that has a slot keeps it from stage to stage, until no
+    /// device has room for the next.
     fn wants_slot(&self) -> bool {
         let plan = self.state.plan();
         let in_the_node = |member: u32| {

@@ -12,6 +12,9 @@ pub struct Credits {
     items: Semaphore,
 }
 
+/// Far below what a semaphore can hold: what is paid in part and given back still fits.
+const KEPT_MAX: usize = Semaphore::MAX_PERMITS / 2;
+
 fn permits(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
@@ -20,7 +23,7 @@ impl Credits {
     /// What the other end gives from the start.
     #[must_use]
     pub fn new(credit: Credit) -> Self {
-        let of = |count| Semaphore::new(permits(count).min(Semaphore::MAX_PERMITS));
+        let of = |count| Semaphore::new(permits(count).min(KEPT_MAX));
         Self { bytes: of(credit.bytes), items: of(u64::from(credit.items)) }
     }
 
@@ -52,7 +55,8 @@ impl Credits {
     #[must_use]
     pub fn add(&self, credit: Credit) -> bool {
         let add = |to: &Semaphore, count: u64| {
-            let (count, room) = (permits(count), Semaphore::MAX_PERMITS - to.available_permits());
+            let room = KEPT_MAX.saturating_sub(to.available_permits());
+            let count = permits(count);
             to.add_permits(count.min(room));
             count <= room
         };

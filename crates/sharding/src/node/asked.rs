@@ -99,13 +99,17 @@ impl NodeShared {
     /// Looks for messages of peers whose time is up, as long as there are any.
     pub(crate) fn watch_asked(self: &Arc<Self>) {
         let node = Arc::clone(self);
-        drop(spawn_task("time of asks of peers", async move {
-            loop {
-                sleep(LOOK_EVERY).await;
-                let Some(late) = node.asked.due(Instant::now(), |_| true) else { return };
-                late.iter().for_each(|(_, cell)| cell.expire());
-            }
-        }));
+        // Of no one's trace: it looks at all of them.
+        let looks = Span::none().in_scope(|| {
+            spawn_task("time of asks of peers", async move {
+                loop {
+                    sleep(LOOK_EVERY).await;
+                    let Some(late) = node.asked.due(Instant::now(), |_| true) else { return };
+                    late.iter().for_each(|(_, cell)| cell.expire());
+                }
+            })
+        });
+        drop(looks);
     }
 
     /// It is over, and will be known when it comes again.

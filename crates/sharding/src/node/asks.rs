@@ -170,17 +170,18 @@ impl NodeShared {
 
     /// Asks the owner of an entity, wherever it is, until it answers or the time is up.
     pub(crate) async fn ask(self: &Arc<Self>, ask: RemoteAsk) -> Answer {
-        self.ask_on(&ask, None).await
+        self.ask_on(&ask, None, false).await
     }
 
-    /// The same for an ask of which its owner has already said something.
+    /// The same for an ask of which its owner has already said something, or which somebody may
+    /// have handled already.
     pub(crate) async fn ask_on(
         self: &Arc<Self>,
         ask: &RemoteAsk,
         mut heard: Option<(Fate, &NodeName)>,
+        mut maybe_handled: bool,
     ) -> Answer {
         let mut journey = Journey { node: self, ask, down_since: None };
-        let mut maybe_handled = false;
         let mut pause = PAUSE_MIN;
         loop {
             let tried = match heard.take() {

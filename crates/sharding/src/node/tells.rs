@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 use troupe_actor::spawn_task;
 use troupe_types::{EntityId, Uuid};
 use troupe_wire::{BatchWriter, EnvelopeKind, Fate, Item};
@@ -58,12 +58,13 @@ impl NodeShared {
         body: Bytes,
         until: Instant,
         inside: bool,
-        telling: Telling,
+        mut telling: Telling,
     ) -> Result<(), Telling> {
         let Owner::There(owner, epoch) = self.resolve(to.shard()) else { return Err(telling) };
         let peer = self.peer_or_new(&owner);
         let Some(up) = peer.up() else { return Err(telling) };
         let Some(counted) = self.count_ask(&peer, body.len()) else { return Err(telling) };
+        telling.begin(to);
         let stamp = telling.span().in_scope(|| self.stamp());
         let (what, id) = (What::Tell, stamp.id);
         let ask =
@@ -92,22 +93,22 @@ impl NodeShared {
             Signal::Fate(Fate::Done(_) | Fate::Part { .. } | Fate::Duplicate { done: true }) => {
                 told.end(&Ok(Bytes::new()));
             }
-            Signal::Fate(Fate::Duplicate { done: false }) | Signal::Unsent => {
-                self.tell_on(told, None);
-            }
-            Signal::Fate(fate) => self.tell_on(told, Some(fate.clone())),
+            Signal::Fate(Fate::Duplicate { done: false }) => self.tell_on(told, None, true),
+            Signal::Unsent => self.tell_on(told, None, false),
+            Signal::Fate(fate) => self.tell_on(told, Some(fate.clone()), false),
         }
         true
     }
 
     /// Goes on with a tell that is not done with its first try.
-    fn tell_on(self: &Arc<Self>, told: Told, heard: Option<Fate>) {
+    fn tell_on(self: &Arc<Self>, told: Told, heard: Option<Fate>, maybe_handled: bool) {
         let (node, span) = (Arc::clone(self), told.telling.span().clone());
         let work = async move {
             let Told { ask, owner, counted, telling, .. } = told;
             // It is counted anew with every try.
             drop(counted);
-            let answer = node.ask_on(&ask, heard.map(|fate| (fate, &owner))).await;
+            let heard = heard.map(|fate| (fate, &owner));
+            let answer = node.ask_on(&ask, heard, maybe_handled).await;
             telling.end(ask.to, &answer);
         };
         drop(spawn_task("tell", work.instrument(span)));
@@ -116,22 +117,28 @@ impl NodeShared {
     /// Looks for tells that wait too long, as long as there are any.
     fn watch_tells(self: &Arc<Self>) {
         let node = Arc::clone(self);
-        drop(spawn_task("tells under way", async move {
-            loop {
-                sleep(LOOK_EVERY).await;
-                let now = Instant::now();
-                let Some(late) = node.tells.due(now, |told| told.is_given_up(now)) else { return };
-                for (id, told) in late {
-                    if now < told.ask.until {
-                        node.tell_on(told, None);
-                        continue;
+        // Of no one's trace: it looks at all of them.
+        let looks = Span::none().in_scope(|| {
+            spawn_task("tells under way", async move {
+                loop {
+                    sleep(LOOK_EVERY).await;
+                    let now = Instant::now();
+                    let Some(late) = node.tells.due(now, |told| told.is_given_up(now)) else {
+                        return;
+                    };
+                    for (id, told) in late {
+                        if now < told.ask.until {
+                            node.tell_on(told, None, true);
+                            continue;
+                        }
+                        let unsent = told.peer.lock().withdraw(id);
+                        let fate =
+                            if unsent { AskError::NotDelivered } else { AskError::OutcomeUnknown };
+                        told.end(&Err(fate));
                     }
-                    let unsent = told.peer.lock().withdraw(id);
-                    let fate =
-                        if unsent { AskError::NotDelivered } else { AskError::OutcomeUnknown };
-                    told.end(&Err(fate));
                 }
-            }
-        }));
+            })
+        });
+        drop(looks);
     }
 }

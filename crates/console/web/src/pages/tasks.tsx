@@ -49,7 +49,7 @@ export function TasksPage() {
   const navigate = useNavigate()
   const list = useTasks(filter)
   const [typed, setTyped] = useState(filter.text ?? '')
-  const items = list.data?.pages.flatMap((p) => p.items) ?? []
+  const items = merged(list.data?.pages.flatMap((p) => p.items) ?? [], [])
   const filtered = !!filter.show || !!filter.text
   useRowKeys()
   const search = (text: string): void => {

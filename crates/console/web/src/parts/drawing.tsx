@@ -69,7 +69,10 @@ export const Drawing = memo(function Drawing({ source }: { source: string }) {
   const [, setDrawn] = useState(key)
   const drawn = kept.get(key)
   useEffect(() => {
-    if (kept.has(key) || source.length > SOURCE_MAX) return
+    if (source.length > SOURCE_MAX) return
+    const known = kept.get(key)
+    // Another one of the same may have been drawn between the drawing of this and now.
+    if (known) return setDrawn(`${key} ${'svg' in known}`)
     let here = true
     void draw(id, source, dark).then(
       (made) => {

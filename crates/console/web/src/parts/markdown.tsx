@@ -9,6 +9,7 @@ import type { Components, ExtraProps, Options } from 'react-markdown'
 import remarkCjk from 'remark-cjk-friendly'
 import remarkGfm from 'remark-gfm'
 import remarkMath from 'remark-math'
+import { dollarsAlone } from './alone'
 import { CodeBlock } from './code'
 import { Fenced } from './fenced'
 import { Maths } from './maths'
@@ -106,7 +107,7 @@ const GROWING: Components = {
 }
 
 // One dollar alone is money more often than mathematics.
-const PLUGINS: Options['remarkPlugins'] = [remarkGfm, remarkCjk, [remarkMath, { singleDollarTextMath: false }]]
+const PLUGINS: Options['remarkPlugins'] = [remarkGfm, remarkCjk, [remarkMath, { singleDollarTextMath: false }], dollarsAlone]
 
 const parse = (source: string, components = COMPONENTS): ReactElement =>
   ReactMarkdown({ children: source, remarkPlugins: PLUGINS, components, urlTransform: safe, skipHtml: false })

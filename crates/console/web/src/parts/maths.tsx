@@ -38,13 +38,14 @@ export const Maths = memo(function Maths({ source, block = false }: { source: st
   const [, again] = useReducer((n: number) => n + 1, 0)
   const html = made(source, block)
   useEffect(() => {
-    if (katex) return
+    // It may have come between the drawing of this and now.
+    if (katex) return html === null ? again() : undefined
     let here = true
     void loading().then(() => here && again(), () => undefined)
     return () => {
       here = false
     }
-  }, [])
+  }, [html])
   if (html === null) return block ? <pre className="overflow-x-auto font-mono text-[13px]">{source}</pre> : <code>{source}</code>
   return block ? (
     <div tabIndex={0} role="group" data-maths className="overflow-x-auto py-1" dangerouslySetInnerHTML={{ __html: html }} />

@@ -14,7 +14,7 @@ export const TABLE_ROWS = 40
 
 const FENCE = /^( {0,3})(`{3,}|~{3,})(.*)$/
 /** Formulas between lines of dollars. */
-const MATHS = /^ {0,3}(\${2,})[^$]*$/
+const MATHS = /^ {0,3}(\${2,})[ \t]*$/
 const ITEM = /^ {0,3}(?:[-+*]|\d{1,9}[.)])(?:[ \t]|$)/
 const DEFINITION = /^ {0,3}\[([^\]]+)\]:\s*\S/
 const DELIMITER = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/

@@ -2,7 +2,7 @@ import { useQueryClient } from '@tanstack/react-query'
 import { Link, useNavigate } from '@tanstack/react-router'
 import { ArrowLeft, MoreHorizontal, Square, Users } from 'lucide-react'
 import { AlertDialog, DropdownMenu } from 'radix-ui'
-import { useRef, useState } from 'react'
+import { lazy, Suspense, useRef, useState } from 'react'
 import { useTranslation } from 'react-i18next'
 import { currentUser } from '../api/auth'
 import { api } from '../api/http'
@@ -11,7 +11,9 @@ import { Diamond, State } from '../parts/state'
 import { complain, toast } from '../parts/toast'
 import { useSession, useTopic } from './hooks'
 import { LinkWord } from './link-banner'
-import { Outline } from './outline'
+import { useOutline } from './minimap'
+
+const Outline = lazy(() => import('./outline').then((m) => ({ default: m.Outline })))
 
 const ITEM =
   'flex h-9 cursor-pointer items-center rounded-control px-3 outline-none data-highlighted:bg-sunken max-md:h-11'
@@ -26,6 +28,7 @@ export function TaskHeader({ jump, show }: HeaderProps) {
   const session = useSession()
   const { store } = session
   useTopic(store, 'task')
+  const outlined = useOutline() !== null
   const { task } = store
   const open = store.open()
   const [renaming, setRenaming] = useState(false)
@@ -72,7 +75,11 @@ export function TaskHeader({ jump, show }: HeaderProps) {
           {t(task.status === 'CANCELLING' ? 'task.stopping' : 'task.stop')}
         </button>
       )}
-      <Outline jump={jump} />
+      {outlined && (
+        <Suspense fallback={<span className="size-8" />}>
+          <Outline jump={jump} />
+        </Suspense>
+      )}
       <Menu rename={() => setRenaming(true)} />
     </header>
   )

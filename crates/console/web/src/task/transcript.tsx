@@ -16,7 +16,7 @@ import type { TaskStore } from './store'
 import type { Item } from './items'
 import { ActionsProvider } from './actions'
 import type { Actions } from './actions'
-import { Minimap } from './outline'
+import { Minimap } from './minimap'
 
 const PERSON_MS = 900
 /** Frames that a row may take to be drawn before its focus is given up. */
