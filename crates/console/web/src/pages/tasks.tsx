@@ -29,7 +29,7 @@ export function useTasks({ show, text }: TaskFilter) {
       const page = await api.tasks({ status, text, cursor: pageParam, limit: 50 }, signal)
       // A person is awaited by a stage that is to be confirmed, and by agents that ask.
       const asking = show === 'needs-you' && !pageParam ? await api.tasks({ asks: 'true', text, limit: 100 }, signal) : null
-      return asking ? { ...page, items: merged(asking.items, page.items) } : page
+      return asking ? { ...page, items: [...asking.items, ...page.items] } : page
     },
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (last) => last.next,
@@ -38,8 +38,8 @@ export function useTasks({ show, text }: TaskFilter) {
 }
 
 /** Each Task once, those first in which something happened last. */
-function merged(one: readonly TaskLite[], other: readonly TaskLite[]): TaskLite[] {
-  const byId = new Map([...one, ...other].map((task) => [task.id, task]))
+function merged(items: readonly TaskLite[]): TaskLite[] {
+  const byId = new Map(items.map((task) => [task.id, task]))
   return [...byId.values()].sort((a, b) => Date.parse(b.updated_at) - Date.parse(a.updated_at))
 }
 
@@ -49,7 +49,7 @@ export function TasksPage() {
   const navigate = useNavigate()
   const list = useTasks(filter)
   const [typed, setTyped] = useState(filter.text ?? '')
-  const items = merged(list.data?.pages.flatMap((p) => p.items) ?? [], [])
+  const items = merged(list.data?.pages.flatMap((p) => p.items) ?? [])
   const filtered = !!filter.show || !!filter.text
   useRowKeys()
   const search = (text: string): void => {

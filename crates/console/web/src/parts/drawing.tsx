@@ -1,9 +1,10 @@
 // Diagrams of Mermaid: drawn once their text is whole, kept by source and theme.
 
 import { Code, Workflow } from 'lucide-react'
-import { memo, useEffect, useId, useState, useSyncExternalStore } from 'react'
+import { memo, useEffect, useId, useReducer, useState, useSyncExternalStore } from 'react'
 import { useTranslation } from 'react-i18next'
 import { CodeBlock } from './code'
+import { keep } from './keep'
 
 /** Above this a diagram stays its source. */
 const SOURCE_MAX = 20_000
@@ -66,19 +67,17 @@ export const Drawing = memo(function Drawing({ source }: { source: string }) {
   const dark = useDark()
   const [asCode, setAsCode] = useState(false)
   const key = `${dark ? 'd' : 'l'}${source}`
-  const [, setDrawn] = useState(key)
+  const [, again] = useReducer((n: number) => n + 1, 0)
   const drawn = kept.get(key)
   useEffect(() => {
-    if (source.length > SOURCE_MAX) return
-    const known = kept.get(key)
+    if (drawn || source.length > SOURCE_MAX) return
     // Another one of the same may have been drawn between the drawing of this and now.
-    if (known) return setDrawn(`${key} ${'svg' in known}`)
+    if (kept.has(key)) return again()
     let here = true
     void draw(id, source, dark).then(
       (made) => {
-        kept.set(key, made)
-        if (kept.size > KEPT_MAX) kept.delete(kept.keys().next().value!)
-        if (here) setDrawn(`${key} ${'svg' in made}`)
+        keep(kept, key, made, KEPT_MAX)
+        if (here) again()
       },
       // The library did not come: its source is there.
       () => undefined,
@@ -86,7 +85,7 @@ export const Drawing = memo(function Drawing({ source }: { source: string }) {
     return () => {
       here = false
     }
-  }, [key, id, source, dark])
+  }, [drawn, key, id, source, dark])
   const svg = drawn && 'svg' in drawn ? drawn.svg : null
   if (!svg || asCode) {
     return (

@@ -1,6 +1,7 @@
 // Formulas, as MathML that the browser itself lays out. The library comes with the first one.
 
 import { memo, useEffect, useReducer } from 'react'
+import { keep } from './keep'
 
 /** Above this a formula stays its source. */
 const SOURCE_MAX = 4_000
@@ -29,8 +30,7 @@ function made(source: string, block: boolean): string | null {
   } catch {
     // Its source says more than half of it would.
   }
-  kept.set(key, html)
-  if (kept.size > KEPT_MAX) kept.delete(kept.keys().next().value!)
+  keep(kept, key, html, KEPT_MAX)
   return html || null
 }
 
