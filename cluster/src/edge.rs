@@ -36,7 +36,8 @@ use crate::{
 };
 
 const CA_CERT_FILE: &str = "device-ca.crt";
-const CA_KEY_FILE: &str = "device-ca.key";
+/// Among the keys of a node with the role `edge`.
+pub(crate) const DEVICE_CA_KEY_FILE: &str = "device-ca.key";
 /// The door's name on the in-memory link.
 const DOOR: &str = "edge";
 /// Links that wait for their session.
@@ -52,7 +53,7 @@ pub(crate) fn load_or_create_ca(
     cluster: &str,
     now: troupe_types::Timestamp,
 ) -> Result<DeviceCa> {
-    if dir.join(CA_KEY_FILE).exists() {
+    if dir.join(DEVICE_CA_KEY_FILE).exists() {
         return load_ca(dir, cluster);
     }
     let ca = DeviceCa::create(cluster, now).context("the device CA")?;
@@ -62,7 +63,7 @@ pub(crate) fn load_or_create_ca(
     };
     write(CA_CERT_FILE, ca.cert_pem())?;
     // Last: without it there is no CA.
-    write(CA_KEY_FILE, ca.key_pem())?;
+    write(DEVICE_CA_KEY_FILE, ca.key_pem())?;
     Ok(ca)
 }
 
@@ -72,7 +73,22 @@ pub(crate) fn load_ca(dir: &Path, cluster: &str) -> Result<DeviceCa> {
         let file = dir.join(name);
         fs::read_to_string(&file).with_context(|| file.display().to_string())
     };
-    DeviceCa::from_pem(cluster, &read(CA_CERT_FILE)?, &read(CA_KEY_FILE)?).context("the device CA")
+    DeviceCa::from_pem(cluster, &read(CA_CERT_FILE)?, &read(DEVICE_CA_KEY_FILE)?)
+        .context("the device CA")
+}
+
+/// What the invitations of a node without a door say: the first door of `edge.addresses`, and the
+/// certificate of the device CA, whose key the node does not need.
+pub(crate) fn point_elsewhere(config: &Config) -> Result<Option<EdgePoint>> {
+    let file = config.node.keys.join(CA_CERT_FILE);
+    let Some(address) = config.edge.addresses.first().filter(|_| file.exists()) else {
+        return Ok(None);
+    };
+    let (host, port) = address.rsplit_once(':').context("edge.addresses: write HOST:PORT")?;
+    let pem = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let fingerprint = DeviceCa::fingerprint_of(&pem).context("the device CA")?;
+    let port = port.parse().with_context(|| format!("edge.addresses: the port of `{address}`"))?;
+    Ok(Some(EdgePoint { host: host.to_owned(), port, fingerprint }))
 }
 
 /// What a door is made from.

@@ -17,7 +17,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use troupe_store_scylla::{Credentials, Replication, ScyllaOptions};
-use troupe_types::Uuid;
+use troupe_types::{NodeRole, Uuid};
 
 use crate::{config::Config, process::default_data_dir};
 
@@ -238,6 +238,9 @@ fn configure(args: &RunArgs) -> Result<Config> {
     }
     if let Err(faults) = config.validate_node() {
         bail!("configuration:\n  {}", faults.join("\n  "));
+    }
+    if args.setup_link && !config.roles().has(NodeRole::Gateway) {
+        bail!("--setup-link: a node without the role `gateway` serves no page; ask another one");
     }
     Ok(config)
 }

@@ -26,7 +26,7 @@ use troupe_store::{
     backup::{Restored, check_start},
 };
 use troupe_telemetry::MetricsHandle;
-use troupe_types::{Clock, Epoch, Roles, SystemClock, Uuid};
+use troupe_types::{Clock, Epoch, NodeRole, Roles, SystemClock, Uuid};
 
 use crate::{
     config::Config,
@@ -142,6 +142,7 @@ pub(crate) async fn assemble(wiring: Wiring<'_>) -> Result<Node> {
         None => config.data_dir.join("keys"),
         Some(_) => config.node.keys.clone(),
     };
+    let serves_people = member.as_ref().is_none_or(|member| member.roles.has(NodeRole::Gateway));
     let (own, operator) = operator(&host, listen, key_ids, member, &clock, stores.boot_epoch);
     let operations = Operations::new(OperationsParts {
         operator,
@@ -171,7 +172,7 @@ pub(crate) async fn assemble(wiring: Wiring<'_>) -> Result<Node> {
         assets: Arc::new(crate::assets::Embedded),
         clock: Arc::clone(&clock),
         metrics: Some(metrics),
-        options: gateway_options(config, listen)?,
+        options: GatewayOptions { serves_people, ..gateway_options(config, listen)? },
     });
     let host = Arc::new(host);
     Ok(Node { host, router, tree, gateway, auth, edge, containers, clock, own })
@@ -216,6 +217,10 @@ fn open_devices(
     (setup, cluster): (Option<EdgeSetup>, Uuid),
 ) -> Result<OpenedDevices> {
     let directory = &stores.directory;
+    let point = match &setup {
+        Some(setup) => setup.point(),
+        None => edge::point_elsewhere(config)?,
+    };
     let authority =
         edge::authority(config, Arc::clone(directory), router.clone(), Arc::clone(clock));
     let devices = Arc::new(LiveDevices::new(
@@ -223,7 +228,7 @@ fn open_devices(
         router.clone(),
         Arc::clone(clock),
         Arc::clone(&authority),
-        setup.as_ref().and_then(EdgeSetup::point),
+        point,
     ));
     let Some(setup) = setup else {
         if config.containers.engine.is_some() {

@@ -6,9 +6,8 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use troupe_actor::spawn_task;
-use troupe_entities::task::Notifier;
+use troupe_entities::task::{Listed, Notifier};
 use troupe_soft_state::{InProcess, Notice, RedisOptions, RedisSoftState, SoftState, TaskNote};
-use troupe_store::TaskRow;
 use troupe_types::{Clock, TaskId, UserId, Uuid};
 
 use crate::config::Redis;
@@ -67,11 +66,10 @@ impl Notifier for ToOthers {
         self.soft.notify(Notice { user, event: event.into(), payload });
     }
 
-    fn listed(&self, row: &TaskRow) {
-        let Ok(status) = serde_json::from_value(row.status.as_str().into()) else { return };
-        let (seq, updated_at) = (row.seq, row.updated_at);
-        let note = TaskNote { seq, status, updated_at, last_line: None };
+    fn listed(&self, task: TaskId, listed: Listed<'_>) {
+        let Listed { seq, status, updated_at, last_line } = listed;
+        let note = TaskNote { seq, status, updated_at, last_line: last_line.map(str::to_owned) };
         // One that is lost is in the row itself a moment later.
-        let _ = self.notes.try_send((row.task, note));
+        let _ = self.notes.try_send((task, note));
     }
 }

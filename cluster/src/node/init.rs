@@ -18,10 +18,13 @@ use clap::Args;
 use troupe_link::{NodeCa, check_node_name};
 use troupe_llm::Sealer;
 use troupe_services::auth::Keys;
-use troupe_types::{Clock as _, SystemClock};
+use troupe_types::{Clock as _, NodeRole, SystemClock};
 
 use super::{CA_CERT_FILE, CERT_FILE, CLUSTER_FILE, KEY_FILE};
-use crate::{edge::load_or_create_ca, process::write_private};
+use crate::{
+    edge::{DEVICE_CA_KEY_FILE, load_or_create_ca},
+    process::write_private,
+};
 
 const CA_KEY_FILE: &str = "node-ca.key";
 const CLUSTER_BYTES_MAX: usize = 48;
@@ -30,8 +33,9 @@ const CLUSTER_BYTES_MAX: usize = 48;
 #[command(after_help = "Examples:
   troupe node init --cluster prod --out ./keys --nodes node-1,node-2,node-3
   troupe node init --cluster prod --out ./keys --nodes node-4     one more node, later
+  troupe node init --cluster prod --out ./keys --nodes web-1 --roles gateway
 
-Bring OUT/<node> to that node and nothing else; keep OUT/ca and OUT/shared where no node is.
+A node without the role `edge` gets no key of the device CA. Bring OUT/<node> to that node and nothing else; keep OUT/ca and OUT/shared where no node is.
 What exists is kept. A lost node key means a new CA: delete OUT/ca and start over.")]
 pub(super) struct InitArgs {
     /// The cluster's name; nodes of other clusters are refused
@@ -43,10 +47,20 @@ pub(super) struct InitArgs {
     /// Names of nodes: lower-case letters, digits, hyphens
     #[arg(long, value_name = "NAMES", value_delimiter = ',', required = true)]
     nodes: Vec<String>,
+    /// What these nodes will host; each gets the keys that it needs for it
+    #[arg(long, value_name = "ROLES", value_delimiter = ',', value_parser = role,
+        default_value = "gateway,entities,edge,knowledge")]
+    roles: Vec<NodeRole>,
+}
+
+fn role(text: &str) -> Result<NodeRole, String> {
+    let known = NodeRole::ALL.map(NodeRole::name).join(", ");
+    let named = NodeRole::ALL.into_iter().find(|role| role.name() == text);
+    named.ok_or_else(|| format!("there are {known}"))
 }
 
 pub(super) fn run(args: &InitArgs) -> Result<()> {
-    let InitArgs { cluster, out, nodes } = args;
+    let InitArgs { cluster, out, nodes, roles } = args;
     let word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if cluster.is_empty() || cluster.len() > CLUSTER_BYTES_MAX || !cluster.chars().all(word) {
         bail!("--cluster: letters, digits, `-` and `_`, at most {CLUSTER_BYTES_MAX} of them");
@@ -71,7 +85,7 @@ pub(super) fn run(args: &InitArgs) -> Result<()> {
         }
         make_dir(&dir)?;
         let cert = ca.issue(node, SystemClock::new().now()).context("a certificate")?;
-        copy_keys(&shared, &dir)?;
+        copy_keys(&shared, &dir, roles)?;
         write(&dir.join(CA_CERT_FILE), ca.cert_pem())?;
         write(&dir.join(CLUSTER_FILE), cluster)?;
         write(&dir.join(KEY_FILE), &cert.key_pem)?;
@@ -117,9 +131,12 @@ fn write(path: &Path, text: &str) -> Result<()> {
     write_private(path, text.as_bytes()).with_context(|| path.display().to_string())
 }
 
-fn copy_keys(from: &Path, to: &Path) -> Result<()> {
+fn copy_keys(from: &Path, to: &Path, roles: &[NodeRole]) -> Result<()> {
     for file in fs::read_dir(from).with_context(|| from.display().to_string())? {
         let file = file?;
+        if file.file_name() == DEVICE_CA_KEY_FILE && !roles.contains(&NodeRole::Edge) {
+            continue;
+        }
         let path = to.join(file.file_name());
         fs::copy(file.path(), &path).with_context(|| path.display().to_string())?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    edge::{EdgeSetup, load_ca},
+    edge::{DEVICE_CA_KEY_FILE, EdgeSetup, load_ca},
     parts::{Node, Secrets, Wiring, assemble, whole},
     process::{REQUESTS_END_IN, listen, observe, print_setup_link, stop_signal, write_ready_file},
 };
@@ -124,7 +124,7 @@ fn open_edge(config: &Config, cluster: &str) -> Result<Option<EdgeSetup>> {
     if !config.node.roles.iter().any(|role| role == NodeRole::Edge.name()) {
         return Ok(None);
     }
-    if !config.node.keys.join("device-ca.key").exists() {
+    if !config.node.keys.join(DEVICE_CA_KEY_FILE).exists() {
         tracing::warn!("no device CA among the keys: `troupe node init` makes it, no devices join");
         return Ok(None);
     }

@@ -32,7 +32,11 @@ async fn node(home: &Home) -> Result<(Node, Person, Value)> {
 }
 
 async fn begin(node: &Node, who: &Person, message: &str) -> Result<String> {
-    let body = json!({"team_id": "shell", "message": message});
+    begin_on(node, who, message, None).await
+}
+
+async fn begin_on(node: &Node, who: &Person, message: &str, on: Option<&str>) -> Result<String> {
+    let body = json!({"team_id": "shell", "message": message, "device_id": on});
     let ack = node.post("/api/v1/tasks", Some(who), &body).await?;
     Ok(ack["task_id"].as_str().context("no task")?.to_owned())
 }
@@ -130,6 +134,26 @@ async fn runs_on_devices_count_for_their_teams_slots() -> Result<()> {
     for task in [first, second] {
         node.settled(&admin, &task, "COMPLETED").await?;
     }
+    Ok(())
+}
+
+/// Who waits for a container that nobody makes keeps nobody from the Team's only slot.
+#[tokio::test]
+async fn waiting_for_a_container_holds_no_slot() -> Result<()> {
+    let home = Home::new()?;
+    let (node, admin, _) = node(&home).await?;
+    node.apply(&admin, &TEAM.replace("Model: solo", "Model: solo\n  maxConcurrentTasks: 1"))
+        .await?;
+    let waits = begin_on(&node, &admin, "sh -c 'echo went'", Some("container")).await?;
+    let mut why = Value::Null;
+    let told = try_until(PATIENCE, async || {
+        why = node.get(&format!("/api/v1/tasks/{waits}/why"), &admin).await.unwrap_or_default();
+        why["summary"] == "waits: no node runs containers"
+    });
+    assert!(told.await, "{why}");
+    let runs = begin(&node, &admin, "sh -c 'echo went'").await?;
+    node.settled(&admin, &runs, "COMPLETED").await?;
+    assert_eq!(node.get(&format!("/api/v1/tasks/{waits}"), &admin).await?["status"], "PENDING");
     Ok(())
 }
 

@@ -67,6 +67,10 @@ fn init_refuses_what_cannot_be() {
         assert!(!dir.path().join("keys").exists(), "{nodes}: nothing is made");
     }
     assert!(init("n1", dir.path()).status.success());
+    let args = ["node", "init", "--cluster=prod", "--out=keys", "--nodes=n2", "--roles=edgy"];
+    let unknown = troupe(&args, dir.path());
+    assert!(!unknown.status.success() && !dir.path().join("keys/n2").exists());
+    assert!(said(&unknown).contains("gateway, entities"), "{}", said(&unknown));
     let args = ["node", "init", "--cluster", "test", "--out", "keys", "--nodes", "n2"];
     let other = troupe(&args, dir.path());
     assert!(!other.status.success());

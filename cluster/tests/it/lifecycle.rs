@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use troupe_testkit::{FakeModel, wait_until};
+use troupe_testkit::{Answer, FakeModel, Gate, Script, wait_until};
 
 use crate::{
     node::{Home, Node, NodeOptions, PASSWORD, PATIENCE, Person},
@@ -167,4 +167,43 @@ async fn a_team_without_a_device_waits_and_says_how_to_go_on() -> Result<()> {
     node.settled(&who, &task, "CANCELLED").await?;
     node.assert_fold(&who, &task).await?;
     node.assert_well(&who).await
+}
+
+/// While it is said, once it is said, and after a restart that remembers none of its text.
+#[tokio::test]
+async fn lists_show_what_was_said_last() -> Result<()> {
+    let gate = Gate::closed();
+    let answer = Answer::text("I look around.\n\n```sh\nls 你好\n```\n").held_by(&gate, 4);
+    let fake = FakeModel::start(Script::always(answer)).await?;
+    let home = Home::new()?;
+    let options = NodeOptions::default().env("TROUPE__TASKS__SNAPSHOT_ENTRIES", 1);
+    let node = Node::start_with(&home, &options).await?;
+    let who = node.setup().await?;
+    let yaml = format!("{}{}", scene::cast(&fake, None), team("alone", "solo", &["ann"]));
+    node.apply(&who, &yaml).await?;
+    let task = node.run(&who, "alone", "Look around.").await?;
+    let listed = async |node: &Node| {
+        let page = node.get("/api/v1/tasks", &who).await.unwrap_or_default();
+        let row = page["items"].as_array().into_iter().flatten().find(|row| row["id"] == *task);
+        row.cloned().unwrap_or_default()
+    };
+    wait_until(PATIENCE, async || {
+        let row = listed(&node).await;
+        let said = row["last_line"].as_str().is_some_and(|line| line.starts_with('I'));
+        said && row["status"] == "RUNNING"
+    })
+    .await;
+    gate.open();
+    let says_all = async |node: &Node| {
+        let row = listed(node).await;
+        row["last_line"] == "ls 你好" && row["status"] == "COMPLETED"
+    };
+    wait_until(PATIENCE, async || says_all(&node).await).await;
+    node.kill().await?;
+    let node = Node::start_with(&home, &options).await?;
+    let title = json!({"title": "Looked around"});
+    node.call("PATCH", &format!("/api/v1/tasks/{task}"), Some(&who), Some(&title)).await?;
+    wait_until(PATIENCE, async || listed(&node).await["title"] == "Looked around").await;
+    assert!(says_all(&node).await, "{}", listed(&node).await);
+    Ok(())
 }

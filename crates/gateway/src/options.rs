@@ -18,6 +18,8 @@ pub struct GatewayOptions {
     pub scrape_token: Option<String>,
     /// The scripted demo model answers.
     pub demo: bool,
+    /// The node has the role `gateway`. Without it, it answers probes and scrapers only.
+    pub serves_people: bool,
     /// Largest request body and socket message, in bytes.
     pub payload_max: usize,
     /// How long a request may take until its answer begins.
@@ -50,6 +52,7 @@ impl Default for GatewayOptions {
             https: false,
             scrape_token: None,
             demo: false,
+            serves_people: true,
             payload_max: limits::PAYLOAD_BYTES_MAX,
             request_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
@@ -72,6 +75,7 @@ impl fmt::Debug for GatewayOptions {
             .field("listen", &self.listen)
             .field("https", &self.https)
             .field("demo", &self.demo)
+            .field("serves_people", &self.serves_people)
             .finish_non_exhaustive()
     }
 }

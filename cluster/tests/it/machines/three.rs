@@ -41,9 +41,15 @@ struct Member {
     told: Value,
 }
 
+/// What each of the three nodes hosts.
+type RolesOfAll = [&'static str; NODES];
+const ALIKE: RolesOfAll = ["gateway,entities,edge,knowledge"; NODES];
+const APART: RolesOfAll = ["gateway", "edge", "entities,knowledge"];
+
 /// A cluster of processes on loopback; each node has its launcher.
 struct Three {
     home: TempDir,
+    roles: RolesOfAll,
     servers: (String, String),
     /// All nodes reach the store through it.
     store: TcpRelay,
@@ -53,24 +59,28 @@ struct Three {
 }
 
 impl Three {
-    async fn start(servers: (String, String)) -> Result<Self> {
+    async fn start(servers: (String, String), roles: RolesOfAll) -> Result<Self> {
         let home = TempDir::new()?;
         let keys = home.path().join("keys");
-        let mut init = troupe();
-        init.args(["node", "init", "--cluster", "three", "--nodes", "n0,n1,n2", "--out"]).arg(keys);
-        ensure!(init.stdout(Stdio::null()).status().await?.success(), "no keys");
+        for (n, roles) in roles.iter().enumerate() {
+            let mut init = troupe();
+            init.args(["node", "init", "--cluster", "three", "--nodes", &format!("n{n}")]);
+            init.args(["--roles", roles, "--out"]).arg(&keys).stdout(Stdio::null());
+            ensure!(init.status().await?.success(), "no keys");
+        }
         let keyspace = format!("troupe_it_{}", Uuid::new_v4().simple());
         let server = servers.0.parse()?;
         let store = TcpRelay::before(server).await?;
         let told = format!("[cql]\naddresses = {{ \"{server}\" = \"{}\" }}\n", store.addr());
         fs::write(home.path().join(SETTINGS), told)?;
         let ports = (0..NODES).map(|_| free_ports()).collect::<Result<Vec<_>>>()?;
-        let mut three = Self { home, servers, store, keyspace, ports, members: Vec::new() };
-        for n in 0..NODES {
-            // The first makes keyspace and tables, the others find them.
+        let mut three = Self { home, roles, servers, store, keyspace, ports, members: Vec::new() };
+        // The first makes keyspace and tables, the others find them. Last the one that people are
+        // told of: all that the cluster needs is there by then.
+        for n in (0..NODES).rev() {
             let mut member = three.spawn(n)?;
             three.ready(n, &mut member).await?;
-            three.members.push(member);
+            three.members.insert(0, member);
         }
         Ok(three)
     }
@@ -79,12 +89,14 @@ impl Three {
         let path = |name: String| self.home.path().join(name);
         let at = |port: u16| format!("127.0.0.1:{port}");
         let [http, link, edge] = self.ports[n];
-        let doors: Vec<String> = self.ports.iter().map(|[.., edge]| at(*edge)).collect();
+        let with_door = self.ports.iter().zip(self.roles).filter(|(_, had)| had.contains("edge"));
+        let doors: Vec<String> = with_door.map(|([.., edge], _)| at(*edge)).collect();
         let _ = fs::remove_file(path(format!("n{n}.ready")));
         let log =
             fs::OpenOptions::new().create(true).append(true).open(path(format!("n{n}.log")))?;
         let mut command = troupe();
         command.args(["node", "--name", &format!("n{n}"), "--replication", "1"]);
+        command.args(["--roles", self.roles[n]]);
         command.args(["--http", &at(http), "--link", &at(link), "--edge", &at(edge)]);
         command.args(["--edge-addresses", &doors.join(","), "--keyspace", &self.keyspace]);
         command.args(["--cql", &self.store.addr().to_string(), "--redis", &self.servers.1]);
@@ -188,8 +200,11 @@ async fn owner_of(node: &Rest, who: &Person, task: &str) -> Result<usize> {
 }
 
 /// A cluster with its administrator, and a machine that counts in a Task.
-async fn at_work(servers: (String, String)) -> Result<(Three, Person, Machine, Value, String)> {
-    let three = Three::start(servers).await?;
+async fn at_work(
+    servers: (String, String),
+    roles: RolesOfAll,
+) -> Result<(Three, Person, Machine, Value, String)> {
+    let three = Three::start(servers, roles).await?;
     let token = three.members[0].told["setup_token"].as_str().context("no setup token")?;
     let first = three.rest(0)?;
     let body = json!({"token": token, "password": PASSWORD});
@@ -205,7 +220,7 @@ async fn at_work(servers: (String, String)) -> Result<(Three, Person, Machine, V
 #[tokio::test]
 async fn a_device_works_through_the_loss_of_any_node() -> Result<()> {
     let Some(servers) = servers() else { return Ok(()) };
-    let (mut three, who, machine, device, task) = at_work(servers).await?;
+    let (mut three, who, machine, device, task) = at_work(servers, ALIKE).await?;
     let online = |view: &Value| view["status"] == "online";
     for round in 0..3 {
         let rest = three.alive()?;
@@ -240,7 +255,7 @@ async fn a_device_works_through_the_loss_of_any_node() -> Result<()> {
 #[tokio::test]
 async fn a_device_works_through_a_frozen_store() -> Result<()> {
     let Some(servers) = servers() else { return Ok(()) };
-    let (three, who, machine, device, task) = at_work(servers).await?;
+    let (three, who, machine, device, task) = at_work(servers, ALIKE).await?;
     let rest = three.alive()?;
     follows(&rest, &who, &task, beyond(&machine, 0).await?).await?;
     three.store.cut(true);
@@ -257,4 +272,29 @@ async fn a_device_works_through_a_frozen_store() -> Result<()> {
     machine.put_beside("n", "go")?;
     ensure!(whole(&rest, &who, &task).await? >= now);
     is_free(&rest, &who, &device).await
+}
+
+/// People at one node, devices at another, all that is owned at a third; each has the keys that it
+/// uses and does nothing of the others' work.
+#[tokio::test]
+async fn roles_are_kept_apart() -> Result<()> {
+    let Some(servers) = servers() else { return Ok(()) };
+    let (three, who, machine, device, task) = at_work(servers, APART).await?;
+    let [gateway, edge, entities] = [three.rest(0)?, three.rest(1)?, three.rest(2)?];
+    ensure!(owner_of(&gateway, &who, &task).await? == 2, "only n2 hosts Tasks");
+    let view = until(&gateway, &who, &device, |view| view["status"] == "online").await?;
+    ensure!(view["node"] == "n1", "only n1 has a door: {view}");
+    for (rest, name) in [(&edge, "edge"), (&entities, "entities")] {
+        ensure!(rest.get("/health", &who).await?["status"] == "healthy", "{name}");
+        let refused = rest.get("/api/v1/tasks", &who).await;
+        let said = format!("{:#}", refused.expect_err("it serves no people"));
+        ensure!(said.contains("not_a_gateway"), "{name}: {said}");
+    }
+    for (n, keeps) in [(0, false), (1, true), (2, false)] {
+        let key = three.home.path().join(format!("keys/n{n}/device-ca.key"));
+        ensure!(key.exists() == keeps, "n{n}: {}", key.display());
+    }
+    machine.put_beside("n", "go")?;
+    whole(&gateway, &who, &task).await?;
+    is_free(&gateway, &who, &device).await
 }

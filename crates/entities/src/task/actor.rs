@@ -20,6 +20,7 @@ use super::{
     effects::Effect,
     factory::TaskFactory,
     internal::TaskInternal,
+    last_line::LastLine,
     measure::Measure,
     place::Placing,
     projection::Projector,
@@ -63,6 +64,7 @@ pub struct TaskActor {
     /// Which traces led to executions that wait to be run.
     pub(super) traces: BTreeMap<ExecutionId, TraceParent>,
     pub(super) measure: Measure,
+    pub(super) last_line: LastLine,
     /// Whether attempts of an earlier activation were looked after.
     pub(super) recovered: bool,
     pub(super) draining: Arc<std::sync::atomic::AtomicBool>,
@@ -83,6 +85,10 @@ impl TaskActor {
         let journal = Arc::clone(&context.stores.journal);
         let commits = Committer::new(journal, Arc::new(opened));
         let public = Arc::new(Public::of(&state, factory.options.restored));
+        let mut last_line = LastLine::default();
+        for held in window.entries() {
+            last_line.committed(&held.entry);
+        }
         Ok(Self {
             snapshots: Snapshots::new(&factory.options, entries, window.bytes()),
             context,
@@ -101,6 +107,7 @@ impl TaskActor {
             placing: BTreeMap::new(),
             traces: BTreeMap::new(),
             measure: Measure::default(),
+            last_line,
             recovered: false,
             draining: Arc::default(),
             unsettled: true,
@@ -201,7 +208,11 @@ impl TaskActor {
             }
             match effect {
                 Effect::Committed(held) => {
-                    self.measure.committed(&held.entry, self.context.clock.mono());
+                    let now = self.context.clock.mono();
+                    self.measure.committed(&held.entry, now);
+                    if self.last_line.committed(&held.entry) && self.last_line.is_due(now) {
+                        self.tell_lists();
+                    }
                     if !self.followers.is_empty() {
                         frames.extend(held.entry.frames.iter().cloned());
                     }

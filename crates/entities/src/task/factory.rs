@@ -6,8 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use troupe_chat::ChatServices;
 use troupe_sharding::{Crash, EntityContext, EntityFactory};
-use troupe_store::TaskRow;
-use troupe_types::{EntityKind, UserId, Uuid, limits};
+use troupe_types::{EntityKind, Seq, Status, TaskId, Timestamp, UserId, Uuid, limits};
 
 use super::{actor::TaskActor, internal::TaskInternal};
 
@@ -38,13 +37,27 @@ impl Default for TaskOptions {
     }
 }
 
+/// What changes of a Task in a list while it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'a> {
+    /// The last entry that this knows of.
+    pub seq: Seq,
+    /// How far it is.
+    pub status: Status,
+    /// When something last happened in it.
+    pub updated_at: Timestamp,
+    /// What its agents said last.
+    pub last_line: Option<&'a str>,
+}
+
 /// Tells a person's other clients to look; best effort, never waits.
 pub trait Notifier: fmt::Debug + Send + Sync + 'static {
     /// `event` with `payload` for every open client of `user`.
     fn notify(&self, user: UserId, event: &'static str, payload: Value);
 
-    /// A row of a list, before it is written; for whoever keeps it where that is faster.
-    fn listed(&self, _row: &TaskRow) {}
+    /// How a Task looks in a list now, before its row is written or without one; for whoever
+    /// keeps it where that is faster.
+    fn listed(&self, _task: TaskId, _listed: Listed<'_>) {}
 }
 
 /// Notifies nobody.

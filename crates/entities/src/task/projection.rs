@@ -6,13 +6,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use troupe_actor::spawn_task;
 use troupe_domain::task::{TaskEntry, TaskState};
 use troupe_sharding::EntityContext;
-use troupe_store::{TaskRow, WakeChange, WakeKind, WriteError};
+use troupe_store::{Projections, TaskRow, WakeChange, WakeKind, WriteError};
 use troupe_types::{Seq, Timestamp};
 
-use super::{actor::TaskActor, internal::TaskInternal, view::Public};
+use super::{actor::TaskActor, factory::Listed, internal::TaskInternal, view::Public};
 
 /// How long one try to write a row, or to look for old ones, may take.
 const WRITE_DEADLINE: Duration = Duration::from_secs(15);
@@ -92,8 +93,10 @@ impl TaskActor {
     }
 
     fn write_row(&mut self) {
-        let Some(row) = row_of(&self.public, self.commits.committed()) else { return };
-        self.factory.notifier.listed(&row);
+        let said = self.last_line.shown().map(str::to_owned);
+        let seq = self.commits.committed();
+        let Some(mut row) = row_of(&self.public, seq, said.as_deref()) else { return };
+        self.tell_lists();
         self.projector.dirty = false;
         self.projector.writing = true;
         let projections = Arc::clone(&self.context.stores.projections);
@@ -104,13 +107,27 @@ impl TaskActor {
                 tokio::time::sleep(pause).await;
             }
             let (seq, asks) = (row.seq, row.asks);
-            let put = tokio::time::timeout(WRITE_DEADLINE, projections.put_task(row)).await;
+            let put = async {
+                if said.is_none() {
+                    keep_last_line(&mut row, projections.as_ref()).await;
+                }
+                projections.put_task(row).await
+            };
+            let put = tokio::time::timeout(WRITE_DEADLINE, put).await;
             let result = put.unwrap_or_else(|_| {
                 let source = troupe_store::cause("it took too long");
                 Err(WriteError::OutcomeUnknown { source })
             });
             let _ = me.send(TaskInternal::Projected { seq, asks, result });
         });
+    }
+
+    /// Tells those who keep lists how the Task looks now.
+    pub(super) fn tell_lists(&self) {
+        let Some(view) = self.public.view_exists() else { return };
+        let (seq, last_line) = (self.commits.committed(), self.last_line.shown());
+        let (status, updated_at) = (view.status, view.updated_at);
+        self.factory.notifier.listed(view.id, Listed { seq, status, updated_at, last_line });
     }
 
     pub(super) fn projected(&mut self, seq: Seq, asks: u32, result: Result<(), WriteError>) {
@@ -183,7 +200,26 @@ impl TaskActor {
     }
 }
 
-fn row_of(public: &Public, seq: Seq) -> Option<TaskRow> {
+/// What a row says besides its columns.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Body {
+    completed_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_line: Option<String>,
+}
+
+/// This activation heard nothing yet, so what was said before it stays in the row.
+async fn keep_last_line(row: &mut TaskRow, projections: &dyn Projections) {
+    let Ok(rows) = projections.get_tasks(&[row.task]).await else { return };
+    let body = |row: &TaskRow| serde_json::from_slice::<Body>(&row.body).ok();
+    let said = rows.first().and_then(body).and_then(|body| body.last_line);
+    if let (Some(said), Some(mine)) = (said, body(row)) {
+        row.body = super::actor::encode(&Body { last_line: Some(said), ..mine });
+    }
+}
+
+fn row_of(public: &Public, seq: Seq, last_line: Option<&str>) -> Option<TaskRow> {
     let view = public.view_exists()?;
     Some(TaskRow {
         task: view.id,
@@ -198,9 +234,10 @@ fn row_of(public: &Public, seq: Seq) -> Option<TaskRow> {
         archived: false,
         deleted: public.deleted,
         asks: u32::try_from(public.asks.len()).unwrap_or(u32::MAX),
-        body: super::actor::encode(&serde_json::json!({
-            "completed_at": public.completed_at,
-        })),
+        body: super::actor::encode(&Body {
+            completed_at: public.completed_at,
+            last_line: last_line.map(str::to_owned),
+        }),
     })
 }
 

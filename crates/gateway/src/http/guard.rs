@@ -20,9 +20,9 @@ use crate::gateway::Shared;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_CHARS_MAX: usize = 64;
-/// Paths that answer while the node drains, and to whatever name they are asked under: probes
-/// come by address.
-const ALWAYS: [&str; 4] = ["/health", "/ready", "/startup", "/metrics"];
+/// Paths that every node answers, whatever its roles, while it drains, and to whatever name they are
+/// asked under: probes come by address.
+pub(super) const ALWAYS: [&str; 4] = ["/health", "/ready", "/startup", "/metrics"];
 
 pub(super) async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let began = Instant::now();

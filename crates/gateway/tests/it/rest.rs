@@ -289,6 +289,24 @@ async fn every_answer_has_its_id_and_headers_and_hosts_are_checked() {
 }
 
 #[tokio::test]
+async fn a_node_without_the_role_answers_probes_only() {
+    let scrape_token = Some("scrape".to_owned());
+    let options = GatewayOptions { serves_people: false, scrape_token, ..Default::default() };
+    let node = Node::with(options, Arc::new(NoConsole)).await;
+    for path in ["/health", "/ready", "/startup", "/metrics"] {
+        let answer = node.http.get(node.at(path)).bearer_auth("scrape").send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+    }
+    let elsewhere = ["/", "/api/v1/meta", "/api/v1/tasks", "/api/v1/stream", "/socket.io/"];
+    for path in elsewhere {
+        let answer = node.http.get(node.at(path)).send().await.unwrap();
+        assert_eq!(answer.status(), 421, "{path}");
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(problem["code"], "not_a_gateway", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn metrics_are_for_administrators_and_the_scrape_token() {
     let options = GatewayOptions { scrape_token: Some("scrape".into()), ..Default::default() };
     let mut node = Node::with(options, Arc::new(NoConsole)).await;

@@ -66,6 +66,12 @@ fn leaf_params(name: &str, usage: ExtendedKeyUsagePurpose) -> Result<Certificate
     Ok(params)
 }
 
+fn der_of(cert_pem: &str) -> Result<Vec<u8>, CertError> {
+    let cert = rustls::pki_types::CertificateDer::from_pem_slice(cert_pem.as_bytes())
+        .map_err(|source| CertError::Pem { what: "the device CA", source })?;
+    Ok(cert.to_vec())
+}
+
 impl DeviceCa {
     /// A new CA for the devices of a cluster, good for ten years from `now`.
     ///
@@ -91,11 +97,9 @@ impl DeviceCa {
     /// The key or the certificate does not read.
     pub fn from_pem(cluster: &str, cert_pem: &str, key_pem: &str) -> Result<Self, CertError> {
         let key = KeyPair::from_pem(key_pem).map_err(CertError::Cert)?;
-        let cert = rustls::pki_types::CertificateDer::from_pem_slice(cert_pem.as_bytes())
-            .map_err(|source| CertError::Pem { what: "the device CA", source })?;
         Ok(Self {
             cert_pem: cert_pem.to_owned(),
-            cert_der: cert.to_vec(),
+            cert_der: der_of(cert_pem)?,
             key_pem: Zeroizing::new(key_pem.to_owned()),
             issuer: Issuer::new(ca_params(cluster), key),
         })
@@ -123,6 +127,14 @@ impl DeviceCa {
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         cert_fingerprint(&self.cert_der)
+    }
+
+    /// The same of a CA whose key lies elsewhere.
+    ///
+    /// # Errors
+    /// The certificate does not read.
+    pub fn fingerprint_of(cert_pem: &str) -> Result<[u8; 32], CertError> {
+        Ok(cert_fingerprint(&der_of(cert_pem)?))
     }
 
     /// A certificate for a server of devices, good for two years from `now`.

@@ -120,7 +120,8 @@ impl LiveDevices {
 
     fn point(&self, address: Option<&str>) -> Result<(String, u16, [u8; 32]), Problem> {
         let Some(edge) = &self.edge else {
-            let detail = "this node takes no devices: ask one with the role `edge`";
+            let detail = "this node takes no devices and knows no door: ask one with the role \
+                          `edge`, or name the doors of the others in `edge.addresses`";
             return Err(Problem::new(503, "no_edge", detail));
         };
         let Some(address) = address else {

@@ -13,7 +13,9 @@ pub(super) fn lite(row: TaskRow, note: Option<TaskNote>) -> TaskLite {
         if note.seq > seq {
             (lite.status, lite.updated_at) = (note.status, note.updated_at);
         }
-        lite.last_line = note.last_line;
+        if note.seq >= seq {
+            lite.last_line = note.last_line.or(lite.last_line);
+        }
     }
     lite
 }
@@ -31,7 +33,7 @@ fn of_row(row: TaskRow) -> TaskLite {
         created_at: row.created_at,
         updated_at: row.updated_at,
         completed_at: serde_json::from_value(body["completed_at"].clone()).unwrap_or(None),
-        last_line: None,
+        last_line: body["last_line"].as_str().map(str::to_owned),
         asks: row.asks,
     }
 }
@@ -76,7 +78,7 @@ mod tests {
             archived: false,
             deleted: false,
             asks: 0,
-            body: bytes::Bytes::from_static(b"{}"),
+            body: bytes::Bytes::from_static(br#"{"last_line":"as written"}"#),
         };
         let note = |seq| TaskNote {
             seq: Seq(seq),
@@ -86,12 +88,14 @@ mod tests {
         };
         let shown = |note| {
             let lite = lite(row.clone(), note);
-            (lite.status, lite.updated_at.as_millis(), lite.last_line.is_some())
+            (lite.status, lite.updated_at.as_millis(), lite.last_line.unwrap())
         };
-        assert_eq!(shown(None), (Status::Running, 2, false));
-        assert_eq!(shown(Some(note(8))), (Status::Completed, 9, true));
-        for seq in [6, 7] {
-            assert_eq!(shown(Some(note(seq))), (Status::Running, 2, true), "the row is as new");
-        }
+        let written = (Status::Running, 2, "as written".to_owned());
+        assert_eq!(shown(None), written);
+        assert_eq!(shown(Some(note(6))), written, "the row is newer");
+        assert_eq!(shown(Some(note(7))), (Status::Running, 2, "done".into()), "it is as new");
+        assert_eq!(shown(Some(note(8))), (Status::Completed, 9, "done".into()));
+        let silent = TaskNote { last_line: None, ..note(8) };
+        assert_eq!(shown(Some(silent)), (Status::Completed, 9, "as written".into()));
     }
 }

@@ -21,6 +21,9 @@ const SHOWS: [TaskFilter['show'], string, Status | undefined][] = [
   ['failed', 'tasks.failed', 'FAILED'],
 ]
 
+/** How often the last lines of Tasks at work are read again, in milliseconds. */
+const LAST_LINES_EVERY = 4_000
+
 export function useTasks({ show, text }: TaskFilter) {
   const status = SHOWS.find(([known]) => known === show)?.[2]
   return useInfiniteQuery({
@@ -34,6 +37,11 @@ export function useTasks({ show, text }: TaskFilter) {
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (last) => last.next,
     placeholderData: keepPreviousData,
+    // Other changes are told; what agents say as they work is not.
+    refetchInterval: ({ state }) => {
+      const first = state.data?.pages[0]
+      return state.data?.pages.length === 1 && first?.items.some((task) => task.status === 'RUNNING') ? LAST_LINES_EVERY : false
+    },
   })
 }
 
