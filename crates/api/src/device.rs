@@ -59,6 +59,17 @@ pub struct DevicePath {
     pub rtt_us: Option<u64>,
 }
 
+/// A time in which a device was linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LinkSpan {
+    /// When the link came up.
+    pub from: Timestamp,
+    /// When it was gone; absent: it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
+}
+
 /// A device as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -106,6 +117,10 @@ pub struct DeviceView {
     /// How it is linked; a few seconds old at most. Absent: it has no link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<DevicePath>,
+    /// When it was linked in the last 24 hours, oldest first, as far as is known: the device itself
+    /// tells it when it comes.
+    #[serde(default)]
+    pub links: Vec<LinkSpan>,
     /// When it enrolled.
     pub enrolled_at: Timestamp,
     /// It is a container: the Task that it works for.

@@ -20,7 +20,7 @@ use troupe_wire::device::{Capabilities, ExecutionReport, ExecutionState};
 
 use self::actor::{AgentActor, AgentArgs, AgentMsg};
 use crate::{
-    link::{FromLink, IN_MAX, LinkArgs, OUT_MAX},
+    link::{FromLink, IN_MAX, LinkArgs, OUT_MAX, PAST_FILE},
     network::NetworkWatch,
     options::EdgeOptions,
     outbox::Outbox,
@@ -97,6 +97,7 @@ impl EdgeAgent {
             to_agent,
             status,
             identity: options.identity.clone(),
+            past: options.dir.join(PAST_FILE),
             clock: Arc::clone(&options.clock),
         };
         let (over, ended) = watch::channel(false);

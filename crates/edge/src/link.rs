@@ -3,9 +3,10 @@
 mod actor;
 mod carry;
 mod dialing;
+mod past;
 mod sender;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 use troupe_link::device::Dialler;
@@ -13,6 +14,7 @@ use troupe_types::{Clock, DeviceId, Uuid};
 use troupe_wire::device::{Capabilities, DeviceFrame, limits::TO_DEVICE_CREDIT_BYTES};
 
 pub use actor::{LinkActor, LinkMsg};
+pub(crate) use past::FILE as PAST_FILE;
 
 use crate::{identity::IdentityStore, outbox::Outbox, status::LinkStatus};
 
@@ -63,6 +65,8 @@ pub struct LinkArgs {
     pub status: watch::Sender<LinkStatus>,
     /// Keeps renewed certificates.
     pub identity: Option<Arc<dyn IdentityStore>>,
+    /// Where it is kept when the device was linked.
+    pub past: PathBuf,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }

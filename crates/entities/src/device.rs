@@ -10,6 +10,7 @@ mod ask;
 pub mod container;
 mod factory;
 mod link;
+mod past;
 mod row;
 mod work;
 

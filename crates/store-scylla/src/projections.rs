@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use scylla::{DeserializeRow, value::CqlTimestamp};
 use troupe_store::{
-    Projections, ReadError, TaskCursor, TaskFilter, TaskRow, WriteError, cause,
+    Projections, ReadError, TaskCursor, TaskFilter, TaskPage, TaskRow, WriteError, cause,
     projections::check_task,
 };
 use troupe_types::{Seq, TaskId, Timestamp, UserId, Uuid};
@@ -325,6 +325,19 @@ impl Projections for ScyllaStore {
 
     async fn count_tasks(&self, owner: UserId, filter: &TaskFilter) -> Result<u64, ReadError> {
         self.count(owner, filter).await.map_err(unread(WHAT))
+    }
+
+    async fn page_of_tasks(
+        &self,
+        owner: UserId,
+        filter: &TaskFilter,
+        after: Option<TaskCursor>,
+        limit: usize,
+    ) -> Result<TaskPage, ReadError> {
+        let rows = self.list(owner, filter, after, limit);
+        let both = futures::try_join!(rows, self.count(owner, filter));
+        let (rows, total) = both.map_err(unread(WHAT))?;
+        Ok(TaskPage { rows, total })
     }
 
     async fn get_tasks(&self, tasks: &[TaskId]) -> Result<Vec<TaskRow>, ReadError> {

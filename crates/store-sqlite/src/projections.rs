@@ -1,9 +1,10 @@
 //! Task lists.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value};
 use troupe_store::{
-    Projections, ReadError, TaskCursor, TaskFilter, TaskRow, WriteError, projections::check_task,
+    Projections, ReadError, TaskCursor, TaskFilter, TaskPage, TaskRow, WriteError,
+    projections::check_task,
 };
 use troupe_types::{Seq, TaskId, Timestamp, UserId, Uuid};
 
@@ -75,27 +76,39 @@ fn to_row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
     })
 }
 
-/// Parameters 1 to 4: owner, archived, statuses between commas, lower-case text.
-const ADMITTED: &str = "owner = ?1 AND gone = 0 AND deleted = 0 AND archived = ?2
-  AND (?3 = '' OR instr(?3, ',' || status || ',') > 0)
-  AND (?4 = '' OR instr(title_lower, ?4) > 0)";
-
-/// Written out where it is wanted: only then is the index of those that ask used.
-const ASKS: &str = " AND asks > 0";
-
-fn admitted(filter: &TaskFilter) -> String {
-    format!("{ADMITTED}{}", if filter.asks { ASKS } else { "" })
+/// What a filter asks of a row: nothing but what it wants is asked, so that a count of all is read
+/// from an index alone.
+struct Admitted {
+    sql: String,
+    params: Vec<Value>,
 }
 
-/// What [`ADMITTED`] wants to know of a filter.
-fn conditions(filter: &TaskFilter) -> (bool, String, String) {
-    let statuses = if filter.statuses.is_empty() {
-        String::new()
-    } else {
-        format!(",{},", filter.statuses.join(","))
-    };
-    let text = filter.text.as_deref().unwrap_or_default().to_lowercase();
-    (filter.archived, statuses, text)
+impl Admitted {
+    fn by(owner: UserId, filter: &TaskFilter) -> Self {
+        let sql = "owner = ?1 AND gone = 0 AND deleted = 0 AND archived = ?2".to_owned();
+        let owner = Value::Blob(owner.uuid().as_bytes().to_vec());
+        let mut all = Self { sql, params: vec![owner, Value::from(filter.archived)] };
+        if !filter.statuses.is_empty() {
+            let between_commas = format!(",{},", filter.statuses.join(","));
+            all.and("instr(?, ',' || status || ',') > 0", between_commas.into());
+        }
+        if let Some(text) = filter.text.as_deref().filter(|text| !text.is_empty()) {
+            all.and("instr(title_lower, ?) > 0", text.to_lowercase().into());
+        }
+        if filter.asks {
+            // Written out: only then is the index of those that ask used.
+            all.sql.push_str(" AND asks > 0");
+        }
+        all
+    }
+
+    /// One more condition; its `?` is the next parameter.
+    fn and(&mut self, condition: &str, param: Value) {
+        let number = self.params.len() + 1;
+        self.sql.push_str(" AND ");
+        self.sql.push_str(&condition.replace('?', &format!("?{number}")));
+        self.params.push(param);
+    }
 }
 
 fn list(
@@ -105,22 +118,31 @@ fn list(
     after: Option<TaskCursor>,
     limit: usize,
 ) -> Result<Vec<TaskRow>, ReadFailure> {
+    let Admitted { sql, mut params } = Admitted::by(owner, filter);
+    let next = params.len() + 1;
+    let after = after.map(|after| {
+        let cursor = [
+            Value::from(after.updated_at.as_millis()),
+            Value::Blob(after.task.uuid().as_bytes().to_vec()),
+        ];
+        params.extend(cursor);
+        format!(" AND (updated_at, task) < (?{next}, ?{})", next + 1)
+    });
+    params.push(int(limit as u64).into());
     let sql = format!(
-        "SELECT {COLUMNS} FROM task WHERE {} AND (updated_at, task) < (?5, ?6)
-         ORDER BY updated_at DESC, task DESC LIMIT ?7",
-        admitted(filter)
+        "SELECT {COLUMNS} FROM task WHERE {sql}{} ORDER BY updated_at DESC, task DESC LIMIT ?{}",
+        after.unwrap_or_default(),
+        params.len()
     );
     let mut read = db.prepare_cached(&sql)?;
-    let (archived, statuses, text) = conditions(filter);
-    // A bytes value of 17 bytes is above every id.
-    let (updated_at, task) = after.map_or_else(
-        || (i64::MAX, vec![u8::MAX; 17]),
-        |cursor| (cursor.updated_at.as_millis(), cursor.task.uuid().as_bytes().to_vec()),
-    );
-    let owner = owner.uuid();
-    let limit = int(limit as u64);
-    let params = params![owner.as_bytes(), archived, statuses, text, updated_at, task, limit];
-    Ok(read.query_map(params, to_row)?.collect::<Result<_, _>>()?)
+    Ok(read.query_map(params_from_iter(params), to_row)?.collect::<Result<_, _>>()?)
+}
+
+fn count(db: &Connection, owner: UserId, filter: &TaskFilter) -> Result<u64, ReadFailure> {
+    let Admitted { sql, params } = Admitted::by(owner, filter);
+    let sql = format!("SELECT count(*) FROM task WHERE {sql}");
+    let mut read = db.prepare_cached(&sql)?;
+    Ok(uint(read.query_row(params_from_iter(params), |row| row.get(0))?))
 }
 
 /// The row of one Task.
@@ -170,13 +192,22 @@ impl Projections for SqliteStore {
     }
 
     async fn count_tasks(&self, owner: UserId, filter: &TaskFilter) -> Result<u64, ReadError> {
-        let (archived, statuses, text) = conditions(filter);
-        let sql = format!("SELECT count(*) FROM task WHERE {}", admitted(filter));
+        let filter = filter.clone();
+        let read = move |db: &Connection| count(db, owner, &filter);
+        self.inner.readers.read(read).await.map_err(read_error(WHAT))
+    }
+
+    async fn page_of_tasks(
+        &self,
+        owner: UserId,
+        filter: &TaskFilter,
+        after: Option<TaskCursor>,
+        limit: usize,
+    ) -> Result<TaskPage, ReadError> {
+        let filter = filter.clone();
         let read = move |db: &Connection| {
-            let mut read = db.prepare_cached(&sql)?;
-            let owner = owner.uuid();
-            let params = params![owner.as_bytes(), archived, statuses, text];
-            Ok(uint(read.query_row(params, |row| row.get(0))?))
+            let rows = list(db, owner, &filter, after, limit)?;
+            Ok(TaskPage { rows, total: count(db, owner, &filter)? })
         };
         self.inner.readers.read(read).await.map_err(read_error(WHAT))
     }

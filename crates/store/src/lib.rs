@@ -44,6 +44,6 @@ pub use journal::{
 };
 pub use memory::MemoryStore;
 pub use ownership::{NewLease, Ownership, OwnershipError};
-pub use projections::{Projections, TaskCursor, TaskFilter, TaskRow};
+pub use projections::{Projections, TaskCursor, TaskFilter, TaskPage, TaskRow};
 pub use stores::Stores;
 pub use wake::{WakeChange, WakeKind, WakeRow, WakeStore};

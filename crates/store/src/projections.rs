@@ -86,6 +86,15 @@ impl From<&TaskRow> for TaskCursor {
     }
 }
 
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskPage {
+    /// The rows of the page.
+    pub rows: Vec<TaskRow>,
+    /// How many rows pass the filter, on all pages.
+    pub total: u64,
+}
+
 /// Rows derived from journals.
 ///
 /// - **The newest seq wins**, in whatever order writes arrive; a repeated write changes
@@ -125,6 +134,22 @@ pub trait Projections: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// See [`ReadError`].
     async fn count_tasks(&self, owner: UserId, filter: &TaskFilter) -> Result<u64, ReadError>;
+
+    /// Both at once: what [`list_tasks`](Self::list_tasks) and [`count_tasks`](Self::count_tasks)
+    /// give. A store that can read them as of one moment does.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    async fn page_of_tasks(
+        &self,
+        owner: UserId,
+        filter: &TaskFilter,
+        after: Option<TaskCursor>,
+        limit: usize,
+    ) -> Result<TaskPage, ReadError> {
+        let rows = self.list_tasks(owner, filter, after, limit).await?;
+        Ok(TaskPage { rows, total: self.count_tasks(owner, filter).await? })
+    }
 
     /// The rows of these Tasks, whoever owns them, in the order asked for; deleted ones too,
     /// unknown ones left out.

@@ -17,6 +17,11 @@ impl Reader {
         Self { rest: bytes, what }
     }
 
+    /// Whether there is nothing more: an older program wrote it.
+    pub(crate) const fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// The next bytes, shared with the source.
     pub(crate) fn take(&mut self, len: usize) -> Result<Bytes, DecodeError> {
         if self.rest.len() < len {

@@ -41,7 +41,7 @@ pub use self::{
     },
     hello::{
         DEVICE_HELLO_VERSION, DEVICE_VERSION, DeviceHello, DeviceRefusal, DeviceRefusalReason,
-        DeviceWelcome, ExecutionReport, ExecutionState,
+        DeviceWelcome, ExecutionReport, ExecutionState, LinkAgo,
     },
     secret::{NamedSecret, SecretsGiven, SecretsWanted},
     steer::{Drain, GoAway, Ping, Pong, Revoked},
@@ -78,6 +78,8 @@ pub mod limits {
     pub const SLOTS_MAX: u16 = 20;
     /// Executions in one hello: running ones, and ended ones with output under way.
     pub const EXECUTIONS_MAX: usize = 256;
+    /// Times of links in one hello.
+    pub const LINK_SPANS_MAX: usize = 128;
     /// Longest attempt token.
     pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
     /// Secrets of one execution.

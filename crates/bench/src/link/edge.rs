@@ -96,6 +96,7 @@ fn hello(device: DeviceId) -> DeviceHello {
         capabilities: Capabilities { slots: 1, ..Capabilities::default() },
         executions: Vec::new(),
         credit: Credit { bytes: 64 * 1024, items: 4 },
+        links: Vec::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { DeviceView } from '../src/api/devices'
+import { dayOf } from '../src/devices/day'
 import { bands } from '../src/devices/map'
 import { called, labelLines, labelsOf, leftUntil, systemWords, toolWords } from '../src/devices/words'
 
@@ -18,9 +19,28 @@ const device = (more: Partial<DeviceView>): DeviceView => ({
   host: 'vm',
   build: '0.1.0',
   tools: [],
+  links: [],
   enrolled_at: '2026-01-01T00:00:00Z',
   work: [],
   ...more,
+})
+
+describe('the last day of a link', () => {
+  const now = Date.parse('2026-01-02T00:00:00Z')
+  const at = (hours: number): string => new Date(now - hours * 3_600_000).toISOString()
+  it('is not known of a device that never came', () => {
+    expect(dayOf([], now)).toBeNull()
+    expect(dayOf([{ from: at(48), to: at(30) }], now)).toBeNull()
+  })
+  it('has its cuts, and is measured from where it is known', () => {
+    const day = dayOf([{ from: at(12), to: at(9) }, { from: at(6), to: at(4) }, { from: at(3) }], now)
+    expect(day).toEqual({ spans: [[0.5, 0.625], [0.75, 1 - 4 / 24], [0.875, 1]], known: 0.5, linked: 8 / 12, cuts: 2, longestCut: 3 * 3_600_000 })
+  })
+  it('is cut where it begins, and counts what overlaps once', () => {
+    const day = dayOf([{ from: at(40), to: at(6) }, { from: at(12) }], now)
+    expect(day).toMatchObject({ spans: [[0, 0.75], [0.5, 1]], known: 0, linked: 1, cuts: 0 })
+    expect(dayOf([{ from: at(0) }], now)).toMatchObject({ known: 1, linked: 1, cuts: 0 })
+  })
 })
 
 describe('a device', () => {

@@ -1,6 +1,6 @@
 //! The actor that owns the link.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster_derive::RactorMessage;
@@ -16,7 +16,7 @@ use troupe_link::{
 use troupe_wire::{
     Credit,
     device::{
-        DEVICE_VERSION, DeviceFrame, DeviceHello,
+        DEVICE_VERSION, DeviceFrame, DeviceHello, LinkAgo,
         limits::{EXECUTIONS_MAX, TO_DEVICE_CREDIT_BYTES, TO_DEVICE_CREDIT_ITEMS},
     },
 };
@@ -25,6 +25,7 @@ use super::{
     FromLink, LinkArgs,
     carry::{Over, carry},
     dialing::dial,
+    past::{NOTE_EVERY, Past},
 };
 use crate::status::LinkStatus;
 
@@ -85,6 +86,7 @@ async fn keep_linked(args: &LinkArgs, from_agent: &mut mpsc::Receiver<DeviceFram
     let mut redial = Redial::new(&args.options);
     let mut network = args.network.clone();
     let (mut dials, mut wait, mut better) = (0, Duration::ZERO, None);
+    let mut past = Past::load(args.past.clone());
     loop {
         if wait < REFUSED_WAIT {
             say(args, "connecting", None);
@@ -98,15 +100,29 @@ async fn keep_linked(args: &LinkArgs, from_agent: &mut mpsc::Receiver<DeviceFram
         };
         dials += 1;
         let begun = Instant::now();
-        let over = match greet(connection, hello(args, dials), args.options.ready_deadline).await {
+        let hello = hello(args, dials, past.told(args.clock.now()));
+        let over = match greet(connection, hello, args.options.ready_deadline).await {
             Ok(link) => {
                 up(args, &link);
                 redial.held();
-                carry(args, link, from_agent).await
+                past.begin(args.clock.now());
+                let over = tokio::select! {
+                    over = carry(args, link, from_agent) => over,
+                    never = keep_noting(&mut past, args) => match never {},
+                };
+                past.note(args.clock.now());
+                over
             }
             Err(error) => Over::Broke(error),
         };
         wait = after(args, over, begun.elapsed(), &mut redial, &mut better).await;
+    }
+}
+
+async fn keep_noting(past: &mut Past, args: &LinkArgs) -> Infallible {
+    loop {
+        tokio::time::sleep(NOTE_EVERY).await;
+        past.note(args.clock.now());
     }
 }
 
@@ -200,7 +216,7 @@ fn up(args: &LinkArgs, link: &troupe_link::device::DeviceLink) {
     });
 }
 
-fn hello(args: &LinkArgs, dial: u64) -> DeviceHello {
+fn hello(args: &LinkArgs, dial: u64, links: Vec<LinkAgo>) -> DeviceHello {
     let mut executions = args.outbox.reports();
     executions.truncate(EXECUTIONS_MAX);
     DeviceHello {
@@ -213,5 +229,6 @@ fn hello(args: &LinkArgs, dial: u64) -> DeviceHello {
         capabilities: args.capabilities.borrow().clone(),
         executions,
         credit: Credit { bytes: TO_DEVICE_CREDIT_BYTES, items: TO_DEVICE_CREDIT_ITEMS },
+        links,
     }
 }

@@ -19,6 +19,7 @@ use super::{
     ask::{DeviceAsk, DeviceReply, Found, Has, ToDevice},
     factory::{DeviceFactory, DeviceInternal},
     link::Link,
+    past::Past,
 };
 use crate::{
     codec,
@@ -64,6 +65,8 @@ pub struct DeviceActor {
     pub(super) link: Option<Link>,
     /// What the device said it can do, last.
     pub(super) found: Found,
+    /// When it was linked. Soft: the device says it anew.
+    pub(super) past: Past,
     pub(super) lease: Lease,
     pub(super) offers: BTreeMap<Key, Offered>,
     /// Attempts whose Task is being asked.
@@ -99,6 +102,7 @@ impl DeviceActor {
             state,
             link: None,
             found: Found::default(),
+            past: Past::default(),
             lease,
             offers: BTreeMap::new(),
             checking: BTreeSet::new(),
@@ -206,6 +210,9 @@ impl DeviceActor {
     }
 
     pub(super) fn end_link(&mut self) {
+        if self.link.is_some() {
+            self.past.end(self.context.clock.now());
+        }
         if let Some(reply) = self.link.take().and_then(Link::end) {
             reply.ok(encode(&DeviceReply::Stale));
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
-use troupe_api::device::{DevicePath, DeviceTool, DeviceView};
+use troupe_api::device::{DevicePath, DeviceTool, DeviceView, LinkSpan};
 use troupe_domain::{
     device::{Connection, DeviceRefusal, Gone, Registration, Settings},
     task::AttemptToken,
@@ -51,6 +51,9 @@ pub struct Hello {
     pub found: Found,
     /// What it has.
     pub has: Vec<Has>,
+    /// When it was linked before, oldest first, as it says itself.
+    #[serde(default)]
+    pub links: Vec<LinkSpan>,
 }
 
 /// A Task wants an attempt run.

@@ -160,7 +160,7 @@ impl DeviceActor {
             self.refuse(reply, refusal);
             return Ok(());
         }
-        let Hello { connection, node, build, found, has: there } = hello;
+        let Hello { connection, node, build, found, has: there, links } = hello;
         let old = self.link.as_ref().map(|link| link.connection);
         if old.is_some_and(|old| !connection.supersedes(&old)) {
             self.answer(reply, &DeviceReply::Stale);
@@ -173,6 +173,7 @@ impl DeviceActor {
         let now = self.now();
         self.lease.heard(now);
         self.found = found;
+        self.past.begin(links, self.context.clock.now());
         self.link = Some(Link::new(connection, node, build, now));
         for one in &there {
             match self.held(*one) {
@@ -528,6 +529,7 @@ impl DeviceActor {
             tools: self.found.tools.clone(),
             node: self.link.as_ref().map(|link| link.node.clone()),
             path: self.link.as_ref().and_then(|link| link.path.clone()),
+            links: self.past.shown(self.context.clock.now()),
             enrolled_at: device.at,
             task_id: device.task,
             work,

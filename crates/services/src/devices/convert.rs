@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use troupe_api::device::DeviceTool;
+use troupe_api::device::{DeviceTool, LinkSpan};
 use troupe_domain::device::Connection;
 use troupe_entities::device::{Found, Has, Hello, Settled, ToDevice, Work};
-use troupe_types::Uuid;
+use troupe_types::{Timestamp, Uuid};
 use troupe_wire::device::{
     Assignment, AssignmentAnswer, AssignmentRefusal, AttemptKey, Capabilities, DeviceFrame,
-    DeviceHello, Drain, Forget, Input, InputKind, NamedSecret, Revoked,
+    DeviceHello, Drain, Forget, Input, InputKind, LinkAgo, NamedSecret, Revoked,
 };
 
 pub(super) const fn has(key: AttemptKey) -> Has {
@@ -35,13 +35,17 @@ pub(super) fn found(capabilities: Capabilities) -> Found {
     }
 }
 
-pub(super) fn hello(session: Uuid, node: &str, hello: &DeviceHello) -> Hello {
+/// `now`: what the ages in a hello are counted from.
+pub(super) fn hello(session: Uuid, node: &str, hello: &DeviceHello, now: Timestamp) -> Hello {
+    let ago = |ms: u32| Timestamp::from_millis(now.as_millis() - i64::from(ms));
+    let span = |link: &LinkAgo| LinkSpan { from: ago(link.began), to: Some(ago(link.ended)) };
     Hello {
         connection: Connection { session, boot: hello.boot, dial: hello.dial },
         node: node.to_owned(),
         build: hello.build.clone(),
         found: found(hello.capabilities.clone()),
         has: hello.executions.iter().map(|report| has(report.key)).collect(),
+        links: hello.links.iter().map(span).collect(),
     }
 }
 

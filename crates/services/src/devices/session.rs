@@ -86,7 +86,8 @@ impl Sessions {
         for report in &said.executions {
             acked.insert(report.key, report.acked);
         }
-        let connecting = self.connect(&address, hello(session, &self.node, &said));
+        let now = self.authority.clock.now();
+        let connecting = self.connect(&address, hello(session, &self.node, &said, now));
         let running = tokio::select! {
             _ = handle.closed() => return,
             running = timeout(CONNECT_MAX, connecting) => running,

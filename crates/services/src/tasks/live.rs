@@ -19,7 +19,7 @@ use troupe_domain::task::{Command, QueueEdit, TeamPlan};
 use troupe_entities::TaskAddress;
 use troupe_sharding::Router;
 use troupe_soft_state::{Statuses, TaskNote};
-use troupe_store::{Projections, TaskCursor, TaskFilter as RowFilter, TaskRow};
+use troupe_store::{Projections, TaskCursor, TaskFilter as RowFilter, TaskPage, TaskRow};
 use troupe_types::{Clock, FrameSeq, TaskId, TurnId, UserId};
 
 use super::{
@@ -284,11 +284,8 @@ impl Tasks for LiveTasks {
         };
         let wanted = usize::try_from(limit).unwrap_or(100);
         let store = &self.projections;
-        let total = store.count_tasks(caller.user, &rows).await.map_err(|e| read_problem(&e))?;
-        let mut found = store
-            .list_tasks(caller.user, &rows, after, wanted + 1)
-            .await
-            .map_err(|e| read_problem(&e))?;
+        let page = store.page_of_tasks(caller.user, &rows, after, wanted + 1).await;
+        let TaskPage { rows: mut found, total } = page.map_err(|e| read_problem(&e))?;
         let more = found.len() > wanted;
         found.truncate(wanted);
         let next = found.last().filter(|_| more).map(|r| print_cursor(&TaskCursor::from(r)));

@@ -114,6 +114,10 @@ async fn lists(subject: &mut dyn Subject) {
         assert_eq!(got, wanted, "{filter:?}");
         let count = store.count_tasks(owner, &filter).await.unwrap();
         assert_eq!(count, wanted.len() as u64, "{filter:?}");
+        let after = wanted.first().map(TaskCursor::from);
+        let page = store.page_of_tasks(owner, &filter, after, 3).await.unwrap();
+        assert!(page.rows.iter().eq(wanted.iter().skip(1).take(3)), "{filter:?}");
+        assert_eq!(page.total, count, "{filter:?}");
     }
     let ids: Vec<_> = rows.iter().rev().map(|row| row.task).collect();
     let unknown = [&ids[..], &[TaskId::from_uuid(Uuid::new_v4())]].concat();

@@ -5,7 +5,9 @@ use troupe_types::{DeviceId, OutSeq, TaskId, Timestamp, Uuid};
 
 use super::{
     capability::Capabilities,
-    limits::{DEVICE_NAME_BYTES_MAX, EXECUTIONS_MAX, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX},
+    limits::{
+        DEVICE_NAME_BYTES_MAX, EXECUTIONS_MAX, FRAME_BYTES_MAX, LINK_SPANS_MAX, MESSAGE_BYTES_MAX,
+    },
     work::AttemptKey,
 };
 use crate::{
@@ -53,6 +55,15 @@ pub struct ExecutionReport {
     pub acked: OutSeq,
 }
 
+/// A time in which a device was linked. Milliseconds before this hello: clocks differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkAgo {
+    /// When it began.
+    pub began: u32,
+    /// When it ended.
+    pub ended: u32,
+}
+
 /// Device: who speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceHello {
@@ -74,6 +85,8 @@ pub struct DeviceHello {
     pub executions: Vec<ExecutionReport>,
     /// What may be sent to it before it gives more.
     pub credit: Credit,
+    /// When it was linked before, oldest first; a day back at most. Older agents say nothing.
+    pub links: Vec<LinkAgo>,
 }
 
 /// Cluster: come in.
@@ -188,6 +201,14 @@ impl DeviceHello {
             execution.encode(to);
         }
         self.credit.encode(to);
+        // With nothing to say the bytes are those of the first agents.
+        if !self.links.is_empty() {
+            to.put_count("links", self.links.len(), LINK_SPANS_MAX)?;
+            for LinkAgo { began, ended } in &self.links {
+                to.put_u32(*began);
+                to.put_u32(*ended);
+            }
+        }
         Ok(())
     }
 
@@ -205,6 +226,11 @@ impl DeviceHello {
             executions.push(ExecutionReport::decode(&mut from)?);
         }
         let credit = Credit { bytes: from.u64()?, items: from.u32()? };
+        let count = if from.is_at_end() { 0 } else { from.count(LINK_SPANS_MAX)? };
+        let mut links = Vec::new();
+        for _ in 0..count {
+            links.push(LinkAgo { began: from.u32()?, ended: from.u32()? });
+        }
         Ok(Self {
             version_min,
             version_max,
@@ -215,6 +241,7 @@ impl DeviceHello {
             capabilities,
             executions,
             credit,
+            links,
         })
     }
 }

@@ -12,8 +12,8 @@ use troupe_wire::{
         CertificateAnswer, CertificateRequest, DEVICE_VERSION, DeviceFrame, DeviceHello,
         DeviceRefusal, DeviceRefusalReason, DeviceWelcome, Drain, Ended, EndedHow, EnrolAnswer,
         EnrolGrant, EnrolRefusal, EnrolRefusalReason, EnrolRequest, ExecutionReport,
-        ExecutionState, Forget, GoAway, Input, InputAnswer, InputFate, InputKind, NamedSecret,
-        Output, OutputAck, Ping, Pong, Revoked, SecretsGiven, SecretsWanted, Tool,
+        ExecutionState, Forget, GoAway, Input, InputAnswer, InputFate, InputKind, LinkAgo,
+        NamedSecret, Output, OutputAck, Ping, Pong, Revoked, SecretsGiven, SecretsWanted, Tool,
         limits::{DEVICE_BODY_BYTES_MAX, EXECUTIONS_MAX, FRAME_BYTES_MAX, FRAME_HEAD_BYTES},
     },
 };
@@ -58,6 +58,7 @@ fn hello() -> DeviceHello {
         capabilities: capabilities(),
         executions: vec![report],
         credit: Credit { bytes: 1_048_576, items: 256 },
+        links: Vec::new(),
     }
 }
 
@@ -74,8 +75,12 @@ fn hellos() -> Vec<(&'static str, DeviceFrame)> {
         reason: DeviceRefusalReason::Revoked,
         message: "this device was revoked".to_owned(),
     };
+    let links =
+        vec![LinkAgo { began: 86_400_000, ended: 3_600_000 }, LinkAgo { began: 9, ended: 1 }];
+    let linked_before = DeviceHello { links, ..hello() };
     vec![
         ("hello", DeviceFrame::Hello(hello())),
+        ("hello-links", DeviceFrame::Hello(linked_before)),
         ("welcome", DeviceFrame::Welcome(welcome)),
         ("refused", DeviceFrame::Refused(refusal)),
     ]

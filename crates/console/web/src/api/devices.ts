@@ -42,10 +42,18 @@ export interface DeviceView {
   node?: string
   /** A few seconds old at most; there while it is linked. */
   path?: DevicePath
+  /** The last 24 hours, oldest first, as far as is known. */
+  links: LinkSpan[]
   enrolled_at: string
   /** It is a container: the Task that it works for. */
   task_id?: string
   work: DeviceWork[]
+}
+
+/** A time in which a device was linked; without an end it holds. */
+export interface LinkSpan {
+  from: string
+  to?: string
 }
 
 export interface DevicePatch {

@@ -1,6 +1,7 @@
 import { Link } from '@tanstack/react-router'
 import { useTranslation } from 'react-i18next'
 import type { DeviceView } from '../api/devices'
+import { DayStrip } from './day'
 import { PresenceMark, Slots } from './presence'
 import { called, pathWords, systemWords, toolWords } from './words'
 
@@ -21,6 +22,7 @@ export function DeviceTable({ items }: { items: DeviceView[] }) {
           <th scope="col" className={`${HEAD} ${WIDE}`}>{t('devices.system')}</th>
           <th scope="col" className={`${HEAD} ${WIDE}`}>{t('devices.node')}</th>
           <th scope="col" className={`${HEAD} ${WIDE}`}>{t('devices.path')}</th>
+          <th scope="col" className={`${HEAD} max-wide:hidden`}>{t('devices.day.title')}</th>
         </tr>
       </thead>
       <tbody>
@@ -54,7 +56,12 @@ function Row({ device }: { device: DeviceView }) {
       <td className={`py-2 pr-4 leading-6 text-text-2 ${WIDE}`}>{tools}</td>
       <td className={`py-2 pr-4 leading-6 whitespace-nowrap text-text-2 ${WIDE}`}>{systemWords(device) || t('devices.unknown')}</td>
       <td className={`py-2 pr-4 font-mono leading-6 text-text-2 ${WIDE}`}>{device.node ?? '–'}</td>
-      <td className={`py-2 pr-2 leading-6 whitespace-nowrap text-text-2 tabular-nums ${WIDE}`}>{device.path ? pathWords(device.path) : '–'}</td>
+      <td className={`py-2 pr-4 leading-6 whitespace-nowrap text-text-2 tabular-nums ${WIDE}`}>{device.path ? pathWords(device.path) : '–'}</td>
+      <td className="py-2 pr-2 max-wide:hidden">
+        <span className="flex h-6 items-center">
+          <DayStrip device={device} />
+        </span>
+      </td>
     </tr>
   )
 }

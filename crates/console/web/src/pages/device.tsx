@@ -7,6 +7,7 @@ import { ApiError } from '../api/auth'
 import { devices } from '../api/devices'
 import type { DevicePatch, DeviceView, DeviceWork } from '../api/devices'
 import { api } from '../api/http'
+import { DayStrip } from '../devices/day'
 import { PresenceMark, Slots } from '../devices/presence'
 import { Revoke } from '../devices/revoke'
 import { Settings } from '../devices/settings'
@@ -86,6 +87,8 @@ function One({ device }: { device: DeviceView }) {
         </button>
         <Revoke device={device} done={() => void revoked()} />
       </div>
+      <h2 className="mt-8 mb-2 text-section font-semibold">{t('devices.day.title')}</h2>
+      <DayStrip device={device} words />
       <Facts device={device} />
       <h2 className="mt-8 mb-2 text-section font-semibold">{t('devices.work')}</h2>
       {device.work.length === 0 ? (

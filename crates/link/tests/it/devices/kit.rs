@@ -234,6 +234,7 @@ pub(super) fn hello(device: DeviceId) -> DeviceHello {
         capabilities: Capabilities { slots: 5, ..Capabilities::default() },
         executions: Vec::new(),
         credit: Credit { bytes: 64 * 1024, items: 4 },
+        links: Vec::new(),
     }
 }
 

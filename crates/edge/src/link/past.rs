@@ -1,0 +1,135 @@
+//! When the device was linked, a day back. Only the device knows it through restarts of either side,
+//! so it tells the cluster with each hello.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use troupe_types::Timestamp;
+use troupe_wire::device::{LinkAgo, limits::LINK_SPANS_MAX};
+
+/// In the agent's directory.
+pub(crate) const FILE: &str = "links.json";
+/// So often the end of a live link is noted, for the case that the agent is killed.
+pub(super) const NOTE_EVERY: Duration = Duration::from_secs(60);
+const DAY_MS: i64 = 24 * 3_600 * 1_000;
+
+/// A time with a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Span {
+    from: Timestamp,
+    to: Timestamp,
+}
+
+/// All links of a day, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    file: PathBuf,
+    spans: Vec<Span>,
+}
+
+impl Past {
+    /// What is kept in `file`; nothing if it does not read.
+    pub(super) fn load(file: PathBuf) -> Self {
+        let kept = fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        Self { file, spans: kept.unwrap_or_default() }
+    }
+
+    /// A link came up.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        self.spans.push(Span { from: now, to: now });
+        self.forget(now);
+        self.keep();
+    }
+
+    /// The link that came up last still holds, or ends now.
+    pub(super) fn note(&mut self, now: Timestamp) {
+        if let Some(last) = self.spans.last_mut() {
+            last.to = last.to.max(now);
+        }
+        self.keep();
+    }
+
+    /// What a hello says.
+    pub(super) fn told(&mut self, now: Timestamp) -> Vec<LinkAgo> {
+        self.forget(now);
+        let ago = |at: Timestamp| u32::try_from(now.as_millis() - at.as_millis()).unwrap_or(0);
+        self.spans
+            .iter()
+            .map(|span| LinkAgo { began: ago(span.from), ended: ago(span.to) })
+            .collect()
+    }
+
+    /// Links of yesterday, and of a clock that went backwards. Of too many, those that are the
+    /// closest become one.
+    fn forget(&mut self, now: Timestamp) {
+        let (now, since) = (now.as_millis(), now.as_millis() - DAY_MS);
+        self.spans.retain(|span| span.to.as_millis() >= since && span.to.as_millis() <= now);
+        for span in &mut self.spans {
+            span.from = Timestamp::from_millis(span.from.as_millis().clamp(since, now));
+        }
+        while self.spans.len() > LINK_SPANS_MAX {
+            let gap =
+                |n: &usize| self.spans[*n].from.as_millis() - self.spans[n - 1].to.as_millis();
+            let Some(closest) = (1..self.spans.len()).min_by_key(gap) else { return };
+            self.spans[closest - 1].to = self.spans[closest].to;
+            self.spans.remove(closest);
+        }
+    }
+
+    /// A few KiB at most, and not synced: it is for people to look at, and without it everything
+    /// works.
+    fn keep(&self) {
+        let part = self.file.with_extension("new");
+        let text = serde_json::to_vec(&self.spans).unwrap_or_default();
+        let kept = fs::write(&part, text).and_then(|()| fs::rename(&part, &self.file));
+        if let Err(error) = kept {
+            tracing::debug!(%error, "when it was linked is not kept");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(1_795_000_000_000 + seconds * 1_000)
+    }
+
+    fn told(past: &mut Past, now: i64) -> Vec<(u32, u32)> {
+        past.told(at(now)).iter().map(|ago| (ago.began / 1_000, ago.ended / 1_000)).collect()
+    }
+
+    #[test]
+    fn links_of_a_day_outlive_the_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE);
+        let mut past = Past::load(file.clone());
+        assert_eq!(told(&mut past, 0), []);
+        past.begin(at(0));
+        past.note(at(60));
+        past.begin(at(100));
+        past.note(at(160));
+        drop(past);
+        let mut past = Past::load(file.clone());
+        assert_eq!(told(&mut past, 200), [(200, 140), (100, 40)]);
+        assert_eq!(told(&mut past, 24 * 3_600 + 30), [(86_400, 86_370), (86_330, 86_270)]);
+        assert_eq!(told(&mut past, 24 * 3_600 + 100), [(86_400, 86_340)]);
+        fs::write(&file, "no json").unwrap();
+        assert_eq!(told(&mut Past::load(file), 200), []);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_and_many_cuts_are_borne() {
+        let mut past = Past::load(PathBuf::from("/nonexistent/links.json"));
+        for n in 0..300 {
+            past.begin(at(n * 100));
+            past.note(at(n * 100 + 50 + n % 3));
+        }
+        let spans = past.told(at(30_000));
+        assert_eq!(spans.len(), LINK_SPANS_MAX);
+        assert!(spans.iter().all(|span| span.began >= span.ended));
+        assert!(spans.is_sorted_by_key(|span| std::cmp::Reverse(span.began)));
+        assert_eq!(told(&mut past, -500), []);
+    }
+}
