@@ -17,6 +17,7 @@ mod limiter;
 mod password;
 mod revocation;
 mod rows;
+mod seen;
 mod sessions;
 mod setup;
 mod tokens;
@@ -47,6 +48,7 @@ use limiter::LoginLimiter;
 use password::Hasher;
 use revocation::View;
 use rows::Rows;
+use seen::Seen;
 
 /// Shortest password, in characters.
 pub const PASSWORD_CHARS_MIN: usize = 8;
@@ -152,6 +154,7 @@ pub struct Auth {
     limiter: LoginLimiter,
     soft: Arc<dyn SoftState>,
     view: View,
+    seen: Seen,
     cluster: Uuid,
     options: AuthOptions,
     setup_done: AtomicBool,
@@ -175,6 +178,7 @@ impl Auth {
         let cluster = cluster_id(&rows).await?;
         Ok(Arc::new(Self {
             view: View::new(cursor, clock.mono()),
+            seen: Seen::default(),
             hasher: Hasher::new(options.hashes_at_once),
             limiter: LoginLimiter::new(Arc::clone(&soft), &options),
             soft,

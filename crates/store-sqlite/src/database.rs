@@ -47,6 +47,9 @@ pub(crate) fn connect(
         None => Connection::open_with_flags(path, flags)?,
     };
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // A plan may not lean on a parameter's value: else a statement with `LIMIT ?` is prepared anew
+    // for each execution.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.busy_timeout(BUSY_WAIT_MAX)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
     db.pragma_update(None, "temp_store", "MEMORY")?;
@@ -147,5 +150,27 @@ pub(crate) fn sort(home: &Home, error: rusqlite::Error) -> SqliteOpenError {
         Nature::Statement | Nature::Busy | Nature::Connection => {
             SqliteOpenError::Failed { dir, source: cause(error) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_statement_is_prepared_once_whatever_its_limit_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("troupe.db");
+        let db = connect(&path, Role::Writer, &SqliteOptions::default()).unwrap();
+        db.execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2)")
+            .unwrap();
+        let mut read = db.prepare("SELECT x FROM t ORDER BY x LIMIT ?1").unwrap();
+        for limit in [1_i64, 2, 1] {
+            let rows = read.query_map([limit], |row| row.get::<_, i64>(0)).unwrap();
+            assert_eq!(i64::try_from(rows.count()).unwrap(), limit);
+        }
+        assert_eq!(read.get_status(StatementStatus::RePrepare), 0);
     }
 }
