@@ -114,7 +114,7 @@ fn link(path: &DevicePath) -> String {
     path.carrier.clone() + &rtt.unwrap_or_default()
 }
 
-/// `linked for 93 %, 2 cuts, the longest 12 min`; of what is known of the day.
+/// `linked for 93 % of the last 24 h, 2 cuts, the longest 12 min`; of what is known of the day.
 fn last_day(links: &[LinkSpan], now: Timestamp) -> Option<String> {
     let ms = |at: Timestamp| at.as_millis();
     let begin = ms(links.first()?.from);
@@ -129,16 +129,21 @@ fn last_day(links: &[LinkSpan], now: Timestamp) -> Option<String> {
         reached = reached.max(to);
     }
     let share = (linked * 100).checked_div(ms(now) - begin).unwrap_or(100).clamp(0, 100);
-    let longest = match longest / 1_000 {
-        seconds if seconds < 120 => format!("{seconds} s"),
-        seconds => format!("{} min", seconds / 60),
-    };
+    let longest = span_words(longest);
     let cuts = match cuts {
         0 => "no cut".to_owned(),
         1 => format!("1 cut of {longest}"),
         cuts => format!("{cuts} cuts, the longest {longest}"),
     };
-    Some(format!("linked for {share} % of it, {cuts}"))
+    Some(format!("linked for {share} % of the last {}, {cuts}", span_words(ms(now) - begin)))
+}
+
+fn span_words(ms: i64) -> String {
+    match ms / 1_000 {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3_600),
+    }
 }
 
 fn word<T: serde::Serialize>(value: &T) -> String {
@@ -288,12 +293,12 @@ mod tests {
         let span = |from, to: Option<i64>| LinkSpan { from: at(from), to: to.map(at) };
         let say = |links: &[LinkSpan], now| last_day(links, at(now));
         assert_eq!(say(&[], 9), None);
-        assert_eq!(say(&[span(5, None)], 5).unwrap(), "linked for 100 % of it, no cut");
+        assert_eq!(say(&[span(5, None)], 5).unwrap(), "linked for 100 % of the last 0 s, no cut");
         let cut = [span(0, Some(60)), span(61, None)];
-        assert_eq!(say(&cut, 100).unwrap(), "linked for 99 % of it, 1 cut of 60 s");
+        assert_eq!(say(&cut, 100).unwrap(), "linked for 99 % of the last 100 min, 1 cut of 60 s");
         let overlap =
             [span(0, Some(20)), span(10, Some(30)), span(40, Some(50)), span(90, Some(100))];
-        let told = "linked for 50 % of it, 2 cuts, the longest 40 min";
+        let told = "linked for 50 % of the last 100 min, 2 cuts, the longest 40 min";
         assert_eq!(say(&overlap, 100).unwrap(), told);
     }
 }

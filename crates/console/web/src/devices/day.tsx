@@ -54,7 +54,8 @@ export function DayStrip({ device, words = false }: { device: DeviceView; words?
   const { t } = useTranslation()
   const day = dayOf(device.links, Date.now())
   if (!day) return <span className="text-text-3">–</span>
-  const share = t('devices.day.linked', { share: number(Math.round(day.linked * 100)) })
+  const time = duration((1 - day.known) * DAY_MS)
+  const share = t('devices.day.linked', { share: number(Math.round(day.linked * 100)), time })
   const cuts = day.cuts === 0 ? t('devices.day.noCuts') : t('devices.day.cuts', { count: day.cuts, longest: duration(day.longestCut) })
   const text = `${share}, ${cuts}`
   return (

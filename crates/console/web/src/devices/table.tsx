@@ -22,7 +22,7 @@ export function DeviceTable({ items }: { items: DeviceView[] }) {
           <th scope="col" className={`${HEAD} ${WIDE}`}>{t('devices.system')}</th>
           <th scope="col" className={`${HEAD} ${WIDE}`}>{t('devices.node')}</th>
           <th scope="col" className={`${HEAD} ${WIDE}`}>{t('devices.path')}</th>
-          <th scope="col" className={`${HEAD} max-wide:hidden`}>{t('devices.day.title')}</th>
+          <th scope="col" className={`${HEAD} max-wide:hidden`}>{t('devices.day.short')}</th>
         </tr>
       </thead>
       <tbody>

@@ -27,7 +27,8 @@ export const devices = {
   },
   day: {
     title: 'Link, last 24 h',
-    linked: 'linked for {{share}} % of it',
+    short: 'Last 24 h',
+    linked: 'linked for {{share}} % of the last {{time}}',
     noCuts: 'no cut',
     cuts_one: '{{count}} cut of {{longest}}',
     cuts_other: '{{count}} cuts, the longest {{longest}}',

@@ -27,7 +27,8 @@ export const devices = {
   },
   day: {
     title: '最近 24 小时链路',
-    linked: '其中 {{share}}% 的时间有链路',
+    short: '24 小时',
+    linked: '最近 {{time}}中 {{share}}% 的时间有链路',
     noCuts: '没有中断',
     cuts_one: '中断 {{count}} 次，{{longest}}',
     cuts_other: '中断 {{count}} 次，最长 {{longest}}',
