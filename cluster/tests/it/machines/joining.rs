@@ -1,10 +1,12 @@
 //! Who becomes a device, and who does not.
 
-use anyhow::{Context as _, Result};
-use serde_json::json;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tokio::process::Command;
+use troupe_testkit::try_until;
 
 use super::kit::{COMMANDS, Machine, invite, node, until};
-use crate::node::Home;
+use crate::node::{Home, PATIENCE};
 
 #[tokio::test]
 async fn an_invitation_is_good_once_and_for_its_cluster_alone() -> Result<()> {
@@ -52,6 +54,32 @@ async fn an_invitation_is_good_once_and_for_its_cluster_alone() -> Result<()> {
     // Its own certificate lets it in again.
     first.run()?;
     until(&here, &who, &page["items"][0], |view| view["status"] == "online").await?;
+    Ok(())
+}
+
+/// `--restarts`: one that is killed is followed by another, and SIGTERM ends it all, also in the
+/// pause between two.
+#[tokio::test]
+async fn a_kept_agent_comes_back_and_ends_when_it_is_told() -> Result<()> {
+    let home = Home::new()?;
+    let here = node(&home).await?;
+    let who = here.setup().await?;
+    let mut machine = Machine::new(None)?;
+    let kept = ["--restarts", "9"];
+    let device = machine.join_with(&here, &who, &json!({}), &kept).await?;
+    for killed in 1..=3 {
+        // Each of them was linked, and the ones before it are not forgotten.
+        let linked = |view: &Value| view["links"].as_array().is_some_and(|l| l.len() == killed);
+        until(&here, &who, &device, |view| view["status"] == "online" && linked(view)).await?;
+        let workers = machine.children()?;
+        let kill = Command::new("kill").arg("-9").args(&workers).status().await?;
+        ensure!(kill.success() && workers.len() == 1, "{workers:?}");
+        let noticed = || machine.log().matches("another one goes on").count() == killed;
+        ensure!(try_until(PATIENCE, async || noticed()).await, "{}", machine.log());
+    }
+    machine.ask_to_stop().await?;
+    assert_eq!(machine.ended().await?, Some(0), "{}", machine.log());
+    until(&here, &who, &device, |view| view["status"] == "offline").await?;
     Ok(())
 }
 

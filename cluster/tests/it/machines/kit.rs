@@ -130,9 +130,20 @@ impl Machine {
         who: &Person,
         invitation: &Value,
     ) -> Result<Value> {
+        self.join_with(node, who, invitation, &[]).await
+    }
+
+    /// The same with further words of the command line.
+    pub(super) async fn join_with(
+        &mut self,
+        node: &Rest,
+        who: &Person,
+        invitation: &Value,
+        more: &[&str],
+    ) -> Result<Value> {
         let invited = invite(node, who, invitation).await?;
         let line = invited["url"].as_str().context("no line")?;
-        self.start(&["join", line])?;
+        self.start(&[&["join", line], more].concat())?;
         let id = invited["id"].as_str().context("no id")?;
         let path = format!("/api/v1/devices/invitations/{id}");
         let mut device = Value::Null;
@@ -171,6 +182,26 @@ impl Machine {
         let mut agent = self.agent.take().context("it does not run")?;
         agent.start_kill()?;
         agent.wait().await?;
+        Ok(())
+    }
+
+    /// The processes that the agent's process began and that are there.
+    pub(super) fn children(&self) -> Result<Vec<String>> {
+        let pid = self.agent.as_ref().and_then(Child::id).context("it does not run")?;
+        let mut children = Vec::new();
+        // A child belongs to the thread that began it.
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+            let listed = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            children.extend(listed.split_whitespace().map(str::to_owned));
+        }
+        Ok(children)
+    }
+
+    /// SIGTERM to the agent's process.
+    pub(super) async fn ask_to_stop(&self) -> Result<()> {
+        let pid = self.agent.as_ref().and_then(Child::id).context("it does not run")?;
+        let told = Command::new("kill").arg(pid.to_string()).status().await?;
+        ensure!(told.success(), "it was not there");
         Ok(())
     }
 
