@@ -88,7 +88,7 @@ pub(crate) fn point_elsewhere(config: &Config) -> Result<Option<EdgePoint>> {
     let pem = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let fingerprint = DeviceCa::fingerprint_of(&pem).context("the device CA")?;
     let port = port.parse().with_context(|| format!("edge.addresses: the port of `{address}`"))?;
-    Ok(Some(EdgePoint { host: host.to_owned(), port, fingerprint }))
+    Ok(Some(EdgePoint { host: bare(host), port, fingerprint }))
 }
 
 /// What a door is made from.
@@ -175,7 +175,7 @@ fn bind_doors(
 fn advertised(config: &Config, at: SocketAddr) -> Result<(String, u16)> {
     if let Some(text) = &config.edge.advertise {
         let (host, port) = text.rsplit_once(':').context("edge.advertise: write HOST:PORT")?;
-        return Ok((host.to_owned(), port.parse().context("edge.advertise: the port")?));
+        return Ok((bare(host), port.parse().context("edge.advertise: the port")?));
     }
     let host = match at.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => first_host(config),
@@ -183,6 +183,11 @@ fn advertised(config: &Config, at: SocketAddr) -> Result<(String, u16)> {
         ip => ip.to_string(),
     };
     Ok((host, at.port()))
+}
+
+/// An IPv6 address without its brackets: who writes it with a port puts them around it again.
+fn bare(host: &str) -> String {
+    host.trim_matches(['[', ']']).to_owned()
 }
 
 fn first_host(config: &Config) -> String {

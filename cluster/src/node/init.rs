@@ -47,7 +47,7 @@ pub(super) struct InitArgs {
     /// Names of nodes: lower-case letters, digits, hyphens
     #[arg(long, value_name = "NAMES", value_delimiter = ',', required = true)]
     nodes: Vec<String>,
-    /// What these nodes will host; each gets the keys that it needs for it
+    /// What these nodes will host; without `edge` they get no key of the device CA
     #[arg(long, value_name = "ROLES", value_delimiter = ',', value_parser = role,
         default_value = "gateway,entities,edge,knowledge")]
     roles: Vec<NodeRole>,

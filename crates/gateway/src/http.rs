@@ -45,22 +45,25 @@ pub fn routes() -> Vec<&'static Route> {
 /// Everything that is asked over HTTP, Socket.IO and the stream included; on a node that serves no
 /// people, what supervisors and scrapers ask.
 pub(crate) fn router(shared: &Shared, sockets: SocketIoLayer) -> Router {
-    let router = if shared.options().serves_people {
-        with_routes(routes())
-            .route(live::STREAM_PATH, get(live::stream::upgrade))
-            .fallback(console::page)
+    // It is told of routes that are there already, so it comes last.
+    let whole = |router: Router<Shared>| {
+        router
+            .method_not_allowed_fallback(answer::method_not_allowed)
             .with_state(Arc::clone(shared))
-            .layer(sockets)
+    };
+    let router = if shared.options().serves_people {
+        let routes = with_routes(routes()).route(live::STREAM_PATH, get(live::stream::upgrade));
+        whole(routes.fallback(console::page)).layer(sockets)
     } else {
         let probes = system::ROUTES.iter().filter(|route| guard::ALWAYS.contains(&route.path));
-        with_routes(probes).fallback(elsewhere).with_state(Arc::clone(shared))
+        whole(with_routes(probes).fallback(elsewhere))
     };
     router.layer(middleware::from_fn_with_state(Arc::clone(shared), guard::guard))
 }
 
 fn with_routes(routes: impl IntoIterator<Item = &'static Route>) -> Router<Shared> {
-    let router = Router::new().method_not_allowed_fallback(answer::method_not_allowed);
-    routes.into_iter().fold(router, |router, route| router.route(route.path, (route.handler)()))
+    let add = |router: Router<_>, route: &Route| router.route(route.path, (route.handler)());
+    routes.into_iter().fold(Router::new(), add)
 }
 
 async fn elsewhere() -> Refusal {

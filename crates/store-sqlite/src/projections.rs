@@ -85,7 +85,9 @@ struct Admitted {
 
 impl Admitted {
     fn by(owner: UserId, filter: &TaskFilter) -> Self {
-        let sql = "owner = ?1 AND gone = 0 AND deleted = 0 AND archived = ?2".to_owned();
+        // The plus keeps the index for counts out, which knows nothing of asks.
+        let plus = if filter.asks { "+" } else { "" };
+        let sql = format!("owner = ?1 AND {plus}gone = 0 AND deleted = 0 AND archived = ?2");
         let owner = Value::Blob(owner.uuid().as_bytes().to_vec());
         let mut all = Self { sql, params: vec![owner, Value::from(filter.archived)] };
         if !filter.statuses.is_empty() {

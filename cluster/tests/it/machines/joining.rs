@@ -69,7 +69,10 @@ async fn a_kept_agent_comes_back_and_ends_when_it_is_told() -> Result<()> {
     let device = machine.join_with(&here, &who, &json!({}), &kept).await?;
     for killed in 1..=3 {
         // Each of them was linked, and the ones before it are not forgotten.
-        let linked = |view: &Value| view["links"].as_array().is_some_and(|l| l.len() == killed);
+        let kept = || std::fs::read_to_string(machine.dir().join("links.json")).unwrap_or_default();
+        let noted = async || kept().matches("from").count() >= killed;
+        ensure!(try_until(PATIENCE, noted).await, "{}", kept());
+        let linked = |view: &Value| view["links"].as_array().is_some_and(|l| l.len() >= killed);
         until(&here, &who, &device, |view| view["status"] == "online" && linked(view)).await?;
         let workers = machine.children()?;
         let kill = Command::new("kill").arg("-9").args(&workers).status().await?;

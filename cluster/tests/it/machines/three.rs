@@ -274,8 +274,8 @@ async fn a_device_works_through_a_frozen_store() -> Result<()> {
     is_free(&rest, &who, &device).await
 }
 
-/// People at one node, devices at another, all that is owned at a third; each has the keys that it
-/// uses and does nothing of the others' work.
+/// People at one node, devices at another, all that is owned at a third; none does the others' work,
+/// and only the one with a door has the device CA's key.
 #[tokio::test]
 async fn roles_are_kept_apart() -> Result<()> {
     let Some(servers) = servers() else { return Ok(()) };

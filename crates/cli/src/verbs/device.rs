@@ -118,6 +118,8 @@ fn link(path: &DevicePath) -> String {
 fn last_day(links: &[LinkSpan], now: Timestamp) -> Option<String> {
     let ms = |at: Timestamp| at.as_millis();
     let begin = ms(links.first()?.from);
+    // The node's clock may be ahead of this one.
+    let now = links.iter().map(|link| link.to.unwrap_or(link.from)).fold(now, Timestamp::max);
     let (mut linked, mut cuts, mut longest, mut reached) = (0, 0, 0, begin);
     for LinkSpan { from, to } in links {
         let (from, to) = (ms(*from), ms(to.unwrap_or(now)));

@@ -110,7 +110,7 @@ async fn keep_linked(args: &LinkArgs, from_agent: &mut mpsc::Receiver<DeviceFram
                     over = carry(args, link, from_agent) => over,
                     never = keep_noting(&mut past, args) => match never {},
                 };
-                past.note(args.clock.now());
+                past.end(args.clock.now());
                 over
             }
             Err(error) => Over::Broke(error),

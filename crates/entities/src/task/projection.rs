@@ -93,9 +93,9 @@ impl TaskActor {
     }
 
     fn write_row(&mut self) {
-        let said = self.last_line.shown().map(str::to_owned);
-        let seq = self.commits.committed();
-        let Some(mut row) = row_of(&self.public, seq, said.as_deref()) else { return };
+        let (seq, is_known) = (self.commits.committed(), self.last_line.is_known());
+        let said = self.last_line.shown();
+        let Some(mut row) = row_of(&self.public, seq, said) else { return };
         self.tell_lists();
         self.projector.dirty = false;
         self.projector.writing = true;
@@ -108,8 +108,8 @@ impl TaskActor {
             }
             let (seq, asks) = (row.seq, row.asks);
             let put = async {
-                if said.is_none() {
-                    keep_last_line(&mut row, projections.as_ref()).await;
+                if !is_known {
+                    keep_last_line(&mut row, projections.as_ref()).await?;
                 }
                 projections.put_task(row).await
             };
@@ -210,13 +210,18 @@ struct Body {
 }
 
 /// This activation heard nothing yet, so what was said before it stays in the row.
-async fn keep_last_line(row: &mut TaskRow, projections: &dyn Projections) {
-    let Ok(rows) = projections.get_tasks(&[row.task]).await else { return };
+async fn keep_last_line(
+    row: &mut TaskRow,
+    projections: &dyn Projections,
+) -> Result<(), WriteError> {
+    let rows = projections.get_tasks(&[row.task]).await;
+    let rows = rows.map_err(|e| WriteError::Unavailable { source: troupe_store::cause(e) })?;
     let body = |row: &TaskRow| serde_json::from_slice::<Body>(&row.body).ok();
     let said = rows.first().and_then(body).and_then(|body| body.last_line);
     if let (Some(said), Some(mine)) = (said, body(row)) {
         row.body = super::actor::encode(&Body { last_line: Some(said), ..mine });
     }
+    Ok(())
 }
 
 fn row_of(public: &Public, seq: Seq, last_line: Option<&str>) -> Option<TaskRow> {

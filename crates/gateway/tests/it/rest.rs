@@ -283,9 +283,11 @@ async fn every_answer_has_its_id_and_headers_and_hosts_are_checked() {
     let probe = send("/health", "host", "10.1.2.3:8080").await.unwrap();
     assert_eq!(probe.status(), 200, "probes come by address");
     assert_eq!(node.get(&ann, "/api/v1/no/such/path").await.0, 404);
-    assert_eq!(node.ask(&ann, "PUT", "/api/v1/tasks", Some(json!({}))).await.0, 405);
-    let (status, problem) = node.ask(&ann, "DELETE", "/", None).await;
-    assert_eq!((status, problem["code"].as_str()), (405, Some("method_not_allowed")));
+    for (method, path) in [("PUT", "/api/v1/tasks"), ("POST", "/api/v1/stream"), ("DELETE", "/")] {
+        let (status, problem) = node.ask(&ann, method, path, Some(json!({}))).await;
+        let told = (status, problem["code"].as_str());
+        assert_eq!(told, (405, Some("method_not_allowed")), "{method} {path}");
+    }
 }
 
 #[tokio::test]

@@ -42,8 +42,8 @@ export interface DeviceView {
   node?: string
   /** A few seconds old at most; there while it is linked. */
   path?: DevicePath
-  /** The last 24 hours, oldest first, as far as is known. */
-  links: LinkSpan[]
+  /** The last 24 hours, oldest first, as far as is known; older nodes do not tell. */
+  links?: LinkSpan[]
   enrolled_at: string
   /** It is a container: the Task that it works for. */
   task_id?: string

@@ -19,7 +19,9 @@ export interface Day {
 }
 
 /** Null: nothing is known of the last day. */
-export function dayOf(links: readonly LinkSpan[], now: number): Day | null {
+export function dayOf(links: readonly LinkSpan[], here: number): Day | null {
+  // The node's clock may be ahead of this one.
+  const now = Math.max(here, ...links.map(({ from, to }) => Date.parse(to ?? from)))
   const spans = links
     .map(({ from, to }): [number, number] => [Date.parse(from), to === undefined ? now : Date.parse(to)])
     .map(([from, to]): [number, number] => [Math.max(from, now - DAY_MS), Math.min(to, now)])
@@ -52,7 +54,7 @@ const LEAST = 1
 
 export function DayStrip({ device, words = false }: { device: DeviceView; words?: boolean }) {
   const { t } = useTranslation()
-  const day = dayOf(device.links, Date.now())
+  const day = dayOf(device.links ?? [], Date.now())
   if (!day) return <span className="text-text-3">–</span>
   const time = duration((1 - day.known) * DAY_MS)
   const share = t('devices.day.linked', { share: number(Math.round(day.linked * 100)), time })
