@@ -352,9 +352,8 @@ impl Config {
             faults.push("node.roles: must name at least one role".to_owned());
         }
         for role in roles {
-            if !NodeRole::ALL.iter().any(|known| known.name() == role) {
-                let known = NodeRole::ALL.map(NodeRole::name).join(", ");
-                faults.push(format!("node.roles: `{role}` is none; there are {known}"));
+            if let Err(unknown) = role.parse::<NodeRole>() {
+                faults.push(format!("node.roles: `{role}` is none; {unknown}"));
             }
         }
         if *weight == 0 {
@@ -379,8 +378,7 @@ impl Config {
 
     /// The roles of a valid configuration.
     pub(crate) fn roles(&self) -> Roles {
-        let named = |role: &NodeRole| self.node.roles.iter().any(|name| name == role.name());
-        NodeRole::ALL.into_iter().filter(named).collect()
+        self.node.roles.iter().filter_map(|name| name.parse::<NodeRole>().ok()).collect()
     }
 
     /// How long a drain may take.

@@ -84,11 +84,10 @@ pub(crate) fn point_elsewhere(config: &Config) -> Result<Option<EdgePoint>> {
     let Some(address) = config.edge.addresses.first().filter(|_| file.exists()) else {
         return Ok(None);
     };
-    let (host, port) = address.rsplit_once(':').context("edge.addresses: write HOST:PORT")?;
+    let (host, port) = host_and_port("edge.addresses", address)?;
     let pem = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let fingerprint = DeviceCa::fingerprint_of(&pem).context("the device CA")?;
-    let port = port.parse().with_context(|| format!("edge.addresses: the port of `{address}`"))?;
-    Ok(Some(EdgePoint { host: bare(host), port, fingerprint }))
+    Ok(Some(EdgePoint { host, port, fingerprint }))
 }
 
 /// What a door is made from.
@@ -174,8 +173,7 @@ fn bind_doors(
 
 fn advertised(config: &Config, at: SocketAddr) -> Result<(String, u16)> {
     if let Some(text) = &config.edge.advertise {
-        let (host, port) = text.rsplit_once(':').context("edge.advertise: write HOST:PORT")?;
-        return Ok((bare(host), port.parse().context("edge.advertise: the port")?));
+        return host_and_port("edge.advertise", text);
     }
     let host = match at.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => first_host(config),
@@ -185,9 +183,13 @@ fn advertised(config: &Config, at: SocketAddr) -> Result<(String, u16)> {
     Ok((host, at.port()))
 }
 
-/// An IPv6 address without its brackets: who writes it with a port puts them around it again.
-fn bare(host: &str) -> String {
-    host.trim_matches(['[', ']']).to_owned()
+/// `HOST:PORT` of a setting. An IPv6 address is without its brackets then: who writes it with a port
+/// puts them around it again.
+fn host_and_port(setting: &str, text: &str) -> Result<(String, u16)> {
+    let parts = text.rsplit_once(':');
+    let (host, port) = parts.with_context(|| format!("{setting}: `{text}`: write HOST:PORT"))?;
+    let port = port.parse().with_context(|| format!("{setting}: the port of `{text}`"))?;
+    Ok((host.trim_matches(['[', ']']).to_owned(), port))
 }
 
 fn first_host(config: &Config) -> String {

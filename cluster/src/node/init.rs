@@ -35,7 +35,8 @@ const CLUSTER_BYTES_MAX: usize = 48;
   troupe node init --cluster prod --out ./keys --nodes node-4     one more node, later
   troupe node init --cluster prod --out ./keys --nodes web-1 --roles gateway
 
-A node without the role `edge` gets no key of the device CA. Bring OUT/<node> to that node and nothing else; keep OUT/ca and OUT/shared where no node is.
+Bring OUT/<node> to that node and nothing else; keep OUT/ca and OUT/shared where no node is. A node
+without the role `edge` gets no key of the device CA.
 What exists is kept. A lost node key means a new CA: delete OUT/ca and start over.")]
 pub(super) struct InitArgs {
     /// The cluster's name; nodes of other clusters are refused
@@ -48,15 +49,13 @@ pub(super) struct InitArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', required = true)]
     nodes: Vec<String>,
     /// What these nodes will host; without `edge` they get no key of the device CA
-    #[arg(long, value_name = "ROLES", value_delimiter = ',', value_parser = role,
-        default_value = "gateway,entities,edge,knowledge")]
+    #[arg(
+        long,
+        value_name = "ROLES",
+        value_delimiter = ',',
+        default_value = "gateway,entities,edge,knowledge"
+    )]
     roles: Vec<NodeRole>,
-}
-
-fn role(text: &str) -> Result<NodeRole, String> {
-    let known = NodeRole::ALL.map(NodeRole::name).join(", ");
-    let named = NodeRole::ALL.into_iter().find(|role| role.name() == text);
-    named.ok_or_else(|| format!("there are {known}"))
 }
 
 pub(super) fn run(args: &InitArgs) -> Result<()> {

@@ -121,7 +121,7 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
 /// The door for devices, if the node has the role; keys without a device CA are of an older
 /// `troupe node init`.
 fn open_edge(config: &Config, cluster: &str) -> Result<Option<EdgeSetup>> {
-    if !config.node.roles.iter().any(|role| role == NodeRole::Edge.name()) {
+    if !config.roles().has(NodeRole::Edge) {
         return Ok(None);
     }
     if !config.node.keys.join(DEVICE_CA_KEY_FILE).exists() {

@@ -18,6 +18,6 @@ pub use clock::{Clock, ManualClock, MonoTime, SystemClock, Timestamp};
 pub use entity::{EntityId, EntityKind, SHARDS_GENERAL, SHARDS_KNOWLEDGE, ShardId};
 pub use frame::*;
 pub use id::*;
-pub use node::{LeaseRow, NodeName, NodeRole, NodeState, Roles, ShardRow};
+pub use node::{LeaseRow, NodeName, NodeRole, NodeState, Roles, ShardRow, UnknownRole};
 pub use seq::{Attempt, Epoch, Fence, FrameSeq, Incarnation, Ordinal, OutSeq, Seq};
 pub use uuid::{self, Uuid};

@@ -1,8 +1,9 @@
 //! Nodes of a cluster: names, roles, and the rows that say who is alive and who owns a shard.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
@@ -77,6 +78,19 @@ impl NodeRole {
         }
     }
 }
+
+impl FromStr for NodeRole {
+    type Err = UnknownRole;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRole> {
+        Self::ALL.into_iter().find(|role| role.name() == text).ok_or(UnknownRole)
+    }
+}
+
+/// No role has this name.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("there are {}", NodeRole::ALL.map(NodeRole::name).join(", "))]
+pub struct UnknownRole;
 
 /// A set of roles.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -35,9 +35,9 @@ impl LastLine {
     pub(super) fn committed(&mut self, entry: &TaskEntry) -> bool {
         let mut changed = false;
         for frame in &entry.frames {
-            changed |= match &frame.body {
+            match &frame.body {
                 FrameBody::Text(text) if !text.late => {
-                    self.say(text.message, &text.block_id, &text.content)
+                    changed |= self.say(text.message, &text.block_id, &text.content);
                 }
                 // What the attempt before it had not finished is not part of the answer.
                 FrameBody::Started(started) if self.speaker == Some(started.message) => {
@@ -45,7 +45,7 @@ impl LastLine {
                     if started.offset == 0 {
                         self.before.clear();
                     }
-                    true
+                    changed = true;
                 }
                 FrameBody::Done(done) => self.is_over(done.message),
                 FrameBody::Cancelled(cancelled) => self.is_over(cancelled.message),
@@ -53,20 +53,17 @@ impl LastLine {
                 // What was said is taken back.
                 FrameBody::Edited(_) => {
                     *self = Self { heard: true, told: self.told, ..Self::default() };
-                    true
+                    changed = true;
                 }
-                _ => false,
-            };
+                _ => {}
+            }
         }
         changed
     }
 
     /// Somebody else may speak.
-    fn is_over(&mut self, message: MessageId) -> bool {
-        if self.speaker == Some(message) {
-            self.speaker = None;
-        }
-        false
+    fn is_over(&mut self, message: MessageId) {
+        self.speaker.take_if(|speaker| *speaker == message);
     }
 
     fn say(&mut self, message: MessageId, block: &str, text: &str) -> bool {

@@ -6,12 +6,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use troupe_actor::spawn_task;
 use troupe_domain::task::{TaskEntry, TaskState};
 use troupe_sharding::EntityContext;
 use troupe_store::{Projections, TaskRow, WakeChange, WakeKind, WriteError};
-use troupe_types::{Seq, Timestamp};
+use troupe_types::{Seq, TaskId, Timestamp};
 
 use super::{actor::TaskActor, factory::Listed, internal::TaskInternal, view::Public};
 
@@ -93,9 +94,10 @@ impl TaskActor {
     }
 
     fn write_row(&mut self) {
-        let (seq, is_known) = (self.commits.committed(), self.last_line.is_known());
-        let said = self.last_line.shown();
-        let Some(mut row) = row_of(&self.public, seq, said) else { return };
+        let Some(mut row) = row_of(&self.public, self.commits.committed()) else { return };
+        let is_known = self.last_line.is_known();
+        let last_line = self.last_line.shown().map(str::to_owned);
+        let mut body = Body { completed_at: self.public.completed_at, last_line };
         self.tell_lists();
         self.projector.dirty = false;
         self.projector.writing = true;
@@ -109,8 +111,9 @@ impl TaskActor {
             let (seq, asks) = (row.seq, row.asks);
             let put = async {
                 if !is_known {
-                    keep_last_line(&mut row, projections.as_ref()).await?;
+                    body.last_line = written_line(row.task, projections.as_ref()).await?;
                 }
+                row.body = super::actor::encode(&body);
                 projections.put_task(row).await
             };
             let put = tokio::time::timeout(WRITE_DEADLINE, put).await;
@@ -209,22 +212,19 @@ struct Body {
     last_line: Option<String>,
 }
 
-/// This activation heard nothing yet, so what was said before it stays in the row.
-async fn keep_last_line(
-    row: &mut TaskRow,
+/// The last line as the row has it: for an activation that heard nothing yet.
+async fn written_line(
+    task: TaskId,
     projections: &dyn Projections,
-) -> Result<(), WriteError> {
-    let rows = projections.get_tasks(&[row.task]).await;
+) -> Result<Option<String>, WriteError> {
+    let rows = projections.get_tasks(&[task]).await;
     let rows = rows.map_err(|e| WriteError::Unavailable { source: troupe_store::cause(e) })?;
-    let body = |row: &TaskRow| serde_json::from_slice::<Body>(&row.body).ok();
-    let said = rows.first().and_then(body).and_then(|body| body.last_line);
-    if let (Some(said), Some(mine)) = (said, body(row)) {
-        row.body = super::actor::encode(&Body { last_line: Some(said), ..mine });
-    }
-    Ok(())
+    let body = rows.first().and_then(|row| serde_json::from_slice::<Body>(&row.body).ok());
+    Ok(body.and_then(|body| body.last_line))
 }
 
-fn row_of(public: &Public, seq: Seq, last_line: Option<&str>) -> Option<TaskRow> {
+/// All but its body.
+fn row_of(public: &Public, seq: Seq) -> Option<TaskRow> {
     let view = public.view_exists()?;
     Some(TaskRow {
         task: view.id,
@@ -239,10 +239,7 @@ fn row_of(public: &Public, seq: Seq, last_line: Option<&str>) -> Option<TaskRow>
         archived: false,
         deleted: public.deleted,
         asks: u32::try_from(public.asks.len()).unwrap_or(u32::MAX),
-        body: super::actor::encode(&Body {
-            completed_at: public.completed_at,
-            last_line: last_line.map(str::to_owned),
-        }),
+        body: Bytes::new(),
     })
 }
 
