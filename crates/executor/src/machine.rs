@@ -66,8 +66,9 @@ impl Machine {
             |text: String| ProbeError::Broken { program: program.display().to_string(), text };
         let mut command = Command::new(program);
         command.args(args).env_clear().env("PATH", &self.path).env("LANG", "C.UTF-8");
-        // Some make files in their home when they start.
-        command.env("HOME", "/nonexistent");
+        // Some make files in their home when they start: one of their own, which goes with this.
+        let home = tempfile::tempdir().map_err(|error| broken(format!("no home: {error}")))?;
+        command.env("HOME", home.path());
         command.current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(PROBE_WAIT, command.output()).await;
         let output = output
@@ -228,4 +229,33 @@ pub(crate) fn link_login(from: &Path, to: &Path) -> io::Result<()> {
         symlink(from, to)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use troupe_types::SystemClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_says_its_version_leaves_nothing() {
+        let machine = Machine {
+            containment: Containment::without_cgroups("machine-tests"),
+            path: "/usr/bin:/bin".into(),
+            login_home: None,
+            fenced: false,
+            clock: SystemClock::shared(),
+        };
+        let says = |script: &'static str| {
+            let machine = machine.clone();
+            async move { machine.version(Path::new("/bin/sh"), &["-c", script]).await }
+        };
+        let said = says("touch \"$HOME/cache\" && echo tool 7$HOME").await.unwrap();
+        let home = Path::new(said.strip_prefix('7').unwrap());
+        assert!(home.is_absolute() && !home.exists(), "{}", home.display());
+        let error = says("echo no token >&2; exit 3").await.unwrap_err().to_string();
+        assert!(error.contains("no token"), "{error}");
+        let error = says("echo tool").await.unwrap_err().to_string();
+        assert!(error.contains("does not say its version"), "{error}");
+    }
 }

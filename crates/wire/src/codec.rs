@@ -1,6 +1,6 @@
 //! Reading and writing the parts that all frames are made of.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use troupe_types::Uuid;
 
 use crate::error::{DecodeError, EncodeError};
@@ -36,7 +36,8 @@ impl Reader {
             return Err(DecodeError::Short { what: self.what });
         };
         array.copy_from_slice(bytes);
-        let _ = self.rest.split_to(N);
+        // Not split off: that counts another owner of the bytes for each number.
+        self.rest.advance(N);
         Ok(array)
     }
 

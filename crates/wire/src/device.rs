@@ -108,17 +108,18 @@ pub mod limits {
 
 const WHAT: &str = "device frame";
 
-/// One thing that is said on a device link.
+/// One thing that is said on a device link. What is large and seldom is boxed: output, which is
+/// most of it, is moved from queue to queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceFrame {
     /// Device, first of all.
-    Hello(DeviceHello),
+    Hello(Box<DeviceHello>),
     /// Cluster: come in.
-    Welcome(DeviceWelcome),
+    Welcome(Box<DeviceWelcome>),
     /// Cluster: no.
     Refused(DeviceRefusal),
     /// Cluster: run this.
-    Assignment(Assignment),
+    Assignment(Box<Assignment>),
     /// Device: it is on my disk, or I will not.
     AssignmentAnswer(AssignmentAnswer),
     /// Device, first on an execution's stream.
@@ -138,7 +139,7 @@ pub enum DeviceFrame {
     /// Both: so much more may be sent.
     Credit(Credit),
     /// Device: I can other things now.
-    Capabilities(Capabilities),
+    Capabilities(Box<Capabilities>),
     /// Device: renew my certificate.
     CertificateRequest(CertificateRequest),
     /// Cluster: the new certificate, or why not.
@@ -281,10 +282,10 @@ impl DeviceFrame {
     /// It is not what its kind says.
     pub fn decode(code: u8, payload: Bytes) -> Result<Self, DecodeError> {
         Ok(match code {
-            1 => Self::Hello(DeviceHello::decode(payload)?),
-            2 => Self::Welcome(DeviceWelcome::decode(payload)?),
+            1 => Self::Hello(Box::new(DeviceHello::decode(payload)?)),
+            2 => Self::Welcome(Box::new(DeviceWelcome::decode(payload)?)),
             3 => Self::Refused(DeviceRefusal::decode(payload)?),
-            4 => Self::Assignment(Assignment::decode(payload)?),
+            4 => Self::Assignment(Box::new(Assignment::decode(payload)?)),
             5 => Self::AssignmentAnswer(AssignmentAnswer::decode(payload)?),
             6 => Self::Attach(Attach::decode(payload)?),
             7 => Self::Output(Output::decode(payload)?),
@@ -294,7 +295,7 @@ impl DeviceFrame {
             11 => Self::Ended(Ended::decode(payload)?),
             12 => Self::Forget(Forget::decode(payload)?),
             13 => Self::Credit(Credit::decode(payload)?),
-            14 => Self::Capabilities(Capabilities::decode(payload)?),
+            14 => Self::Capabilities(Box::new(Capabilities::decode(payload)?)),
             15 => Self::CertificateRequest(CertificateRequest::decode(payload)?),
             16 => Self::CertificateAnswer(CertificateAnswer::decode(payload)?),
             17 => Self::Revoked(Revoked::decode(payload)?),

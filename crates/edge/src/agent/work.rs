@@ -57,7 +57,7 @@ impl AgentState {
     pub(super) async fn heard(&mut self, me: &ActorRef<AgentMsg>, what: FromLink) -> Done {
         match what {
             FromLink::Frame(frame, _held) => match *frame {
-                DeviceFrame::Assignment(assignment) => self.assignment(me, assignment).await?,
+                DeviceFrame::Assignment(assignment) => self.assignment(me, *assignment).await?,
                 DeviceFrame::Input(input) => self.input(input).await?,
                 DeviceFrame::SecretsGiven(given) => self.secrets(me, given).await?,
                 DeviceFrame::Forget(forget) => self.forget(forget).await?,

@@ -290,7 +290,7 @@ impl Up<'_> {
         capabilities.borrow_and_update();
         while capabilities.changed().await.is_ok() {
             let now = capabilities.borrow_and_update().clone();
-            self.say(DeviceFrame::Capabilities(now)).await;
+            self.say(DeviceFrame::Capabilities(Box::new(now))).await;
         }
     }
 

@@ -134,7 +134,8 @@ mod tests {
     #[test]
     fn a_machine_that_sleeps_is_not_linked() {
         let slept = |wakes: fn(&mut Past, Timestamp)| {
-            let mut past = Past::load(PathBuf::from("/nonexistent/links.json"));
+            let dir = tempfile::tempdir().unwrap();
+            let mut past = Past::load(dir.path().join(FILE));
             past.begin(at(0));
             past.note(at(60));
             wakes(&mut past, at(8 * 3_600));
@@ -146,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_back_and_many_cuts_are_borne() {
-        let mut past = Past::load(PathBuf::from("/nonexistent/links.json"));
+        let dir = tempfile::tempdir().unwrap();
+        let mut past = Past::load(dir.path().join(FILE));
         past.begin(at(0));
         past.note(at(100));
         assert_eq!(told(&past, 99), [(99, 0)], "a little behind");

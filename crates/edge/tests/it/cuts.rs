@@ -46,6 +46,7 @@ async fn random_cuts_lose_nothing_and_double_nothing() {
     let mut dice = Dice(seed);
     let (mut done, mut total) = (0, 0_usize);
     let mut keys = Vec::new();
+    let real = std::time::Instant::now();
     while done < cuts {
         for _ in 0..3 {
             let n = 20 + dice.roll(200);
@@ -75,6 +76,9 @@ async fn random_cuts_lose_nothing_and_double_nothing() {
             }
             done += 1;
             here += 1;
+            if done % 1_000 == 0 {
+                println!("{done} of {cuts} cuts after {} s", real.elapsed().as_secs());
+            }
         }
         for key in keys.drain(..) {
             let ended = world.owner.ended(key).await;

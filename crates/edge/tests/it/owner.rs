@@ -118,7 +118,7 @@ impl Owner {
             kept.hellos.push(session.hello.clone());
             let has = |key: &AttemptKey| session.hello.executions.iter().any(|e| e.key == *key);
             let missing = kept.wanted.values().filter(|wanted| !has(&wanted.key));
-            let missing = missing.cloned().map(DeviceFrame::Assignment);
+            let missing = missing.cloned().map(Box::new).map(DeviceFrame::Assignment);
             missing.chain(kept.inputs.values().cloned().map(DeviceFrame::Input)).collect()
         };
         for frame in again {
@@ -206,7 +206,7 @@ impl Owner {
     pub(crate) async fn assign(&self, assignment: Assignment) -> AttemptKey {
         let key = assignment.key;
         self.kept().wanted.insert(key, assignment.clone());
-        self.send(&DeviceFrame::Assignment(assignment)).await;
+        self.send(&DeviceFrame::Assignment(Box::new(assignment))).await;
         key
     }
 

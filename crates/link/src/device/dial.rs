@@ -33,12 +33,12 @@ pub async fn greet(
 ) -> Result<DeviceLink, DeviceLinkError> {
     let talk = async {
         let mut control = connection.open(Purpose::Control).await.map_err(DeviceLinkError::Link)?;
-        write_frame(&mut control.write, &DeviceFrame::Hello(hello)).await?;
+        write_frame(&mut control.write, &DeviceFrame::Hello(Box::new(hello))).await?;
         control.write.flush().await.map_err(DeviceLinkError::Stream)?;
         loop {
             match read_frame(&mut control.read).await? {
                 Some((DeviceFrame::Welcome(welcome), _)) if welcome.version == DEVICE_VERSION => {
-                    return Ok((welcome, control));
+                    return Ok((*welcome, control));
                 }
                 Some((DeviceFrame::Welcome(_), _)) => {
                     return Err(DeviceLinkError::Unexpected { what: "another version" });

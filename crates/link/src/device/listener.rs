@@ -230,14 +230,14 @@ impl EdgeListener {
             now: self.clock.now(),
             credit: Credit { bytes: DEVICE_CREDIT_BYTES, items: DEVICE_CREDIT_ITEMS },
         };
-        write_frame(&mut control.write, &DeviceFrame::Welcome(welcome)).await?;
+        write_frame(&mut control.write, &DeviceFrame::Welcome(Box::new(welcome))).await?;
         control.write.flush().await.map_err(DeviceLinkError::Stream)?;
         let keeper = Keeper {
             ca: Arc::clone(&self.ca),
             authority: Arc::clone(&self.authority),
             clock: Arc::clone(&self.clock),
         };
-        Ok(session(id, hello, connection, control, keeper))
+        Ok(session(id, *hello, connection, control, keeper))
     }
 
     /// Whether a device is welcome; the version to speak.

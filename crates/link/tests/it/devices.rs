@@ -121,7 +121,7 @@ async fn frames_go_both_ways_and_output_is_checked(carrier: Carrier) {
     let device = door.device();
     let mut link = door.dial(&device).await.unwrap();
     let mut session = door.next().await;
-    let assignment = DeviceFrame::Assignment(Assignment {
+    let assignment = DeviceFrame::Assignment(Box::new(Assignment {
         key: key(),
         task: TaskId::new(now()),
         token: "t".to_owned(),
@@ -129,7 +129,7 @@ async fn frames_go_both_ways_and_output_is_checked(carrier: Carrier) {
         user: "ada".to_owned(),
         spec: Bytes::from_static(b"{}"),
         secrets: Vec::new(),
-    });
+    }));
     session.handle.send(&assignment).await.unwrap();
     assert_eq!(hear(&mut link).await, assignment);
     let taken = DeviceFrame::AssignmentAnswer(AssignmentAnswer::Taken(key()));
@@ -203,7 +203,7 @@ async fn a_device_is_sent_no_more_than_it_gives_credit_for(carrier: Carrier) {
     let mut link = door.dial(&device).await.unwrap();
     let session = door.next().await;
     let assignment = |len: usize| {
-        DeviceFrame::Assignment(Assignment {
+        DeviceFrame::Assignment(Box::new(Assignment {
             key: key(),
             task: TaskId::new(now()),
             token: String::new(),
@@ -211,7 +211,7 @@ async fn a_device_is_sent_no_more_than_it_gives_credit_for(carrier: Carrier) {
             user: String::new(),
             spec: Bytes::from(vec![b' '; len]),
             secrets: Vec::new(),
-        })
+        }))
     };
     for _ in 0..4 {
         session.handle.send(&assignment(10)).await.unwrap();

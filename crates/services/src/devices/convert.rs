@@ -54,7 +54,7 @@ pub(super) fn frame(what: ToDevice) -> Option<DeviceFrame> {
     Some(match what {
         ToDevice::Assign(work) => {
             let Work { has, task, token, team, user, spec, secrets } = *work;
-            DeviceFrame::Assignment(Assignment {
+            DeviceFrame::Assignment(Box::new(Assignment {
                 key: key(has),
                 task,
                 token: token.expose().to_owned(),
@@ -62,7 +62,7 @@ pub(super) fn frame(what: ToDevice) -> Option<DeviceFrame> {
                 user,
                 spec: Bytes::from(spec),
                 secrets: named(secrets),
-            })
+            }))
         }
         ToDevice::Input { has, id, kind, name, body } => {
             let kind = match kind.as_str() {

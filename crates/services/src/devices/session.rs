@@ -254,7 +254,7 @@ impl Link {
                 DeviceFrame::AssignmentAnswer(answer) => answered(answer),
                 DeviceFrame::InputAnswer(answer) => Some(Settled::Input { id: answer.id }),
                 DeviceFrame::Capabilities(capabilities) => {
-                    last = found(capabilities);
+                    last = found(*capabilities);
                     let _ = self.address.capable(self.session, last.clone()).await;
                     None
                 }

@@ -79,9 +79,9 @@ fn hellos() -> Vec<(&'static str, DeviceFrame)> {
         vec![LinkAgo { began: 86_400_000, ended: 3_600_000 }, LinkAgo { began: 9, ended: 1 }];
     let linked_before = DeviceHello { links, ..hello() };
     vec![
-        ("hello", DeviceFrame::Hello(hello())),
-        ("hello-links", DeviceFrame::Hello(linked_before)),
-        ("welcome", DeviceFrame::Welcome(welcome)),
+        ("hello", DeviceFrame::Hello(Box::new(hello()))),
+        ("hello-links", DeviceFrame::Hello(Box::new(linked_before))),
+        ("welcome", DeviceFrame::Welcome(Box::new(welcome))),
         ("refused", DeviceFrame::Refused(refusal)),
     ]
 }
@@ -128,7 +128,7 @@ fn work() -> Vec<(&'static str, DeviceFrame)> {
     };
     let forget = Forget { key: key(), reason: "committed".to_owned() };
     vec![
-        ("assignment", DeviceFrame::Assignment(assignment)),
+        ("assignment", DeviceFrame::Assignment(Box::new(assignment))),
         ("taken", DeviceFrame::AssignmentAnswer(AssignmentAnswer::Taken(key()))),
         ("not-taken", DeviceFrame::AssignmentAnswer(refused)),
         ("attach", DeviceFrame::Attach(Attach { key: key(), from: OutSeq(31) })),
@@ -156,7 +156,7 @@ fn steering() -> Vec<(&'static str, DeviceFrame)> {
     let refused = CertificateAnswer::Refused("later".to_owned());
     vec![
         ("credit", DeviceFrame::Credit(Credit { bytes: 9, items: 8 })),
-        ("capabilities", DeviceFrame::Capabilities(capabilities())),
+        ("capabilities", DeviceFrame::Capabilities(Box::new(capabilities()))),
         ("certificate-request", DeviceFrame::CertificateRequest(CertificateRequest { csr })),
         ("certificate", DeviceFrame::CertificateAnswer(granted)),
         ("no-certificate", DeviceFrame::CertificateAnswer(refused)),
@@ -319,10 +319,10 @@ fn the_largest_body_fits_and_one_byte_more_does_not() {
     assert_eq!(refused, EncodeError::TooLarge { what: "output", found, max });
     let mut long = hello();
     long.executions = vec![long.executions[0]; EXECUTIONS_MAX];
-    let long_frame = DeviceFrame::Hello(long.clone());
+    let long_frame = DeviceFrame::Hello(Box::new(long.clone()));
     assert_eq!(DeviceFrame::decode_whole(long_frame.encode().unwrap()).unwrap(), long_frame);
     long.executions.push(long.executions[0]);
-    assert!(DeviceFrame::Hello(long).encode().is_err());
+    assert!(DeviceFrame::Hello(Box::new(long)).encode().is_err());
 }
 
 /// A length that promises gigabytes costs nothing: it is refused from the head alone.
@@ -403,7 +403,7 @@ proptest! {
         let frames = [
             DeviceFrame::Output(Output { key, out_seq: OutSeq(numbers.2), body: body.clone() }),
             DeviceFrame::Input(Input { key, id: id(1), kind, name: text.clone(), body: body.clone() }),
-            DeviceFrame::Assignment(Assignment {
+            DeviceFrame::Assignment(Box::new(Assignment {
                 key,
                 task: TaskId::from_uuid(id(2)),
                 token: text.clone(),
@@ -411,7 +411,7 @@ proptest! {
                 user: text.clone(),
                 spec: body,
                 secrets: vec![NamedSecret { name: text.clone(), value: text.clone() }],
-            }),
+            })),
             DeviceFrame::Forget(Forget { key, reason: text }),
         ];
         for frame in frames {
