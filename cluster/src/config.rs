@@ -33,6 +33,8 @@ pub(crate) struct Config {
     /// A file whose content is the bearer token for `/metrics`; without it only administrators
     /// may read metrics. Since v0.1.
     pub(crate) scrape_token_file: Option<PathBuf>,
+    /// HTTPS. Since v0.4.
+    pub(crate) tls: TlsSection,
     /// Outgoing HTTP.
     pub(crate) egress: Egress,
     /// Model calls.
@@ -57,6 +59,40 @@ pub(crate) struct Config {
     pub(crate) containers: ContainersSection,
     /// The store of a cluster.
     pub(crate) cql: Cql,
+}
+
+/// How HTTP is protected beyond loopback: by a certificate of the node's own, or by a proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct TlsSection {
+    /// The certificate, PEM, with those that lead to its authority behind it. Read again when it
+    /// changes. Since v0.4.
+    pub(crate) cert_file: Option<PathBuf>,
+    /// Its key, PEM. Since v0.4.
+    pub(crate) key_file: Option<PathBuf>,
+    /// A proxy in front speaks TLS with the people. Since v0.4.
+    pub(crate) proxy: bool,
+}
+
+impl TlsSection {
+    /// The files of the certificate and of its key.
+    pub(crate) fn files(&self) -> Option<(&Path, &Path)> {
+        self.cert_file.as_deref().zip(self.key_file.as_deref())
+    }
+
+    /// Whether people reach the node over HTTPS.
+    pub(crate) fn is_https(&self) -> bool {
+        self.proxy || self.files().is_some()
+    }
+
+    /// What the command line says wins.
+    pub(crate) fn set(&mut self, cert_file: Option<&PathBuf>, key_file: Option<&PathBuf>) {
+        for (place, told) in [(&mut self.cert_file, cert_file), (&mut self.key_file, key_file)] {
+            if told.is_some() {
+                *place = told.cloned();
+            }
+        }
+    }
 }
 
 /// Who a node of a cluster is, and where its peers reach it.
@@ -242,6 +278,7 @@ impl Default for Config {
             data_dir: PathBuf::new(),
             public_hosts: Vec::new(),
             scrape_token_file: None,
+            tls: TlsSection::default(),
             egress: Egress::default(),
             models: Models { demo_pace: 30 },
             tasks: Tasks {
@@ -298,6 +335,12 @@ impl Config {
         let mut faults = Vec::new();
         if self.data_dir.as_os_str().is_empty() {
             faults.push("data-dir: no data directory; give --data-dir DIR".to_owned());
+        }
+        if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
+            faults.push("tls: a cert-file and a key-file go together".to_owned());
+        }
+        if self.tls.proxy && self.tls.cert_file.is_some() {
+            faults.push("tls.proxy: either a proxy has the certificate or this node".to_owned());
         }
         if self.tasks.snapshot_entries == 0 {
             faults.push("tasks.snapshot-entries: must be at least 1".to_owned());

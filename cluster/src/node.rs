@@ -66,6 +66,12 @@ struct RunArgs {
     /// Where HTTP listens [default: 127.0.0.1:8080]; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
     http: Option<SocketAddr>,
+    /// Certificate of HTTPS, PEM, with its chain; goes with --tls-key
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Where the node listens for its peers, UDP [default: 127.0.0.1:8444]
     #[arg(long, value_name = "ADDRESS")]
     link: Option<SocketAddr>,
@@ -119,10 +125,12 @@ impl RunArgs {
         let list = |words: &Option<Vec<String>>| words.as_ref().map(|words| words.join(",").into());
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.clone().into_os_string());
         let text = |text: Option<String>| text.map(Into::into);
-        let pairs: [(&str, Option<std::ffi::OsString>); 15] = [
+        let pairs: [(&str, Option<std::ffi::OsString>); 17] = [
             ("--name", text(self.name.clone())),
             ("--keys", path(&self.keys)),
             ("--http", text(self.http.map(|at| at.to_string()))),
+            ("--tls-cert", path(&self.tls_cert)),
+            ("--tls-key", path(&self.tls_key)),
             ("--link", text(self.link.map(|at| at.to_string()))),
             ("--advertise", text(self.advertise.clone())),
             ("--edge", text(self.edge.map(|at| at.to_string()))),
@@ -221,6 +229,7 @@ fn configure(args: &RunArgs) -> Result<Config> {
     set(&mut node.roles, told.roles);
     node.advertise = told.advertise.or(node.advertise.take());
     set(&mut config.http, told.http);
+    config.tls.set(told.tls_cert.as_ref(), told.tls_key.as_ref());
     config.edge.required |= told.edge.is_some();
     set(&mut config.edge.listen, told.edge);
     set(&mut config.edge.addresses, told.edge_addresses);

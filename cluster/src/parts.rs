@@ -326,6 +326,7 @@ fn gateway_options(config: &Config, listen: SocketAddr) -> Result<GatewayOptions
     Ok(GatewayOptions {
         public_hosts: config.public_hosts.clone(),
         listen: vec![listen.ip()],
+        https: config.tls.is_https(),
         scrape_token,
         demo: true,
         ..GatewayOptions::default()

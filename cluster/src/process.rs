@@ -4,13 +4,16 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value};
 use tokio::{net::TcpListener, signal::unix::SignalKind};
+use tokio_util::sync::CancellationToken;
 use troupe_actor::spawn_task;
+use troupe_gateway::{Gateway, HttpsCert, serve};
 use troupe_services::auth::SetupToken;
 use troupe_telemetry::MetricsHandle;
 
@@ -37,16 +40,70 @@ pub(crate) fn observe(config: &Config, node: &str) -> Result<(MetricsHandle, Col
     Ok((metrics, traces))
 }
 
-pub(crate) async fn listen(config: &Config) -> Result<(TcpListener, SocketAddr)> {
+/// The door for people.
+pub(crate) struct Door {
+    listener: TcpListener,
+    https: Option<Arc<HttpsCert>>,
+    pub(crate) at: SocketAddr,
+}
+
+impl Door {
+    /// Where people find it.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", if self.https.is_some() { "https" } else { "http" }, self.at)
+    }
+
+    /// Serves until told to stop.
+    pub(crate) fn serve(
+        self,
+        gateway: &Gateway,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (Self { listener, https, .. }, router) = (self, gateway.router());
+        async move {
+            let serving = serve(listener, https.as_deref(), router, stop.cancelled_owned());
+            let following = async {
+                match &https {
+                    Some(cert) => Arc::clone(cert).follow_files().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let served = tokio::select! {
+                served = serving => served,
+                () = following => return,
+            };
+            if let Err(error) = served {
+                tracing::error!(error = &error as &dyn std::error::Error, "nothing is served");
+            }
+        }
+    }
+}
+
+pub(crate) async fn listen(config: &Config) -> Result<Door> {
+    let https = config.tls.files().map(|(cert, key)| {
+        warn_of_readers(key);
+        HttpsCert::load(cert, key).map(Arc::new)
+    });
+    let https = https.transpose().context("tls")?;
     let listener = TcpListener::bind(config.http).await.with_context(|| {
         format!("cannot listen on {}; take another port with --http 127.0.0.1:0", config.http)
     })?;
-    let listen = listener.local_addr()?;
-    if !listen.ip().is_loopback() {
-        tracing::warn!(%listen, "listening beyond loopback without TLS: put a proxy with TLS \
-            in front, or whoever is on the network reads along");
+    let at = listener.local_addr()?;
+    if !at.ip().is_loopback() && !config.tls.is_https() {
+        tracing::warn!(listen = %at, "listening beyond loopback without TLS: give it a \
+            certificate (tls.cert-file), or put a proxy with TLS in front and say so (tls.proxy), \
+            or whoever is on the network reads along");
     }
-    Ok((listener, listen))
+    Ok(Door { listener, https, at })
+}
+
+/// Of a key that others on this machine may read.
+fn warn_of_readers(key: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(key).map(|file| file.permissions().mode()).unwrap_or(0);
+    if mode & 0o007 != 0 {
+        tracing::warn!(file = %key.display(), "tls.key-file may be read by everybody: chmod 600 it");
+    }
 }
 
 /// `$XDG_DATA_HOME/troupe`, else `~/.local/share/troupe`.

@@ -8,7 +8,6 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 use troupe_actor::spawn_task;
 use troupe_edge::EdgeAgent;
-use troupe_gateway::serve;
 use troupe_sharding::OneNode;
 use troupe_store_sqlite::{SqliteOptions, SqliteStore};
 use troupe_types::{Clock as _, SystemClock};
@@ -31,6 +30,7 @@ const CLUSTER: &str = "troupe";
 #[command(after_help = "Examples:
   troupe up
   troupe up --http 127.0.0.1:0 --data-dir ./data --ready-file ./ready.json
+  troupe up --http 0.0.0.0:443 --tls-cert fullchain.pem --tls-key privkey.pem
   TROUPE__LOG__FILTER=debug troupe up --config troupe.toml
 
 Configuration comes from built-in defaults, then --config, then variables TROUPE__SECTION__KEY,
@@ -42,6 +42,12 @@ pub(crate) struct UpArgs {
     /// Where devices come in, UDP and TCP [default: 127.0.0.1:8443]; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
     edge: Option<SocketAddr>,
+    /// Certificate of HTTPS, PEM, with its chain; goes with --tls-key
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Where everything durable lies [default: ~/.local/share/troupe]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -67,7 +73,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let stores = store.stores();
     // Before keys are made: those of the backup may be on their way.
     whole(&stores).await?;
-    let (listener, at) = listen(&config).await?;
+    let door = listen(&config).await?;
     let secrets = Secrets::load_or_create(&config.data_dir.join("keys"))?;
     let placement = Arc::new(OneNode(stores.boot_epoch));
     let clock = SystemClock::new();
@@ -77,7 +83,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let wiring = Wiring {
         config: &config,
         stores,
-        listen: at,
+        listen: door.at,
         metrics,
         secrets,
         placement,
@@ -86,10 +92,9 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     };
     let node = assemble(wiring).await?;
     let stop = CancellationToken::new();
-    let serving =
-        spawn_task("http", serve(listener, node.gateway.router(), stop.clone().cancelled_owned()));
+    let url = door.url();
+    let serving = spawn_task("http", door.serve(&node.gateway, stop.clone()));
     node.gateway.set_ready();
-    let url = format!("http://{at}");
     let token = node.auth.prepare_setup().await.context("setup token")?;
     println!("Troupe is up: {url}");
     if let Some(token) = &token {
@@ -161,6 +166,7 @@ fn configure(args: &UpArgs) -> Result<Config> {
         // Several nodes on one machine: each takes what is free.
         config.edge.listen.set_port(0);
     }
+    config.tls.set(args.tls_cert.as_ref(), args.tls_key.as_ref());
     if let Some(dir) = &args.data_dir {
         config.data_dir.clone_from(dir);
     }

@@ -8,7 +8,6 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::Map;
 use tokio_util::sync::CancellationToken;
 use troupe_actor::{settle, spawn_task};
-use troupe_gateway::serve;
 use troupe_link::{LinkOptions, NodeCert, QuicNetwork};
 use troupe_services::{
     admin::OwnAnswers,
@@ -61,7 +60,7 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
     let secrets = Secrets::load(&config.node.keys)?;
     agree(&store.stores(), &secrets.ids()).await?;
     let network = bind_link(&config)?;
-    let (listener, at) = listen(&config).await?;
+    let door = listen(&config).await?;
     let edge = open_edge(&config, &cluster)?;
     let edge_at = edge.as_ref().and_then(EdgeSetup::local_addr);
     let member = Arc::new(Member::new(
@@ -73,7 +72,7 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
     let wiring = Wiring {
         config: &config,
         stores: store.stores(),
-        listen: at,
+        listen: door.at,
         metrics,
         secrets,
         placement: Arc::clone(&view) as _,
@@ -87,9 +86,9 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
     let membership = Arc::new(join(&config, boot, link_at, &store, &view, &node, &link)?);
     member.joined(Arc::clone(&membership), Arc::clone(&link));
     let stop = CancellationToken::new();
-    let serving =
-        spawn_task("http", serve(listener, node.gateway.router(), stop.clone().cancelled_owned()));
-    let told = Told { args: &args, config: &config, http: at, link: link_at, edge: edge_at };
+    let url = door.url();
+    let serving = spawn_task("http", door.serve(&node.gateway, stop.clone()));
+    let told = Told { args: &args, config: &config, url, link: link_at, edge: edge_at };
     let ended = tokio::select! {
         ended = membership.ended() => ended,
         stopped = live(&node, &membership, &link, told) => {
@@ -245,7 +244,7 @@ fn join(
 struct Told<'a> {
     args: &'a RunArgs,
     config: &'a Config,
-    http: SocketAddr,
+    url: String,
     link: SocketAddr,
     edge: Option<SocketAddr>,
 }
@@ -276,9 +275,8 @@ async fn until_ready(membership: &Membership, link: &NodeLink) {
 }
 
 async fn announce(node: &Node, told: &Told<'_>) -> Result<()> {
-    let Told { args, config, http, link, edge } = told;
+    let Told { args, config, url, link, edge } = told;
     let name = &config.node.name;
-    let url = format!("http://{http}");
     println!("Troupe node {name} is up: {url}");
     let token = if args.setup_link {
         node.auth.prepare_setup().await.context("setup token")?
@@ -286,7 +284,7 @@ async fn announce(node: &Node, told: &Told<'_>) -> Result<()> {
         None
     };
     if let Some(token) = &token {
-        print_setup_link(&url, token);
+        print_setup_link(url, token);
     }
     if let Some(file) = &args.ready_file {
         let launcher = args.launched.and(rustix::process::getppid());
@@ -296,7 +294,7 @@ async fn announce(node: &Node, told: &Told<'_>) -> Result<()> {
         more.insert("edge".to_owned(), edge.map(|at| at.to_string()).into());
         let launcher = launcher.map(|pid| pid.as_raw_nonzero().get());
         more.insert("launcher".to_owned(), launcher.into());
-        write_ready_file(file, &url, token.as_ref(), more)?;
+        write_ready_file(file, url, token.as_ref(), more)?;
     }
     Ok(())
 }

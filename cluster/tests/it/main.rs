@@ -23,6 +23,8 @@ mod devices;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod https;
+#[cfg(test)]
 mod init;
 #[cfg(test)]
 mod kill9;

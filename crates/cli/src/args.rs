@@ -13,9 +13,13 @@ pub use admin::{
 /// What every verb takes.
 #[derive(Clone, Debug, Args)]
 pub struct GlobalArgs {
-    /// The node, if not that of the context: http://host:port
+    /// The node, if not that of the context: http://host:port or https://host:port
     #[arg(long, global = true, env = "TROUPE_URL", value_name = "URL")]
     pub url: Option<String>,
+    /// PEM of the authority that signed the node's certificate, if it is not one of the machine's;
+    /// `login` and `setup` remember it
+    #[arg(long, global = true, env = "TROUPE_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// An API key or access token, if not that of the context
     #[arg(long, global = true, env = "TROUPE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,
@@ -50,6 +54,7 @@ pub enum Verb {
     #[command(after_help = "Examples:
   troupe login
   troupe login http://127.0.0.1:8080 --user admin
+  troupe login https://troupe.example.com --ca-file ca.pem
   echo \"$PASSWORD\" | troupe login --user ada --password-stdin")]
     Login(LoginArgs),
     /// Ends the login of the context

@@ -1,8 +1,12 @@
 //! Calls to a node: REST with tokens that renew themselves.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Certificate, Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -70,30 +74,34 @@ impl Client {
         let context = context.filter(|c| c.url == url);
         let empty = || Context {
             url: url.clone(),
+            ca_file: None,
             user_name: String::new(),
             access_token: String::new(),
             refresh_token: String::new(),
         };
         let kept_in = context.as_ref().map(|_| (path, name));
         let context = context.unwrap_or_else(empty);
+        let ca_file = args.ca_file.as_deref().or(context.ca_file.as_deref());
+        let http = http(ca_file)?;
         let login = Login {
             fixed: args.token.clone(),
             access: context.access_token,
             refresh: context.refresh_token,
             kept_in,
         };
-        Ok(Self { http: http()?, url, login: Arc::new(Mutex::new(login)) })
+        Ok(Self { http, url, login: Arc::new(Mutex::new(login)) })
     }
 
-    /// A node without a login.
+    /// A node without a login. `ca_file`: who signed its certificate, besides the authorities of
+    /// the machine.
     ///
     /// # Errors
-    /// If no HTTP client can be made.
-    pub fn anonymous(url: &str) -> Result<Self, CliError> {
+    /// If no HTTP client can be made, or the file holds no certificate.
+    pub fn anonymous(url: &str, ca_file: Option<&Path>) -> Result<Self, CliError> {
         let login =
             Login { fixed: None, access: String::new(), refresh: String::new(), kept_in: None };
         let url = url.trim_end_matches('/').to_owned();
-        Ok(Self { http: http()?, url, login: Arc::new(Mutex::new(login)) })
+        Ok(Self { http: http(ca_file)?, url, login: Arc::new(Mutex::new(login)) })
     }
 
     /// Where the node is.
@@ -322,12 +330,42 @@ impl Client {
     }
 
     fn unreachable(&self, source: reqwest::Error) -> CliError {
-        CliError::Unreachable { url: self.url.clone(), source }
+        let url = self.url.clone();
+        if is_untrusted(&source) {
+            return CliError::Untrusted { url, source };
+        }
+        CliError::Unreachable { url, source }
     }
 }
 
-fn http() -> Result<reqwest::Client, CliError> {
+/// Whether the node's certificate was refused. The type of the cause is that of the TLS library
+/// below the client, which only its words tell apart.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("invalid peer certificate") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn authorities(file: &Path) -> Result<Vec<Certificate>, CliError> {
+    let name = file.display();
+    let pem = std::fs::read(file)
+        .map_err(|e| CliError::local(format!("--ca-file: cannot read {name}"), e))?;
+    let certs = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    if certs.is_empty() {
+        return Err(CliError::Usage(format!("--ca-file: {name} holds no certificate in PEM")));
+    }
+    Ok(certs)
+}
+
+fn http(ca_file: Option<&Path>) -> Result<reqwest::Client, CliError> {
+    let authorities = ca_file.map(authorities).transpose()?;
     reqwest::Client::builder()
+        .tls_certs_merge(authorities.unwrap_or_default())
         .connect_timeout(Duration::from_secs(10))
         .user_agent(concat!("troupe/", env!("CARGO_PKG_VERSION")))
         .build()

@@ -29,8 +29,11 @@ pub struct Contexts {
 /// One node and who one is there.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
-    /// `http://host:port`.
+    /// `http://host:port` or `https://host:port`.
     pub url: String,
+    /// PEM of the authority that signed the node's certificate; `None`: one of the machine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
     /// Who logged in.
     #[serde(default)]
     pub user_name: String,
@@ -118,6 +121,7 @@ mod tests {
         let mut contexts = Contexts { current: "x".into(), ..Contexts::default() };
         let context = Context {
             url: DEFAULT_URL.into(),
+            ca_file: Some("/etc/ca.pem".into()),
             user_name: "ada".into(),
             access_token: "secret-a".into(),
             refresh_token: "secret-r".into(),

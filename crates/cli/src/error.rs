@@ -20,6 +20,18 @@ pub enum CliError {
         #[source]
         source: reqwest::Error,
     },
+    /// Its certificate is not trusted.
+    #[error(
+        "the certificate of {url} is not trusted by this machine; if that is its address, give \
+         the authority that signed it: --ca-file FILE"
+    )]
+    Untrusted {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
     /// Something on this machine.
     #[error("{what}")]
     Local {
@@ -64,7 +76,7 @@ impl CliError {
                 429 | 502..=504 => 6,
                 _ => 1,
             },
-            Self::Unreachable { .. } => 6,
+            Self::Unreachable { .. } | Self::Untrusted { .. } => 6,
             Self::Local { .. } => 1,
             Self::Usage(_) => 2,
             Self::TaskEnded { code, .. } => *code,

@@ -12,11 +12,13 @@
 mod assets;
 mod gateway;
 pub mod http;
+mod https;
 pub mod live;
 mod options;
 mod serve;
 
 pub use assets::{Asset, Assets, NoConsole};
 pub use gateway::{Gateway, GatewayState};
+pub use https::{HttpsCert, HttpsError};
 pub use options::GatewayOptions;
 pub use serve::{Peer, ServeError, serve};

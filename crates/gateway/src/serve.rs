@@ -1,4 +1,4 @@
-//! Serves a router on a listener, with bounds on connections, heads and silence.
+//! Serves a router on a listener, with TLS or without, with bounds on connections, heads and silence.
 
 use std::{
     convert::Infallible,
@@ -21,17 +21,27 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, Sleep, sleep, sleep_until},
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower_service::Service as _;
 use troupe_actor::spawn_task;
+use troupe_services::Problem;
+
+use crate::https::HttpsCert;
 
 /// Connections at once, upgraded ones included; further ones wait in the listener's backlog.
 /// Below the 20,000 open files that a process usually has.
 const CONNECTIONS_MAX: usize = 19_500;
+/// How long a TLS handshake may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// What is read of a request that is not TLS, in bytes.
+const UNREAD_MAX: u64 = 64 * 1024;
+/// First byte of a TLS handshake (RFC 8446, section 5.1: content type `handshake`).
+const TLS_HANDSHAKE: u8 = 22;
 /// How long the head of a request may take.
 const HEAD_MAX: Duration = Duration::from_secs(30);
 /// A connection on which nothing moves in either direction for so long is gone: sockets have
@@ -57,12 +67,14 @@ pub struct Peer {
     pub local: Option<SocketAddr>,
 }
 
-/// Serves until `stop` ends, then lets open requests finish for at most 10 s.
+/// Serves until `stop` ends, then lets open requests finish for at most 10 s. With a certificate
+/// it is HTTPS, and who speaks HTTP is told so.
 ///
 /// # Errors
 /// [`ServeError`] if the listener has no address.
 pub async fn serve(
     listener: TcpListener,
+    https: Option<&HttpsCert>,
     router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
@@ -70,14 +82,15 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stopping, is_stopping) = watch::channel(false);
     let mut stop = pin!(stop);
+    let tls = https.map(HttpsCert::acceptor);
     loop {
         let (stream, remote, place) = tokio::select! {
             next = accept(&listener, &places) => next,
             () = &mut stop => break,
         };
         let peer = Peer { remote, local: stream.local_addr().ok() };
-        let serving =
-            connection(Guarded::new(stream, place), peer, router.clone(), is_stopping.clone());
+        let stream = Guarded::new(stream, place);
+        let serving = connection(stream, tls.clone(), peer, router.clone(), is_stopping.clone());
         // It ends with its peer, with silence, or with the listener.
         drop(spawn_task("http-connection", serving));
     }
@@ -110,6 +123,52 @@ async fn accept(
 
 async fn connection(
     stream: Guarded,
+    tls: Option<TlsAcceptor>,
+    peer: Peer,
+    router: Router,
+    mut is_stopping: watch::Receiver<bool>,
+) {
+    let Some(tls) = tls else { return requests(stream, peer, router, is_stopping).await };
+    let hello = tokio::select! {
+        hello = tokio::time::timeout(HANDSHAKE_MAX, shake_hands(stream, tls)) => hello,
+        _ = is_stopping.changed() => return,
+    };
+    match hello {
+        Ok(Ok(Some(stream))) => requests(stream, peer, router, is_stopping).await,
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+/// `None`: it was not TLS, and is answered.
+async fn shake_hands(
+    mut stream: Guarded,
+    tls: TlsAcceptor,
+) -> io::Result<Option<TlsStream<Guarded>>> {
+    let mut first = [0];
+    if stream.stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
+        let detail = "This port speaks HTTPS: write https:// in front of its address.";
+        let problem = Problem::new(400, "https_only", detail);
+        let body = serde_json::to_string(&problem).unwrap_or_default();
+        let head = format!(
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body.as_bytes()).await?;
+        stream.shutdown().await?;
+        // A connection that is closed with words unread breaks off before its answer is read.
+        let mut unread = tokio::io::AsyncReadExt::take(stream, UNREAD_MAX);
+        tokio::io::copy(&mut unread, &mut tokio::io::sink()).await?;
+        return Ok(None);
+    }
+    tls.accept(stream).await.map(Some)
+}
+
+async fn requests(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
     router: Router,
     mut is_stopping: watch::Receiver<bool>,

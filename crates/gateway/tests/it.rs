@@ -13,6 +13,9 @@ mod fake;
 #[path = "it/follow.rs"]
 mod follow;
 #[cfg(test)]
+#[path = "it/https.rs"]
+mod https;
+#[cfg(test)]
 #[path = "it/node.rs"]
 mod node;
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! `login`, `logout`, `setup`, `context`.
 #![expect(clippy::print_stdout, reason = "a client prints")]
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 use troupe_api::auth::TokenAnswer;
 
@@ -31,26 +33,40 @@ pub(super) async fn login(args: &GlobalArgs, login: LoginArgs) -> Result<(), Cli
         None => ask("User name: ")?,
     };
     let password = secret(login.password_stdin, "Password: ")?;
-    let client = Client::anonymous(&url)?;
+    let known = known.filter(|known| known.url == url).and_then(|known| known.ca_file.clone());
+    let ca_file = ca_file(args)?.or(known);
+    let client = Client::anonymous(&url, ca_file.as_deref())?;
     let body = json!({"user_name": user, "password": password});
     let answer: TokenAnswer = client.post("/api/v1/auth/login", &body).await?;
-    remember(args, &url, login.name.or_else(|| args.context.clone()), answer)
+    let name = login.name.or_else(|| args.context.clone());
+    remember(args, url, ca_file, name, answer)
 }
 
 pub(super) async fn setup(args: &GlobalArgs, setup: SetupArgs) -> Result<(), CliError> {
     let url = normal_url(args.url.as_deref().unwrap_or(DEFAULT_URL));
     let password = secret(setup.password_stdin, "New password: ")?;
-    let client = Client::anonymous(&url)?;
+    let ca_file = ca_file(args)?;
+    let client = Client::anonymous(&url, ca_file.as_deref())?;
     let body = json!({
         "token": setup.setup_token, "user_name": setup.user, "password": password,
     });
     let answer: TokenAnswer = client.post("/api/v1/setup", &body).await?;
-    remember(args, &url, args.context.clone(), answer)
+    remember(args, url, ca_file, args.context.clone(), answer)
+}
+
+/// Where it is from everywhere: it is remembered.
+fn ca_file(args: &GlobalArgs) -> Result<Option<PathBuf>, CliError> {
+    let absolute = args.ca_file.as_ref().map(|file| {
+        let failed = |e| CliError::local(format!("--ca-file: {}", file.display()), e);
+        std::path::absolute(file).map_err(failed)
+    });
+    absolute.transpose()
 }
 
 fn remember(
     args: &GlobalArgs,
-    url: &str,
+    url: String,
+    ca_file: Option<PathBuf>,
     name: Option<String>,
     answer: TokenAnswer,
 ) -> Result<(), CliError> {
@@ -62,7 +78,8 @@ fn remember(
     let user_name = answer.user.user_name;
     println!("logged in to {url} as {user_name} (context {name})");
     let context = Context {
-        url: url.to_owned(),
+        url,
+        ca_file,
         user_name,
         access_token: answer.access_token,
         refresh_token: answer.refresh_token.unwrap_or_default(),

@@ -104,7 +104,8 @@ impl Owner {
     pub(crate) async fn serve(self, mut sessions: mpsc::Receiver<DeviceSession>) {
         let mut current = JoinSet::new();
         while let Some(session) = sessions.recv().await {
-            current.abort_all();
+            // Waited for: a set keeps those that ended until somebody asks.
+            current.shutdown().await;
             let me = self.clone();
             self.kept().session = Some(session.handle.clone());
             current.spawn(me.session(session));

@@ -125,7 +125,7 @@ impl Node {
         let mut jobs = JoinSet::new();
         let router = gateway.router();
         jobs.spawn(async move {
-            serve(listener, router, std::future::pending()).await.unwrap();
+            serve(listener, None, router, std::future::pending()).await.unwrap();
         });
         let polling = Arc::clone(&auth);
         jobs.spawn(async move {

@@ -329,7 +329,7 @@ async fn serving_ends_when_told_and_idle_connections_do_not_hold_it() {
     let (stop, stopped) = oneshot::channel::<()>();
     let router = axum::Router::new().route("/", axum::routing::get(|| async { "here" }));
     let mut serving = tokio::task::JoinSet::new();
-    serving.spawn(troupe_gateway::serve(listener, router, async {
+    serving.spawn(troupe_gateway::serve(listener, None, router, async {
         let _ = stopped.await;
     }));
     let http = reqwest::Client::new();
