@@ -6,10 +6,14 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Certificate, Method, StatusCode};
+use reqwest::{Certificate, Method, StatusCode, Upgraded};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::Mutex;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{handshake::client::generate_key, protocol::Role},
+};
 use troupe_api::{
     Problem,
     auth::{RefreshRequest, TokenAnswer},
@@ -224,6 +228,28 @@ impl Client {
         Err(CliError::Problem(Box::new(problem(status, &body))))
     }
 
+    /// Opens a WebSocket, over the same TLS as everything else.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn socket(&self, path: &str) -> Result<WebSocketStream<Upgraded>, CliError> {
+        let request = self
+            .http
+            .get(format!("{}{path}", self.url))
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", generate_key());
+        let response = request.send().await.map_err(|e| self.unreachable(e))?;
+        let status = response.status();
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            let body = response.text().await.unwrap_or_default();
+            return Err(CliError::Problem(Box::new(problem(status, &body))));
+        }
+        let raw = response.upgrade().await.map_err(|e| self.unreachable(e))?;
+        Ok(WebSocketStream::from_raw_socket(raw, Role::Client, None).await)
+    }
+
     /// A POST whose answer is long and comes as it is made; its body has no deadline.
     ///
     /// # Errors
@@ -365,6 +391,8 @@ fn authorities(file: &Path) -> Result<Vec<Certificate>, CliError> {
 fn http(ca_file: Option<&Path>) -> Result<reqwest::Client, CliError> {
     let authorities = ca_file.map(authorities).transpose()?;
     reqwest::Client::builder()
+        // Sockets begin as requests, which a connection of HTTP/2 does not let go.
+        .http1_only()
         .tls_certs_merge(authorities.unwrap_or_default())
         .connect_timeout(Duration::from_secs(10))
         .user_agent(concat!("troupe/", env!("CARGO_PKG_VERSION")))

@@ -61,6 +61,7 @@ pub async fn follow(
                 }
                 _ => return Err(error),
             },
+            Err(error @ CliError::Untrusted { .. }) => return Err(error),
             Err(_) => {}
         }
         printer.link_lost(after);

@@ -3,9 +3,9 @@
 use std::{collections::VecDeque, time::Duration};
 
 use futures::{SinkExt as _, StreamExt as _};
+use reqwest::Upgraded;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 use troupe_api::Problem;
 use troupe_types::{FrameSeq, TaskId};
 
@@ -21,19 +21,16 @@ const EARLY_EVENTS_MAX: usize = 10_000;
 /// An open stream.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    stream: WebSocketStream<Upgraded>,
     early: VecDeque<(String, Value)>,
     next_id: u64,
 }
 
 impl Socket {
     pub(super) async fn open(client: &Client) -> Result<Self, CliError> {
-        let url = format!("{}/api/v1/stream", client.url().replacen("http", "ws", 1));
-        let connecting = tokio_tungstenite::connect_async(url);
-        let (stream, _) = tokio::time::timeout(ACK_TIMEOUT, connecting)
+        let stream = tokio::time::timeout(ACK_TIMEOUT, client.socket("/api/v1/stream"))
             .await
-            .map_err(|e| CliError::local("the node does not answer", e))?
-            .map_err(|e| CliError::local("the stream cannot be opened", e))?;
+            .map_err(|e| CliError::local("the node does not answer", e))??;
         let mut socket = Self { stream, early: VecDeque::new(), next_id: 0 };
         socket.call("auth", json!({"token": client.token().await})).await?;
         Ok(socket)
