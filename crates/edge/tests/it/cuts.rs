@@ -59,13 +59,8 @@ async fn random_cuts_lose_nothing_and_double_nothing() {
         let mut here = 0;
         while open(&keys) || here < 10 {
             assert!(begun.elapsed() < Duration::from_secs(3_600), "seed {seed}: no end");
-            world.hub.delay(
-                &world.name(),
-                SERVER,
-                Duration::from_micros(dice.roll(3_000)),
-                Duration::from_micros(dice.roll(20_000)),
-                dice.roll(u64::MAX >> 34),
-            );
+            let [from, more] = [3_000, 20_000].map(|most| Duration::from_micros(dice.roll(most)));
+            world.hub.delay(&world.name(), SERVER, from, more, dice.roll(u64::MAX >> 34));
             sleep(Duration::from_micros(dice.roll(400_000))).await;
             if dice.roll(20) == 0 {
                 world.hub.cut(&world.name(), SERVER, true);
