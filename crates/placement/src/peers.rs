@@ -185,12 +185,12 @@ impl Peers {
         self.gone.insert(self.me.clone(), Incarnation(inc.0.saturating_sub(1)));
     }
 
-    /// Nodes that take shards, this one left out.
     /// All of them, each with the time since its lease moved.
     pub(crate) fn seen(&self, now: MonoTime) -> impl Iterator<Item = (&LeaseRow, Duration)> {
         self.peers.values().map(move |peer| (&peer.row, now.since(peer.moved)))
     }
 
+    /// Nodes that take shards, this one left out.
     pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate> {
         let alive = self.peers.values().filter(|peer| peer.row.state == NodeState::Alive);
         alive.map(|peer| Candidate {

@@ -105,13 +105,18 @@ impl Target {
         self.id == id && self.from == *from
     }
 
-    /// The row has not changed yet, and there is time.
+    /// The row has not changed yet, there is time, and somebody who may change it.
     pub(super) fn still_waits(&self, row: &ShardRow, cx: &Context<'_>) -> bool {
-        row.owner == self.from && row.epoch == self.epoch && cx.now < self.until
+        let is_asked = row.owner == self.from && row.epoch == self.epoch;
+        is_asked && cx.now < self.until && !self.is_source_gone(cx)
+    }
+
+    fn is_source_gone(&self, cx: &Context<'_>) -> bool {
+        cx.peers.is_gone(&self.from, self.id.inc)
     }
 
     pub(super) fn is_check_due(&mut self, cx: &Context<'_>) -> bool {
-        let due = cx.now >= self.check_at;
+        let due = cx.now >= self.check_at || self.is_source_gone(cx);
         if due {
             self.check_at = cx.now.plus(cx.timings.target_check_every);
         }

@@ -356,6 +356,36 @@ fn a_target_that_hears_nothing_looks_at_the_row() {
     assert_eq!(bench.effects(), [Effect::Activate { shard, epoch: Epoch(8) }]);
 }
 
+/// Nothing will come of the hand-off, so it is not waited for: nobody else may be there to claim.
+#[test]
+fn a_target_whose_source_is_gone_claims_the_shard() {
+    let others = vec![lease("node-a", 1, 1, NodeState::Alive)];
+    let mut bench = Bench::joined("node-b", others, Some(row("node-a", 1, 7)));
+    let (id, shard) = (HandoffId { inc: Incarnation(1), count: 1 }, SHARD);
+    bench.told("node-a", PeerMessage::Prepare { id, shard, epoch: Epoch(7) }, 100);
+    bench.effects();
+    let dead = lease("node-a", 1, 1, NodeState::Dead);
+    let claimed = (500..12_000).step_by(100).find(|ms| {
+        bench.step(Input::Tick, *ms);
+        let asked = std::mem::take(&mut bench.asked);
+        let claims = asked.iter().any(|(_, op)| is_claim(op));
+        for (attempt, op) in asked {
+            let answer = match op {
+                StoreOp::Renew { .. } => Answer::Applied,
+                // Somebody else has ended it; what this one has seen of it is no proof yet.
+                StoreOp::ListLeases => Answer::Leases(vec![dead.clone()]),
+                StoreOp::ReadLease { .. } => Answer::Lease(Some(dead.clone())),
+                StoreOp::ReadShard { .. } => Answer::Shard(Some(row("node-a", 1, 7))),
+                _ => Answer::Failed,
+            };
+            bench.step(Input::Reply { attempt, answer }, *ms);
+        }
+        claims
+    });
+    assert!(claimed.is_some_and(|ms| ms < 6_500), "claimed at {claimed:?}");
+    assert!(bench.effects().contains(&Effect::DiscardBuffer { shard, id }));
+}
+
 #[test]
 fn a_node_that_leaves_hands_over_and_ends_its_lease() {
     let mut bench = Bench::owner();
