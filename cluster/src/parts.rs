@@ -92,6 +92,8 @@ pub(crate) struct Wiring<'a> {
     pub(crate) config: &'a Config,
     pub(crate) stores: Stores,
     pub(crate) listen: SocketAddr,
+    /// Names by which people may call it.
+    pub(crate) names: Vec<String>,
     pub(crate) metrics: MetricsHandle,
     pub(crate) secrets: Secrets,
     pub(crate) placement: Arc<dyn Placement>,
@@ -107,7 +109,8 @@ pub(crate) async fn whole(stores: &Stores) -> Result<Option<Restored>> {
 
 /// Wires a node over its stores.
 pub(crate) async fn assemble(wiring: Wiring<'_>) -> Result<Node> {
-    let Wiring { config, stores, listen, metrics, secrets, placement, edge, member } = wiring;
+    let Wiring { config, stores, listen, names, metrics, secrets, placement, edge, member } =
+        wiring;
     let restored = whole(&stores).await?;
     let clock: Arc<dyn Clock> = SystemClock::shared();
     let Secrets { sealer, keys } = secrets;
@@ -172,7 +175,7 @@ pub(crate) async fn assemble(wiring: Wiring<'_>) -> Result<Node> {
         assets: Arc::new(crate::assets::Embedded),
         clock: Arc::clone(&clock),
         metrics: Some(metrics),
-        options: GatewayOptions { serves_people, ..gateway_options(config, listen)? },
+        options: GatewayOptions { serves_people, ..gateway_options(config, listen, names)? },
     });
     let host = Arc::new(host);
     Ok(Node { host, router, tree, gateway, auth, edge, containers, clock, own })
@@ -314,7 +317,11 @@ async fn start_host(
     Ok(host)
 }
 
-fn gateway_options(config: &Config, listen: SocketAddr) -> Result<GatewayOptions> {
+fn gateway_options(
+    config: &Config,
+    listen: SocketAddr,
+    names: Vec<String>,
+) -> Result<GatewayOptions> {
     let scrape_token = match &config.scrape_token_file {
         Some(file) => {
             let text = std::fs::read_to_string(file)
@@ -324,7 +331,7 @@ fn gateway_options(config: &Config, listen: SocketAddr) -> Result<GatewayOptions
         None => None,
     };
     Ok(GatewayOptions {
-        public_hosts: config.public_hosts.clone(),
+        public_hosts: names,
         listen: vec![listen.ip()],
         https: config.tls.is_https(),
         scrape_token,

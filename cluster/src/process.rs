@@ -45,12 +45,20 @@ pub(crate) struct Door {
     listener: TcpListener,
     https: Option<Arc<HttpsCert>>,
     pub(crate) at: SocketAddr,
+    /// Names by which people may call it.
+    pub(crate) names: Vec<String>,
 }
 
 impl Door {
-    /// Where people find it.
+    /// Where people find it: an address that means all of the machine's is none, so then it is
+    /// the first name.
     pub(crate) fn url(&self) -> String {
-        format!("{}://{}", if self.https.is_some() { "https" } else { "http" }, self.at)
+        let scheme = if self.https.is_some() { "https" } else { "http" };
+        let name = self.names.iter().find(|name| !name.starts_with('*'));
+        match name.filter(|_| self.at.ip().is_unspecified()) {
+            Some(name) => format!("{scheme}://{name}:{}", self.at.port()),
+            None => format!("{scheme}://{}", self.at),
+        }
     }
 
     /// Serves until told to stop.
@@ -70,7 +78,7 @@ impl Door {
             };
             let served = tokio::select! {
                 served = serving => served,
-                () = following => return,
+                never = following => match never {},
             };
             if let Err(error) = served {
                 tracing::error!(error = &error as &dyn std::error::Error, "nothing is served");
@@ -94,7 +102,9 @@ pub(crate) async fn listen(config: &Config) -> Result<Door> {
             certificate (tls.cert-file), or put a proxy with TLS in front and say so (tls.proxy), \
             or whoever is on the network reads along");
     }
-    Ok(Door { listener, https, at })
+    let mut names = config.public_hosts.clone();
+    names.extend(https.iter().flat_map(|cert| cert.names()).cloned());
+    Ok(Door { listener, https, at, names })
 }
 
 /// Of a key that others on this machine may read.

@@ -30,7 +30,7 @@ const CLUSTER: &str = "troupe";
 #[command(after_help = "Examples:
   troupe up
   troupe up --http 127.0.0.1:0 --data-dir ./data --ready-file ./ready.json
-  troupe up --http 0.0.0.0:443 --tls-cert fullchain.pem --tls-key privkey.pem
+  troupe up --http 0.0.0.0:8080 --tls-cert fullchain.pem --tls-key privkey.pem
   TROUPE__LOG__FILTER=debug troupe up --config troupe.toml
 
 Configuration comes from built-in defaults, then --config, then variables TROUPE__SECTION__KEY,
@@ -84,6 +84,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
         config: &config,
         stores,
         listen: door.at,
+        names: door.names.clone(),
         metrics,
         secrets,
         placement,

@@ -73,6 +73,7 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
         config: &config,
         stores: store.stores(),
         listen: door.at,
+        names: door.names.clone(),
         metrics,
         secrets,
         placement: Arc::clone(&view) as _,

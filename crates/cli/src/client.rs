@@ -1,12 +1,13 @@
 //! Calls to a node: REST with tokens that renew themselves.
 
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use reqwest::{Certificate, Method, StatusCode, Upgraded};
+use reqwest::{Certificate, Method, StatusCode, Upgraded, redirect::Policy};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -73,7 +74,7 @@ impl Client {
             return Err(CliError::Usage(format!("no context `{name}`; there are: {known}")));
         }
         let url = args.url.clone().or_else(|| context.as_ref().map(|c| c.url.clone()));
-        let url = url.unwrap_or_else(|| DEFAULT_URL.to_owned());
+        let url = normal_url(url.as_deref().unwrap_or(DEFAULT_URL));
         // A token belongs to its node: another --url does not get it.
         let context = context.filter(|c| c.url == url);
         let empty = || Context {
@@ -357,24 +358,42 @@ impl Client {
 
     fn unreachable(&self, source: reqwest::Error) -> CliError {
         let url = self.url.clone();
-        if is_untrusted(&source) {
-            return CliError::Untrusted { url, source };
+        if let Some(why) = refused_certificate(&source) {
+            return CliError::Untrusted { url, why, source };
         }
         CliError::Unreachable { url, source }
     }
 }
 
-/// Whether the node's certificate was refused. The type of the cause is that of the TLS library
-/// below the client, which only its words tell apart.
-fn is_untrusted(error: &reqwest::Error) -> bool {
+/// Why the node's certificate was refused, if it was. The type of the cause is that of the TLS
+/// library below the client, which only its words tell apart.
+fn refused_certificate(error: &reqwest::Error) -> Option<String> {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
-        if error.to_string().contains("invalid peer certificate") {
-            return true;
+        let text = error.to_string();
+        if text.contains("invalid peer certificate") && text.contains("UnknownIssuer") {
+            let way_out = "this machine does not trust who signed it; if that is the right node, \
+                           give its authority with --ca-file FILE";
+            return Some(way_out.to_owned());
+        }
+        if text.contains("invalid peer certificate") {
+            return Some(text);
         }
         cause = error.source();
     }
-    false
+    None
+}
+
+/// An address as people write it: without a scheme it is HTTPS, but for this machine's own.
+pub(crate) fn normal_url(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    if url.contains("://") {
+        return url.to_owned();
+    }
+    let host = url.strip_prefix('[').and_then(|rest| rest.split(']').next());
+    let host = host.unwrap_or_else(|| url.split([':', '/']).next().unwrap_or_default());
+    let is_own = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    format!("{}://{url}", if is_own { "http" } else { "https" })
 }
 
 fn authorities(file: &Path) -> Result<Vec<Certificate>, CliError> {
@@ -393,6 +412,8 @@ fn http(ca_file: Option<&Path>) -> Result<reqwest::Client, CliError> {
     reqwest::Client::builder()
         // Sockets begin as requests, which a connection of HTTP/2 does not let go.
         .http1_only()
+        // What a redirect would carry on are passwords and tokens.
+        .redirect(Policy::none())
         .tls_certs_merge(authorities.unwrap_or_default())
         .connect_timeout(Duration::from_secs(10))
         .user_agent(concat!("troupe/", env!("CARGO_PKG_VERSION")))
@@ -401,6 +422,13 @@ fn http(ca_file: Option<&Path>) -> Result<reqwest::Client, CliError> {
 }
 
 fn problem(status: StatusCode, body: &str) -> Problem {
+    if status.is_redirection() {
+        let detail = format!(
+            "the node answered {status}: this address leads elsewhere; give the one at the end, \
+             perhaps it begins with https://"
+        );
+        return Problem::new(status.as_u16(), "redirected", detail);
+    }
     serde_json::from_str(body).unwrap_or_else(|_| {
         let text: String = body.chars().take(200).collect();
         Problem::new(status.as_u16(), "http", format!("the node answered {status}: {text}"))
@@ -425,4 +453,23 @@ pub fn segment(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_scheme_is_https_beyond_this_machine() {
+        for (written, meant) in [
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("localhost:8080/", "http://localhost:8080"),
+            ("[::1]:8080", "http://[::1]:8080"),
+            ("troupe.example.org", "https://troupe.example.org"),
+            ("10.0.0.1:8080", "https://10.0.0.1:8080"),
+            ("http://10.0.0.1:8080/", "http://10.0.0.1:8080"),
+        ] {
+            assert_eq!(normal_url(written), meant);
+        }
+    }
 }

@@ -20,14 +20,13 @@ pub enum CliError {
         #[source]
         source: reqwest::Error,
     },
-    /// Its certificate is not trusted.
-    #[error(
-        "the certificate of {url} is not trusted by this machine; if that is its address, give \
-         the authority that signed it: --ca-file FILE"
-    )]
+    /// Its certificate is not good.
+    #[error("the certificate of {url} is refused: {why}")]
     Untrusted {
         /// Where.
         url: String,
+        /// In words, with the way out if there is one.
+        why: String,
         /// Why.
         #[source]
         source: reqwest::Error,

@@ -53,7 +53,8 @@ pub async fn follow(
             Ok(Some(status)) => return Ok(status),
             Ok(None) => pause = RETRY.0,
             Err(error @ CliError::Problem(_)) => match &error {
-                CliError::Problem(p) if matches!(p.status, 429 | 502..=504) => {}
+                // Of the node, or of a proxy while it starts again.
+                CliError::Problem(p) if matches!(p.status, 429 | 500..) || p.code == "http" => {}
                 CliError::Problem(p) if p.status == 401 => {
                     if !client.renew(&client.token().await).await? {
                         return Err(error);

@@ -1,6 +1,7 @@
 //! HTTPS: a certificate and its key from files, read again when they change.
 
 use std::{
+    convert::Infallible,
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
@@ -68,6 +69,7 @@ pub struct HttpsCert {
     provider: Arc<CryptoProvider>,
     current: Arc<Current>,
     config: Arc<ServerConfig>,
+    names: Vec<String>,
 }
 
 impl HttpsCert {
@@ -78,6 +80,7 @@ impl HttpsCert {
     pub fn load(cert_file: &Path, key_file: &Path) -> Result<Self, HttpsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let pair = read(cert_file, key_file, &provider)?;
+        let names = names_of(&pair);
         let current = Arc::new(Current(RwLock::new(Arc::new(pair))));
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -86,7 +89,7 @@ impl HttpsCert {
             .with_cert_resolver(Arc::<Current>::clone(&current));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (cert_file, key_file) = (cert_file.to_owned(), key_file.to_owned());
-        Ok(Self { cert_file, key_file, provider, current, config: Arc::new(config) })
+        Ok(Self { cert_file, key_file, provider, current, config: Arc::new(config), names })
     }
 
     /// Takes what the files hold now, for connections from here on. `true`: it is another
@@ -100,7 +103,7 @@ impl HttpsCert {
     }
 
     /// Looks at the files every minute, and never ends.
-    pub async fn follow_files(self: Arc<Self>) {
+    pub async fn follow_files(self: Arc<Self>) -> Infallible {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let me = Arc::clone(&self);
@@ -117,6 +120,13 @@ impl HttpsCert {
                 ),
             }
         }
+    }
+
+    /// Names that the certificate was given for at the start, lower case; `*.example.org` stands
+    /// for one label.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
@@ -145,6 +155,13 @@ fn read(
         key: key_file.to_owned(),
         source,
     })
+}
+
+/// DNS names of a certificate (RFC 5280, section 4.2.1.6).
+fn names_of(pair: &CertifiedKey) -> Vec<String> {
+    let Some(leaf) = pair.cert.first() else { return Vec::new() };
+    let Ok(leaf) = webpki::EndEntityCert::try_from(leaf) else { return Vec::new() };
+    leaf.valid_dns_names().map(str::to_ascii_lowercase).collect()
 }
 
 /// What is shown to whoever connects next.

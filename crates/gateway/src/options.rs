@@ -8,7 +8,8 @@ use troupe_types::limits;
 #[derive(Clone)]
 pub struct GatewayOptions {
     /// Host names and addresses under which the node may be asked, besides loopback names and
-    /// the address of the listener. Without port, lower case.
+    /// the address of the listener. Without port, lower case; `*.example.org` stands for one
+    /// label.
     pub public_hosts: Vec<String>,
     /// Addresses of the listener.
     pub listen: Vec<IpAddr>,

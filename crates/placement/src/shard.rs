@@ -116,10 +116,13 @@ impl Slot {
 
     /// The owner whose end must be proved before this shard can be claimed.
     pub(crate) fn wants_proof(&self, cx: &Context<'_>) -> Option<(NodeName, Incarnation)> {
-        let row = self.row.as_ref()?;
-        // A source that is gone hands nothing over any more.
-        let open = matches!(self.state, State::Foreign | State::Target(_)) && self.rank.is_some();
-        let (owner, inc) = (&row.owner, row.owner_inc);
+        let (owner, inc) = match &self.state {
+            State::Foreign => self.row.as_ref().map(|row| (&row.owner, row.owner_inc))?,
+            // A source that is gone hands nothing over any more.
+            State::Target(target) => target.source(),
+            State::Owned { .. } | State::Source(_) => return None,
+        };
+        let open = self.rank.is_some();
         let wanted = open && cx.peers.seems_gone(owner, inc) && !cx.peers.is_gone(owner, inc);
         wanted.then(|| (owner.clone(), inc))
     }

@@ -77,7 +77,16 @@ impl Socket {
             if message["ack"] == json!(id) {
                 return acked(&message["data"]);
             }
-            if let Some(event) = event_of(&message)
+            let event = event_of(&message);
+            if let Some((name, data)) = &event
+                && name == "auth:error"
+            {
+                // The last word of this connection. With a fresh token another one may do.
+                let text = data["error"].as_str().unwrap_or("the token is not good any more");
+                let code = data["code"].as_str().unwrap_or("unauthorized");
+                return Err(CliError::Problem(Box::new(Problem::new(401, code, text))));
+            }
+            if let Some(event) = event
                 && self.early.len() < EARLY_EVENTS_MAX
             {
                 self.early.push_back(event);
@@ -114,4 +123,34 @@ fn acked(data: &Value) -> Result<Value, CliError> {
         Problem::new(400, data["code"].as_str().unwrap_or("refused"), text)
     });
     Err(CliError::Problem(Box::new(problem)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{net::TcpListener, task::JoinSet};
+
+    use super::*;
+
+    /// A token lives shorter than many Tasks: who follows must hear that it is over.
+    #[tokio::test]
+    async fn a_token_that_is_over_is_a_problem_and_no_broken_link() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut node = JoinSet::new();
+        node.spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+            let asked = socket.next().await.unwrap().unwrap().into_text().unwrap();
+            assert!(asked.contains("\"op\":\"auth\""), "{asked}");
+            let data = json!({"error": "The token has expired.", "code": "token_expired"});
+            let refused = json!({"ev": "auth:error", "data": data}).to_string();
+            socket.send(Message::text(refused)).await.unwrap();
+            socket.close(None).await.unwrap();
+        });
+        let client = Client::anonymous(&url, None).unwrap();
+        let error = Socket::open(&client).await.unwrap_err();
+        let CliError::Problem(problem) = error else { panic!("{error:?}") };
+        assert_eq!((problem.status, problem.code.as_str()), (401, "token_expired"));
+        node.join_next().await.unwrap().unwrap();
+    }
 }

@@ -9,7 +9,7 @@ use troupe_api::auth::TokenAnswer;
 use super::secret;
 use crate::{
     args::{GlobalArgs, LoginArgs, SetupArgs},
-    client::{Client, contexts_path},
+    client::{Client, contexts_path, normal_url},
     context::{Context, Contexts, DEFAULT_URL},
     error::CliError,
     output::{self, Table},
@@ -18,13 +18,17 @@ use crate::{
 pub(super) async fn login(args: &GlobalArgs, login: LoginArgs) -> Result<(), CliError> {
     let path = contexts_path(args);
     let contexts = Contexts::load(&path)?;
-    let known = contexts.contexts.get(&contexts.current);
+    let named = args.context.as_ref().unwrap_or(&contexts.current);
+    let known = contexts.contexts.get(named);
     let url = login
         .node
         .or_else(|| args.url.clone())
         .or_else(|| known.map(|c| c.url.clone()))
         .unwrap_or_else(|| DEFAULT_URL.to_owned());
     let url = normal_url(&url);
+    let known = contexts.contexts.values().filter(|known| known.url == url);
+    let ca_file = ca_file(args)?.or_else(|| known.filter_map(|known| known.ca_file.clone()).next());
+    let client = Client::anonymous(&url, ca_file.as_deref())?;
     let user = match login.user {
         Some(user) => user,
         None if login.password_stdin => {
@@ -33,9 +37,6 @@ pub(super) async fn login(args: &GlobalArgs, login: LoginArgs) -> Result<(), Cli
         None => ask("User name: ")?,
     };
     let password = secret(login.password_stdin, "Password: ")?;
-    let known = known.filter(|known| known.url == url).and_then(|known| known.ca_file.clone());
-    let ca_file = ca_file(args)?.or(known);
-    let client = Client::anonymous(&url, ca_file.as_deref())?;
     let body = json!({"user_name": user, "password": password});
     let answer: TokenAnswer = client.post("/api/v1/auth/login", &body).await?;
     let name = login.name.or_else(|| args.context.clone());
@@ -44,9 +45,9 @@ pub(super) async fn login(args: &GlobalArgs, login: LoginArgs) -> Result<(), Cli
 
 pub(super) async fn setup(args: &GlobalArgs, setup: SetupArgs) -> Result<(), CliError> {
     let url = normal_url(args.url.as_deref().unwrap_or(DEFAULT_URL));
-    let password = secret(setup.password_stdin, "New password: ")?;
     let ca_file = ca_file(args)?;
     let client = Client::anonymous(&url, ca_file.as_deref())?;
+    let password = secret(setup.password_stdin, "New password: ")?;
     let body = json!({
         "token": setup.setup_token, "user_name": setup.user, "password": password,
     });
@@ -130,11 +131,6 @@ pub(super) fn context(args: &GlobalArgs, name: Option<String>) -> Result<(), Cli
     };
     output::print(args.output, &value, table, || contexts.contexts.keys().cloned().collect());
     Ok(())
-}
-
-fn normal_url(url: &str) -> String {
-    let url = url.trim_end_matches('/');
-    if url.contains("://") { url.to_owned() } else { format!("http://{url}") }
 }
 
 fn ask(prompt: &str) -> Result<String, CliError> {

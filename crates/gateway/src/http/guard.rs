@@ -128,7 +128,7 @@ fn is_ours(shared: &Shared, name: &str, local: Option<IpAddr>) -> bool {
     if name == "localhost" || name.ends_with(".localhost") {
         return true;
     }
-    if options.public_hosts.iter().any(|known| known == name) {
+    if options.public_hosts.iter().any(|known| is_called(known, name)) {
         return true;
     }
     name.parse::<IpAddr>().is_ok_and(|ip| {
@@ -136,6 +136,14 @@ fn is_ours(shared: &Shared, name: &str, local: Option<IpAddr>) -> bool {
         let is = |known: IpAddr| known.to_canonical() == ip;
         ip.is_loopback() || local.is_some_and(is) || options.listen.iter().copied().any(is)
     })
+}
+
+/// Whether a name is meant; `*.` stands for one label, as in certificates.
+fn is_called(known: &str, name: &str) -> bool {
+    match known.strip_prefix("*.") {
+        Some(parent) => name.split_once('.').is_some_and(|(_, rest)| rest == parent),
+        None => known == name,
+    }
 }
 
 fn request_id(headers: &HeaderMap, clock: &dyn Clock) -> String {

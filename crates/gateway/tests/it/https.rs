@@ -13,7 +13,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{handshake::client::generate_key, protocol::Role},
 };
-use troupe_gateway::{HttpsCert, HttpsError, serve};
+use troupe_gateway::{GatewayOptions, HttpsCert, HttpsError, NoConsole, serve};
 
 use crate::node::{DEADLINE, Node};
 
@@ -41,7 +41,8 @@ impl Authority {
     /// A new certificate with a new key.
     fn sign(&self) -> (PathBuf, PathBuf) {
         let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let names = ["localhost", "troupe.test", "*.wild.test"].map(str::to_owned);
+        let params = rcgen::CertificateParams::new(names).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let files = (self.file("node.crt"), self.file("node.key"));
         fs::write(&files.0, certificate.pem()).unwrap();
@@ -73,7 +74,9 @@ struct Served {
 async fn served(authority: &Authority) -> Served {
     authority.sign();
     let cert = Arc::new(authority.load().unwrap());
-    let node = Node::start().await;
+    let options =
+        GatewayOptions { public_hosts: cert.names().to_vec(), ..GatewayOptions::default() };
+    let node = Node::with(options, Arc::new(NoConsole)).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let (router, shown) = (node.gateway.router(), Arc::clone(&cert));
@@ -105,6 +108,11 @@ async fn requests_and_sockets_go_through_tls() {
     let mut socket = WebSocketStream::from_raw_socket(raw, Role::Client, None).await;
     let opened = socket.next().await.unwrap().unwrap().into_text().unwrap();
     assert!(opened.starts_with("0{\"sid\":"), "{opened}");
+    // The names of the certificate are the node's, and no others.
+    for (name, status) in [("troupe.test", 200), ("a.wild.test", 200), ("a.b.wild.test", 421)] {
+        let asked = client.get(format!("{}/api/v1/openapi.json", node.url)).header("host", name);
+        assert_eq!(asked.send().await.unwrap().status(), status, "{name}");
+    }
     // Who does not know the authority does not speak with it.
     let stranger = Client::builder().tls_certs_only([]).build().unwrap();
     stranger.get(format!("{}/health", node.url)).send().await.unwrap_err();

@@ -4,7 +4,8 @@
 //! source: Preparing -Ready-> Draining -Drained-> Moving -applied-> (foreign, forwards)
 //!             |                 |                   `-unknown-> read -> again, or bump
 //!             `--- 2 s ---------`--- target gone ---> owned as before, nothing changed
-//! target: Target -Committed, or the row says so-> owned;   -Cancel, or another owner-> foreign
+//! target: Target -Committed, or the row says so-> owned
+//!             `--Cancel, another owner, or the source is gone-> foreign, and may claim
 //! ```
 //! Before the move is sent everything can be taken back. From the send on the old epoch is
 //! over for the source, whatever becomes of the move.
@@ -109,6 +110,11 @@ impl Target {
     pub(super) fn still_waits(&self, row: &ShardRow, cx: &Context<'_>) -> bool {
         let is_asked = row.owner == self.from && row.epoch == self.epoch;
         is_asked && cx.now < self.until && !self.is_source_gone(cx)
+    }
+
+    /// Who hands over, as what.
+    pub(super) const fn source(&self) -> (&NodeName, Incarnation) {
+        (&self.from, self.id.inc)
     }
 
     fn is_source_gone(&self, cx: &Context<'_>) -> bool {
@@ -254,9 +260,10 @@ impl Slot {
             State::Target(target) => target.from == *from && target.id <= id,
             State::Owned { .. } | State::Source(_) => false,
         };
-        let inc = cx
-            .inc
-            .filter(|_| cx.valid && !cx.draining && newest && replaced && self.rank.is_some());
+        // A late word of somebody who is gone.
+        let over = cx.peers.is_gone(from, id.inc);
+        let willing = cx.valid && !cx.draining && newest && replaced && !over;
+        let inc = cx.inc.filter(|_| willing && self.rank.is_some());
         let Some(inc) = inc else {
             let message = PeerMessage::Refuse { id, shard };
             out.push(Effect::Send { to: from.clone(), message });

@@ -362,10 +362,11 @@ fn a_target_whose_source_is_gone_claims_the_shard() {
     let others = vec![lease("node-a", 1, 1, NodeState::Alive)];
     let mut bench = Bench::joined("node-b", others, Some(row("node-a", 1, 7)));
     let (id, shard) = (HandoffId { inc: Incarnation(1), count: 1 }, SHARD);
-    bench.told("node-a", PeerMessage::Prepare { id, shard, epoch: Epoch(7) }, 100);
+    // Its next look at the row would be at 8 s.
+    bench.told("node-a", PeerMessage::Prepare { id, shard, epoch: Epoch(7) }, 3_000);
     bench.effects();
     let dead = lease("node-a", 1, 1, NodeState::Dead);
-    let claimed = (500..12_000).step_by(100).find(|ms| {
+    let claimed = (3_100..12_000).step_by(100).find(|ms| {
         bench.step(Input::Tick, *ms);
         let asked = std::mem::take(&mut bench.asked);
         let claims = asked.iter().any(|(_, op)| is_claim(op));
