@@ -48,7 +48,7 @@ async fn from_setup_to_an_answer_over_https() -> Result<()> {
     let password = format!("{PASSWORD}\n");
     let setup = ["setup", &token, "--url", &url, "--password-stdin"];
     let untrusted = me.pipe(&setup, &password).await?.fails(6);
-    assert!(untrusted.contains("not trusted") && untrusted.contains("--ca-file"), "{untrusted}");
+    assert!(untrusted.contains("does not trust") && untrusted.contains("--ca-file"), "{untrusted}");
     let trusted = [&setup[..], &["--ca-file", "ca.pem"]].concat();
     me.pipe(&trusted, &password).await?.ok();
     // Who signed the certificate is remembered, from whatever directory and by later logins.
