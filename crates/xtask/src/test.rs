@@ -6,7 +6,7 @@
 //! `TROUPE_TEST_DOCKER` (a Docker engine) with `TROUPE_TEST_IMAGE`.
 
 use std::{
-    fmt,
+    fmt, fs,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -307,7 +307,8 @@ impl Kit {
         let node = self.node.as_ref().context("there is no Node.js")?;
         tools::npm_ci(ws, node, CLIENTS)?;
         let mut test = ws.cargo();
-        test.args(["test", "--package", "troupe-cluster", "--test", "it", "--", "clients::"]);
+        // Of the whole workspace: another selection has other features, and all is built again.
+        test.args(["test", "--workspace", "--test", "it", "--", "clients::"]);
         watch(self.with_env(&mut test), SUITE_LIMIT)
     }
 
@@ -317,7 +318,8 @@ impl Kit {
     }
 
     /// nextest if it can be had (a test of its own process, hung tests are ended), else
-    /// cargo's own runner; doctests always with the latter.
+    /// cargo's own runner; doctests with the latter, if there are any: their libraries are built
+    /// with other features, which takes minutes.
     fn rust(&self, ws: &Workspace, filter: Option<&str>) -> Result<Outcome> {
         let mut main = match told("nextest", tools::cargo_tool(ws, "cargo-nextest")) {
             Some(nextest) => {
@@ -333,6 +335,9 @@ impl Kit {
             }
         };
         let mut outcome = watch(self.with_env(main.args(filter)), RUST_LIMIT)?;
+        if !has_doctests(ws)? {
+            return Ok(outcome);
+        }
         let mut doc = ws.cargo();
         doc.args(["test", "--quiet", "--workspace", "--doc", "--no-fail-fast"]).args(filter);
         let doc = watch(self.with_env(&mut doc), RUST_LIMIT)?;
@@ -356,6 +361,30 @@ impl Kit {
     }
 }
 
+fn has_doctests(ws: &Workspace) -> Result<bool> {
+    for file in ws.files(".")?.iter().filter(|file| file.ends_with(".rs")) {
+        let source = fs::read_to_string(ws.root.join(file)).with_context(|| file.clone())?;
+        if is_with_doctest(&source) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a doc comment holds a block of code that is not marked as something else.
+fn is_with_doctest(source: &str) -> bool {
+    let mut in_block = false;
+    for line in source.lines().map(str::trim_start) {
+        let doc = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
+        let Some(fence) = doc.and_then(|doc| doc.trim().strip_prefix("```")) else { continue };
+        in_block = !in_block;
+        if in_block && !["text", "toml", "sh", "json", "yaml"].contains(&fence) {
+            return true;
+        }
+    }
+    false
+}
+
 /// Says what could not be had and goes on; the suites that need it fail by themselves.
 fn told<T>(what: &str, made: Result<T>) -> Option<T> {
     made.inspect_err(|error| step(&format!("{what} could not be prepared: {error:#}"))).ok()
@@ -364,6 +393,16 @@ fn told<T>(what: &str, made: Result<T>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_doctest_is_a_block_of_code_and_no_drawing() {
+        let drawing = "//! Frames.\n//!\n//! ```text\n//! a -> b\n//! ```\nfn f() {}\n";
+        assert!(!is_with_doctest(drawing));
+        for fence in ["```", "```rust", "```no_run"] {
+            let code = format!("{drawing}\n    /// {fence}\n    /// f();\n    /// ```\n");
+            assert!(is_with_doctest(&code), "{fence}");
+        }
+    }
 
     fn outcome(success: bool, passed: u64) -> Outcome {
         Outcome { success, timed_out: false, counts: Counts { passed, ..Counts::default() } }
