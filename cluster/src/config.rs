@@ -86,12 +86,9 @@ impl TlsSection {
     }
 
     /// What the command line says wins.
-    pub(crate) fn set(&mut self, cert_file: Option<&PathBuf>, key_file: Option<&PathBuf>) {
-        for (place, told) in [(&mut self.cert_file, cert_file), (&mut self.key_file, key_file)] {
-            if told.is_some() {
-                *place = told.cloned();
-            }
-        }
+    pub(crate) fn set(&mut self, cert_file: Option<PathBuf>, key_file: Option<PathBuf>) {
+        self.cert_file = cert_file.or(self.cert_file.take());
+        self.key_file = key_file.or(self.key_file.take());
     }
 }
 

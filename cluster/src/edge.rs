@@ -32,7 +32,7 @@ use troupe_types::{Clock, DeviceId};
 
 use crate::{
     config::{Config, EdgeSection},
-    process::write_private,
+    process::{first_name, write_private},
 };
 
 const CA_CERT_FILE: &str = "device-ca.crt";
@@ -193,8 +193,7 @@ fn host_and_port(setting: &str, text: &str) -> Result<(String, u16)> {
 }
 
 fn first_host(config: &Config) -> String {
-    let named = config.public_hosts.first().map(|host| host.split(':').next().unwrap_or(host));
-    named.unwrap_or("127.0.0.1").to_owned()
+    first_name(&config.public_hosts).unwrap_or("127.0.0.1").to_owned()
 }
 
 /// The doors that are open, and what hangs on them; dropping it closes them.

@@ -229,7 +229,7 @@ fn configure(args: &RunArgs) -> Result<Config> {
     set(&mut node.roles, told.roles);
     node.advertise = told.advertise.or(node.advertise.take());
     set(&mut config.http, told.http);
-    config.tls.set(told.tls_cert.as_ref(), told.tls_key.as_ref());
+    config.tls.set(told.tls_cert, told.tls_key);
     config.edge.required |= told.edge.is_some();
     set(&mut config.edge.listen, told.edge);
     set(&mut config.edge.addresses, told.edge_addresses);

@@ -54,8 +54,7 @@ impl Door {
     /// the first name.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.https.is_some() { "https" } else { "http" };
-        let name = self.names.iter().find(|name| !name.starts_with('*'));
-        match name.filter(|_| self.at.ip().is_unspecified()) {
+        match first_name(&self.names).filter(|_| self.at.ip().is_unspecified()) {
             Some(name) => format!("{scheme}://{name}:{}", self.at.port()),
             None => format!("{scheme}://{}", self.at),
         }
@@ -105,6 +104,12 @@ pub(crate) async fn listen(config: &Config) -> Result<Door> {
     let mut names = config.public_hosts.clone();
     names.extend(https.iter().flat_map(|cert| cert.names()).cloned());
     Ok(Door { listener, https, at, names })
+}
+
+/// The first of them that can stand in an address.
+pub(crate) fn first_name(names: &[String]) -> Option<&str> {
+    let name = names.iter().find(|name| !name.starts_with('*'))?;
+    Some(name.split(':').next().unwrap_or(name))
 }
 
 /// Of a key that others on this machine may read.

@@ -167,7 +167,7 @@ fn configure(args: &UpArgs) -> Result<Config> {
         // Several nodes on one machine: each takes what is free.
         config.edge.listen.set_port(0);
     }
-    config.tls.set(args.tls_cert.as_ref(), args.tls_key.as_ref());
+    config.tls.set(args.tls_cert.clone(), args.tls_key.clone());
     if let Some(dir) = &args.data_dir {
         config.data_dir.clone_from(dir);
     }

@@ -343,28 +343,30 @@ fn a_target_buffers_and_takes_over_in_order() {
     assert_eq!(bench.node.owner(SHARD, at(300)), Owner::Here(Epoch(8)));
 }
 
-/// The source's word is lost, or the source itself: the row tells.
-#[test]
-fn a_target_that_hears_nothing_looks_at_the_row() {
+/// node-b, which node-a has asked to take the shard.
+fn target(ms: u64) -> (Bench, HandoffId) {
     let others = vec![lease("node-a", 1, 1, NodeState::Alive)];
     let mut bench = Bench::joined("node-b", others, Some(row("node-a", 1, 7)));
     let (id, shard) = (HandoffId { inc: Incarnation(1), count: 1 }, SHARD);
-    bench.told("node-a", PeerMessage::Prepare { id, shard, epoch: Epoch(7) }, 100);
+    bench.told("node-a", PeerMessage::Prepare { id, shard, epoch: Epoch(7) }, ms);
     bench.effects();
+    (bench, id)
+}
+
+/// The source's word is lost, or the source itself: the row tells.
+#[test]
+fn a_target_that_hears_nothing_looks_at_the_row() {
+    let (mut bench, _) = target(100);
     bench.step(Input::Tick, 5_100);
     bench.answer(is_read_shard, Answer::Shard(Some(row("node-b", 1, 8))), 5_110);
-    assert_eq!(bench.effects(), [Effect::Activate { shard, epoch: Epoch(8) }]);
+    assert_eq!(bench.effects(), [Effect::Activate { shard: SHARD, epoch: Epoch(8) }]);
 }
 
 /// Nothing will come of the hand-off, so it is not waited for: nobody else may be there to claim.
 #[test]
 fn a_target_whose_source_is_gone_claims_the_shard() {
-    let others = vec![lease("node-a", 1, 1, NodeState::Alive)];
-    let mut bench = Bench::joined("node-b", others, Some(row("node-a", 1, 7)));
-    let (id, shard) = (HandoffId { inc: Incarnation(1), count: 1 }, SHARD);
     // Its next look at the row would be at 8 s.
-    bench.told("node-a", PeerMessage::Prepare { id, shard, epoch: Epoch(7) }, 3_000);
-    bench.effects();
+    let (mut bench, id) = target(3_000);
     let dead = lease("node-a", 1, 1, NodeState::Dead);
     let claimed = (3_100..12_000).step_by(100).find(|ms| {
         bench.step(Input::Tick, *ms);
@@ -384,7 +386,7 @@ fn a_target_whose_source_is_gone_claims_the_shard() {
         claims
     });
     assert!(claimed.is_some_and(|ms| ms < 6_500), "claimed at {claimed:?}");
-    assert!(bench.effects().contains(&Effect::DiscardBuffer { shard, id }));
+    assert!(bench.effects().contains(&Effect::DiscardBuffer { shard: SHARD, id }));
 }
 
 #[test]
