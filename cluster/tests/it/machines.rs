@@ -7,6 +7,7 @@ mod faults;
 mod fences;
 mod jobs;
 mod joining;
+mod kills;
 mod kit;
 mod restored;
 mod script;

@@ -4,16 +4,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, stream::FuturesUnordered};
 use scylla::{
-    client::{
-        PoolSize, execution_profile::ExecutionProfile, session::Session,
-        session_builder::SessionBuilder,
-    },
+    client::{execution_profile::ExecutionProfile, session::Session},
     deserialize::row::DeserializeRow,
     frame::types::{Consistency, SerialConsistency},
     policies::{
         retry::{DefaultRetryPolicy, FallthroughRetryPolicy},
         speculative_execution::SimpleSpeculativeExecutionPolicy,
-        timestamp_generator::MonotonicTimestampGenerator,
     },
     response::query_result::{QueryResult, QueryRowsResult},
     serialize::row::SerializeRow,
@@ -28,9 +24,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use troupe_store::{Cause, cause};
 
 use crate::{
-    addresses::Addresses,
     error::{ConnectError, Failed, attempt},
     options::{ScyllaOptions, Timeouts},
+    session::Sessions,
 };
 
 /// How often an idempotent write is sent at most.
@@ -40,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(40);
 
 /// A connected session with its ways to run statements.
 pub(crate) struct Cql {
-    pub(crate) session: Session,
+    sessions: Sessions,
     profiles: Profiles,
     pub(crate) timeouts: Timeouts,
 }
@@ -79,45 +75,19 @@ pub(crate) enum Lwt {
 
 impl Cql {
     pub(crate) async fn connect(options: &ScyllaOptions) -> Result<Self, ConnectError> {
-        let unreachable = |source| ConnectError::Unreachable { source };
         let profiles = Profiles::new(options);
-        let mut builder = SessionBuilder::new()
-            .known_nodes(&options.contact_points)
-            .connection_timeout(options.timeouts.connect)
-            .default_execution_profile_handle(profiles.once.clone().into_handle())
-            .pool_size(PoolSize::default())
-            .schema_agreement_interval(Duration::from_millis(50))
-            // Where rows are is all that is asked of the schema, and only of ours.
-            .keyspaces_to_fetch([options.keyspace.as_str()])
-            .fetch_full_schema_metadata(false)
-            .refresh_metadata_on_auto_schema_agreement(false)
-            .keepalive_interval(Duration::from_secs(5))
-            .keepalive_timeout(Duration::from_secs(5))
-            .timestamp_generator(Arc::new(
-                // Orders the writes of this process among each other. Nothing else leans on it.
-                MonotonicTimestampGenerator::new().without_warnings(),
-            ));
-        if let Some(credentials) = &options.credentials {
-            builder = builder.user(&credentials.user, &credentials.password);
-        }
-        if let Some(tls) = &options.tls {
-            builder = builder.tls_context(Some(Arc::clone(tls)));
-        }
-        if let Some(datacenter) = &options.datacenter {
-            builder = builder.prefer_datacenter(datacenter.clone());
-        }
-        if !options.addresses.is_empty() {
-            builder = builder.address_translator(Arc::new(Addresses(options.addresses.clone())));
-        }
-        let session = timeout(options.timeouts.start, builder.build()).await;
-        let session = session.map_err(|e| unreachable(cause(e)))?;
-        let session = session.map_err(|e| unreachable(cause(e)))?;
-        Ok(Self { session, profiles, timeouts: options.timeouts })
+        let sessions = Sessions::connect(options, &profiles.once).await?;
+        Ok(Self { sessions, profiles, timeouts: options.timeouts })
+    }
+
+    /// The session of now.
+    pub(crate) fn session(&self) -> Arc<Session> {
+        self.sessions.current()
     }
 
     /// ScyllaDB tells its shards to drivers; Cassandra has none.
     pub(crate) fn is_scylla(&self) -> bool {
-        let state = self.session.get_cluster_state();
+        let state = self.session().get_cluster_state();
         state.get_nodes_info().iter().any(|node| node.sharder().is_some())
     }
 
@@ -126,7 +96,7 @@ impl Cql {
         text: &str,
         kind: Kind,
     ) -> Result<PreparedStatement, Failed> {
-        let mut statement = timeout(self.timeouts.start, self.session.prepare(text))
+        let mut statement = timeout(self.timeouts.start, self.session().prepare(text))
             .await
             .map_err(|e| Failed::Refused(cause(e)))??;
         let profile = match kind {
@@ -146,7 +116,7 @@ impl Cql {
         let mut statement = Statement::new(text);
         // Changes of the schema take their time.
         statement.set_request_timeout(Some(self.timeouts.start));
-        timeout(self.timeouts.start, self.session.query_unpaged(statement, ()))
+        timeout(self.timeouts.start, self.session().query_unpaged(statement, ()))
             .await
             .map_err(|e| Failed::Unknown(cause(e)))?
             .map_err(attempt)
@@ -175,7 +145,8 @@ impl Cql {
         R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata> + 'static,
     {
         let late = |e| Failed::Unknown(cause(e));
-        let pages = self.session.execute_iter(statement.clone(), values);
+        let session = self.session();
+        let pages = session.execute_iter(statement.clone(), values);
         let pages = timeout(self.timeouts.request, pages).await.map_err(late)??;
         let mut rows = pages.rows_stream::<R>().map_err(|e| Failed::Odd(cause(e)))?;
         let mut found = Vec::new();
@@ -197,7 +168,8 @@ impl Cql {
     where
         R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata> + 'static,
     {
-        let read = self.session.execute_unpaged(statement, values);
+        let session = self.session();
+        let read = session.execute_unpaged(statement, values);
         let read = timeout(self.timeouts.request, read).await;
         let result = read.map_err(|e| Failed::Unknown(cause(e)))?.map_err(attempt)?;
         let result = result.into_rows_result().map_err(|e| Failed::Odd(cause(e)))?;
@@ -212,7 +184,7 @@ impl Cql {
     ) -> Result<(), Failed> {
         let values = &values;
         self.repeat(|| async move {
-            self.session.execute_unpaged(statement, values).await.map(drop).map_err(attempt)
+            self.session().execute_unpaged(statement, values).await.map(drop).map_err(attempt)
         })
         .await
     }
@@ -236,7 +208,7 @@ impl Cql {
         batch.set_is_idempotent(true);
         let batch = &batch;
         self.repeat(
-            || async move { self.session.batch(batch, rows).await.map(drop).map_err(attempt) },
+            || async move { self.session().batch(batch, rows).await.map(drop).map_err(attempt) },
         )
         .await
     }
@@ -290,7 +262,8 @@ impl Cql {
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<Lwt, Failed> {
-        let sent = self.session.execute_unpaged(statement, values);
+        let session = self.session();
+        let sent = session.execute_unpaged(statement, values);
         let result = match timeout(self.timeouts.request, sent).await {
             Ok(Ok(result)) => result,
             Ok(Err(error)) => return lwt_failed(error),

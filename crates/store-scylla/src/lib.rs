@@ -26,6 +26,7 @@ mod options;
 mod ownership;
 mod projections;
 mod schema;
+mod session;
 mod statements;
 mod store;
 mod wake;

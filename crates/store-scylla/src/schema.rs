@@ -122,7 +122,7 @@ pub(crate) async fn prepare(cql: &Cql, options: &ScyllaOptions) -> Result<(), Co
         create_keyspace(cql, &options.keyspace, replication).await.map_err(failed)?;
         agree(cql).await;
     }
-    let used = cql.session.use_keyspace(options.keyspace.as_str(), false).await;
+    let used = cql.session().use_keyspace(options.keyspace.as_str(), false).await;
     used.map_err(|e| ConnectError::Migration { step: 0, source: cause(e) })?;
     for statement in LEDGER {
         cql.run(statement).await.map_err(failed)?;
@@ -135,7 +135,7 @@ pub(crate) async fn prepare(cql: &Cql, options: &ScyllaOptions) -> Result<(), Co
         outcome?;
     }
     // The driver finds the owners of rows by the replication of their keyspace.
-    let refreshed = timeout(cql.timeouts.start, cql.session.refresh_metadata()).await;
+    let refreshed = timeout(cql.timeouts.start, cql.session().refresh_metadata()).await;
     let stale = |source| ConnectError::Unreachable { source };
     refreshed.map_err(|e| stale(cause(e)))?.map_err(|e| stale(cause(e)))
 }
@@ -144,7 +144,7 @@ pub(crate) async fn prepare(cql: &Cql, options: &ScyllaOptions) -> Result<(), Co
 /// change of its own; what another node has just made may be known to the server that said so
 /// and to no other.
 async fn agree(cql: &Cql) {
-    match timeout(AGREE_WAIT, cql.session.await_schema_agreement()).await {
+    match timeout(AGREE_WAIT, cql.session().await_schema_agreement()).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the servers do not agree on the tables"),
         Err(_) => tracing::warn!("the servers do not agree on the tables yet"),

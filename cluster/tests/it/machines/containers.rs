@@ -8,7 +8,7 @@ use troupe_testkit::{FakeModel, Gate, Rule, try_until};
 
 use super::{
     docker::{Engine, contained, only},
-    faults::{cut_in_two, goes_on},
+    kills::{cut_in_two, goes_on},
     kit::{COMMANDS, COUNT, KEY, answer, asked, counted, last_answer, team},
     script::Script,
 };

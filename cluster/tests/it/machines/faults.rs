@@ -1,4 +1,4 @@
-//! Faults under work: kill -9 of either side, a network that goes and comes, revocation.
+//! Faults under work: kill -9 of the node, a network that goes and comes, revocation.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -6,12 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use troupe_testkit::{Answer, FakeModel, Gate, Nat, Rule, try_until};
+use troupe_testkit::{Nat, try_until};
 
-use super::kit::{
-    COMMANDS, COUNT, Machine, answer, asked, counted, is_free, last_answer, model, node, options,
-    runtimes, team, until,
-};
+use super::kit::{COMMANDS, COUNT, Machine, counted, is_free, last_answer, node, options, until};
 use crate::node::{Home, Node, NodeOptions, PATIENCE, Person, Rest};
 
 /// How long the network is away, unless `TROUPE_TEST_AWAY_SECONDS` says otherwise.
@@ -41,6 +38,10 @@ impl Door {
         let ready: Value = serde_json::from_slice(&ready)?;
         let at = ready["edge"].as_str().context("no door")?.parse()?;
         Ok((Self { home, at, options }, node))
+    }
+
+    pub(super) const fn at(&self) -> SocketAddr {
+        self.at
     }
 
     pub(super) async fn again(&self) -> Result<Node> {
@@ -109,57 +110,6 @@ async fn a_killed_node_finds_all_output_when_it_is_back() -> Result<()> {
     is_free(&node, &who, &device).await
 }
 
-/// A model whose second answer hangs at the gate; a session that goes on gets another one.
-pub(super) fn cut_in_two(gate: &Gate) -> Vec<Rule> {
-    let bash = Answer::tool("Bash", json!({"command": "echo ran >> b.txt", "description": "d"}));
-    let rule = Rule::any()
-        .human("the job")
-        .then(bash)
-        .then(Answer::text("So far, so good. ").held_by(gate, 4))
-        .then(Answer::text("never"));
-    vec![rule, Rule::any().then(Answer::text("All done."))]
-}
-
-/// What the model is asked after its agent was killed is the session that it was asked in before.
-pub(super) fn goes_on(fake: &FakeModel, before: u64) -> Result<()> {
-    let later = fake.requests().into_iter().find(|request| request.number > before);
-    let body = later.context("the model was not asked after the kill")?.body.to_string();
-    ensure!(body.contains("the job") && body.contains("echo ran"), "the same session: {body}");
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_killed_agent_goes_on_in_the_same_session() -> Result<()> {
-    let Some(runtimes) = runtimes() else { return Ok(()) };
-    let gate = Gate::closed();
-    let fake = model(cut_in_two(&gate)).await?;
-    let home = Home::new()?;
-    let node = node(&home).await?;
-    let who = node.setup().await?;
-    node.apply(&who, &team("ClaudeCode", &fake.url())).await?;
-    let mut machine = Machine::new(Some(&runtimes))?;
-    let device = machine.join(&node, &who).await?;
-    let task = node.run(&who, "devs", "the job").await?;
-    let block = asked(&node, &who, &task).await?;
-    assert_eq!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await?, 204);
-    let asks = try_until(PATIENCE, async || fake.request_count() >= 2);
-    ensure!(asks.await, "the model was not asked again");
-    machine.kill().await?;
-    gate.open();
-    let before = fake.request_count();
-    machine.run()?;
-    node.settled(&who, &task, "COMPLETED").await?;
-    assert_eq!(
-        machine.worked("b.txt").as_deref(),
-        Some("ran\n"),
-        "what was done is not done again"
-    );
-    assert!(last_answer(&node, &who, &task).await?.ends_with("All done."));
-    node.assert_fold(&who, &task).await?;
-    goes_on(&fake, before)?;
-    is_free(&node, &who, &device).await
-}
-
 #[tokio::test]
 async fn a_network_that_goes_and_comes_loses_nothing() -> Result<()> {
     let (door, node) = Door::new().await?;
@@ -204,7 +154,7 @@ async fn a_network_that_goes_and_comes_loses_nothing() -> Result<()> {
 /// Faults unless `TROUPE_TEST_CUTS` says otherwise.
 const CUTS: u64 = 20;
 
-fn number(name: &str, or: u64) -> u64 {
+pub(super) fn number(name: &str, or: u64) -> u64 {
     let given = std::env::var_os(name);
     given.and_then(|text| text.to_str()?.parse().ok()).unwrap_or(or)
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use ractor::{Actor, ActorRef};
 use tokio::{sync::oneshot, time::timeout};
 use troupe_actor::spawn_task;
-use troupe_executor::Secrets;
+use troupe_executor::{Decision, Secrets};
 use troupe_types::{OutSeq, Uuid};
 use troupe_wire::device::{
     Assignment, AssignmentAnswer, AssignmentRefusal, AttemptKey, DeviceFrame, Ended as EndedFrame,
@@ -26,6 +26,11 @@ use crate::{
 const INPUT_MAX: Duration = Duration::from_secs(15);
 /// How long a frame may wait for a place in the link's queue.
 const SAY_MAX: Duration = Duration::from_secs(10);
+
+/// Whether an approval holds for the whole Task.
+fn is_always(body: &[u8]) -> bool {
+    serde_json::from_slice(body).is_ok_and(|decision: Decision| decision == Decision::AllowAlways)
+}
 
 impl AgentState {
     /// After a start: what an earlier life of the agent left.
@@ -190,11 +195,14 @@ impl AgentState {
         let fold = self.args.outbox.fold(key).await?;
         let options = &self.args.options;
         let checked = check(key, &fold.accepted, &options.policy, &options.engines);
-        let Checked { job, engine } = match checked {
+        let Checked { mut job, engine } = match checked {
             Ok(checked) => checked,
             // The policy, or what is installed, changed while it was away.
             Err((_, message)) => return self.end(key, Ended::Lost, message).await,
         };
+        if options.policy.grants {
+            job.grants.extend(fold.grants.iter().cloned());
+        }
         let workspaces = self.workspaces();
         let args = ExecutorArgs {
             key,
@@ -263,7 +271,8 @@ impl AgentState {
             return Ok(());
         }
         let cancel = kind == InputKind::Cancel;
-        let record = Record::Input(StoredInput { id, cancel });
+        let always = (kind == InputKind::Approval && is_always(&body)).then(|| name.clone());
+        let record = Record::Input(StoredInput { id, cancel, always });
         if let Err(error) = self.args.outbox.note(key, record).await {
             tracing::error!(?key, %error, "an input was not written");
             return Ok(()); // Unanswered, so that it comes again.

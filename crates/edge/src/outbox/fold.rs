@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use troupe_domain::task::{Output, RunEvent};
-use troupe_types::{BlockKind, BlockStatus, OutSeq, TaskId, Uuid};
+use troupe_executor::Grant;
+use troupe_types::{Block, BlockKind, BlockStatus, OutSeq, TaskId, Uuid};
 
 use super::record::{Ended, Record};
 
 /// Inputs that are known by their id when they come again.
 const INPUTS_KEPT: usize = 256;
+/// Approvals that are known when they are answered, and grants that are kept.
+const GRANTS_KEPT: usize = 200;
 /// A longer answer cannot be told as done, so no more of it is kept.
 const ANSWER_BYTES_MAX: usize = 512 * 1024;
 
@@ -28,14 +31,17 @@ pub struct Accepted {
     pub secrets: bool,
 }
 
-/// An input as it is kept. What it says matters only to a cancel: a runtime that is started
-/// anew asks its questions anew.
+/// An input as it is kept. What it says matters only to a cancel, and if it allows something for
+/// good: a runtime that is started anew asks all else anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredInput {
     /// Its id.
     pub id: Uuid,
     /// Whether it stops the attempt for good.
     pub cancel: bool,
+    /// The approval that it answers with "always".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub always: Option<String>,
 }
 
 /// What was said so far, as far as the end of an attempt must know.
@@ -45,6 +51,9 @@ pub struct Said {
     pub answer: String,
     /// Blocks that are not finished: their names.
     pub open: BTreeMap<String, bool>,
+    /// What "always" would grant, by the names of the approvals: the latest ones.
+    #[serde(default)]
+    pub on_offer: VecDeque<(String, Grant)>,
     /// Done or failed was said.
     pub ended: bool,
 }
@@ -65,6 +74,12 @@ impl Said {
             RunEvent::Block { block, name } if !block.status.is_final() => {
                 let is_tool = matches!(block.kind, BlockKind::Tool { .. });
                 self.open.insert(name.clone(), is_tool);
+                if let Some(grant) = on_offer(block) {
+                    self.on_offer.push_back((name.clone(), grant));
+                    if self.on_offer.len() > GRANTS_KEPT {
+                        self.on_offer.pop_front();
+                    }
+                }
             }
             RunEvent::BlockChanged { name, patch } => {
                 if patch.status.is_some_and(BlockStatus::is_final) {
@@ -75,6 +90,12 @@ impl Said {
             RunEvent::Block { .. } | RunEvent::Step { .. } | RunEvent::Status(_) => {}
         }
     }
+}
+
+/// What an approval would grant for the whole Task.
+fn on_offer(block: &Block) -> Option<Grant> {
+    let BlockKind::Other(fields) = &block.kind else { return None };
+    serde_json::from_value(fields.get("always")?.clone()).ok()
 }
 
 /// The fold of an attempt's log.
@@ -94,6 +115,9 @@ pub struct Fold {
     /// A cancel was taken.
     #[serde(default)]
     pub cancelled: bool,
+    /// What was allowed for the whole Task while this attempt ran.
+    #[serde(default)]
+    pub grants: Vec<Grant>,
     /// The runtime's session.
     #[serde(default)]
     pub session: Option<String>,
@@ -113,6 +137,7 @@ impl Fold {
             acked: OutSeq::ZERO,
             inputs: VecDeque::new(),
             cancelled: false,
+            grants: Vec::new(),
             session: None,
             said: Said::default(),
             ended: None,
@@ -140,6 +165,7 @@ impl Fold {
                 if self.inputs.len() > INPUTS_KEPT {
                     self.inputs.pop_front();
                 }
+                self.grant(input.always.as_deref());
             }
             Record::Session(session) => self.session = Some(session.clone()),
             Record::Ended(how, text) => {
@@ -148,5 +174,14 @@ impl Fold {
             Record::Checkpoint(fold) => *self = (**fold).clone(),
         }
         true
+    }
+    fn grant(&mut self, name: Option<&str>) {
+        let asked = self.said.on_offer.iter().rfind(|(asked, _)| Some(asked.as_str()) == name);
+        if let Some((_, grant)) = asked
+            && !self.grants.contains(grant)
+            && self.grants.len() < GRANTS_KEPT
+        {
+            self.grants.push(grant.clone());
+        }
     }
 }

@@ -32,7 +32,8 @@ fn filled(dir: &Path, outputs: u64) -> ExecutionLog {
     for n in 1..=outputs {
         assert_eq!(log.append_output(body(n, 40)).unwrap(), OutSeq(n));
     }
-    log.append(&Record::Input(StoredInput { id: Uuid::from_u128(7), cancel: false })).unwrap();
+    let input = StoredInput { id: Uuid::from_u128(7), cancel: false, always: None };
+    log.append(&Record::Input(input)).unwrap();
     log.sync().unwrap();
     log
 }

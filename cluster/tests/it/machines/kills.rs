@@ -1,0 +1,231 @@
+//! kill -9 of the agent under Claude Code, alone and among other faults: what was done is told
+//! once, and the session goes on.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use troupe_testkit::{Answer, FakeModel, Gate, Nat, Piece, Rule, Script, Turn, try_until};
+
+use super::{
+    faults::{Door, number},
+    kit::{
+        KEY, Machine, answer, asked, asked_now, is_free, last_answer, model, node, runtimes, team,
+    },
+};
+use crate::node::{Home, PATIENCE, Person, Rest};
+
+/// A model whose second answer hangs at the gate; a session that goes on gets another one.
+pub(super) fn cut_in_two(gate: &Gate) -> Vec<Rule> {
+    let bash = Answer::tool("Bash", json!({"command": "echo ran >> b.txt", "description": "d"}));
+    let rule = Rule::any()
+        .human("the job")
+        .then(bash)
+        .then(Answer::text("So far, so good. ").held_by(gate, 4))
+        .then(Answer::text("never"));
+    vec![rule, Rule::any().then(Answer::text("All done."))]
+}
+
+/// What the model is asked after its agent was killed is the session that it was asked in before.
+pub(super) fn goes_on(fake: &FakeModel, before: u64) -> Result<()> {
+    let later = fake.requests().into_iter().find(|request| request.number > before);
+    let body = later.context("the model was not asked after the kill")?.body.to_string();
+    ensure!(body.contains("the job") && body.contains("echo ran"), "the same session: {body}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_agent_goes_on_in_the_same_session() -> Result<()> {
+    let Some(runtimes) = runtimes() else { return Ok(()) };
+    let gate = Gate::closed();
+    let fake = model(cut_in_two(&gate)).await?;
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    node.apply(&who, &team("ClaudeCode", &fake.url())).await?;
+    let mut machine = Machine::new(Some(&runtimes))?;
+    let device = machine.join(&node, &who).await?;
+    let task = node.run(&who, "devs", "the job").await?;
+    let block = asked(&node, &who, &task).await?;
+    assert_eq!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await?, 204);
+    let asks = try_until(PATIENCE, async || fake.request_count() >= 2);
+    ensure!(asks.await, "the model was not asked again");
+    machine.kill().await?;
+    gate.open();
+    let before = fake.request_count();
+    machine.run()?;
+    node.settled(&who, &task, "COMPLETED").await?;
+    assert_eq!(
+        machine.worked("b.txt").as_deref(),
+        Some("ran\n"),
+        "what was done is not done again"
+    );
+    assert!(last_answer(&node, &who, &task).await?.ends_with("All done."));
+    node.assert_fold(&who, &task).await?;
+    goes_on(&fake, before)?;
+    is_free(&node, &who, &device).await
+}
+
+/// Faults unless `TROUPE_TEST_KILLS` says otherwise; a third of them kill the agent.
+const FAULTS: u64 = 6;
+
+/// A model that has a file written in each step, until it is told to end.
+#[derive(Clone, Default)]
+struct Steps {
+    given: Arc<AtomicU64>,
+    end: Arc<AtomicBool>,
+}
+
+impl Steps {
+    fn script(&self) -> Script {
+        let this = self.clone();
+        Script::new(move |turn| this.answer(turn))
+    }
+
+    fn answer(&self, turn: &Turn) -> Answer {
+        if !turn.offers("Write") {
+            return Answer::text("A title");
+        }
+        if self.end.load(Ordering::SeqCst) {
+            return Answer::text("All done.");
+        }
+        let step = self.given.fetch_add(1, Ordering::SeqCst) + 1;
+        let write = json!({"file_path": format!("step-{step}"), "content": format!("{step}\n")});
+        let write = Piece::Tool { name: "Write".into(), args: write };
+        Answer::text(format!("Step {step}. ")).and(write).slow(Duration::from_millis(20))
+    }
+
+    fn given(&self) -> u64 {
+        self.given.load(Ordering::SeqCst)
+    }
+}
+
+/// The steps that a Task's turns tell of, in order: its texts, and its calls with what they came
+/// to.
+#[derive(Debug, Default)]
+struct Told {
+    texts: Vec<u64>,
+    calls: Vec<(u64, String)>,
+}
+
+impl Told {
+    async fn of(node: &Rest, who: &Person, task: &str) -> Result<Self> {
+        let (_, turns) = node.turns(who, task).await?;
+        let mut told = Self::default();
+        told.read(&json!(turns));
+        Ok(told)
+    }
+
+    fn read(&mut self, value: &Value) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| self.read(item)),
+            Value::Object(fields) if fields.get("type") == Some(&json!("text")) => {
+                let text = value["content"].as_str().unwrap_or_default();
+                let steps = text.split("Step ").skip(1).filter_map(|rest| rest.split_once(". "));
+                self.texts.extend(steps.filter_map(|(step, _)| step.parse::<u64>().ok()));
+            }
+            Value::Object(fields) if fields.get("type") == Some(&json!("tool")) => {
+                let file = value["tool_input"]["file_path"].as_str().unwrap_or_default();
+                let step = file.rsplit_once("step-").and_then(|(_, step)| step.parse().ok());
+                let status = value["status"].as_str().unwrap_or_default();
+                self.calls.extend(step.map(|step| (step, status.to_owned())));
+            }
+            Value::Object(fields) => fields.values().for_each(|field| self.read(field)),
+            _ => {}
+        }
+    }
+}
+
+/// Waits until a Task tells of a step, or of a later one.
+async fn tells(node: &Rest, who: &Person, task: &str, step: u64) -> Result<()> {
+    let mut told = Told::default();
+    let there = try_until(PATIENCE, async || {
+        told = Told::of(node, who, task).await.unwrap_or_default();
+        told.texts.last().is_some_and(|last| *last >= step)
+    });
+    ensure!(there.await, "no step {step}: {told:?}; asked: {:?}", asked_now(node, who, task).await);
+    Ok(())
+}
+
+/// Random faults while an agent works, its own end among them: the turn goes on after each, in
+/// one session, and tells of every step once.
+#[tokio::test]
+async fn any_faults_and_kills_in_a_row_tell_every_step_once() -> Result<()> {
+    let Some(runtimes) = runtimes() else { return Ok(()) };
+    let seed = number("TROUPE_TEST_SEED", rand::random());
+    let faults = number("TROUPE_TEST_KILLS", FAULTS);
+    println!("TROUPE_TEST_SEED={seed} TROUPE_TEST_KILLS={faults}");
+    let mut dice = StdRng::seed_from_u64(seed);
+    let steps = Steps::default();
+    let fake = FakeModel::start(steps.script()).await?;
+    fake.require_key(KEY);
+    let (door, mut node) = Door::with(&[]).await?;
+    let who = node.with_key(&node.setup().await?).await?;
+    node.apply(&who, &team("ClaudeCode", &fake.url())).await?;
+    let nat = Nat::start(door.at()).await?;
+    let mut machine = Machine::new(Some(&runtimes))?;
+    let invitation = json!({"address": nat.addr().to_string()});
+    let device = machine.join_at(&node, &who, &invitation).await?;
+    let task = node.run(&who, "devs", "the job").await?;
+    let block = asked(&node, &who, &task).await?;
+    let always = json!({"answer": "allow_always"});
+    assert_eq!(answer(&node, &who, &task, &block, always).await?, 204);
+    // That it was allowed for good has reached the machine.
+    tells(&node, &who, &task, 3).await?;
+    let (mut kills, mut slowest) = (0, Duration::ZERO);
+    for fault in 0..faults {
+        let until = Instant::now() + Duration::from_millis(dice.random_range(0..3_000));
+        let kind = dice.random_range(0..12);
+        match kind {
+            0..2 => nat.cut(true, true),
+            2 => nat.cut(dice.random_bool(0.5), true),
+            3..5 => nat.rebind(),
+            5..7 => nat.lose(dice.random_range(10..300)),
+            7 => {
+                node.kill().await?;
+                node = door.again().await?;
+            }
+            _ => {
+                machine.kill().await?;
+                kills += 1;
+                machine.run()?;
+            }
+        }
+        try_until(Duration::from_secs(5), async || Instant::now() >= until).await;
+        nat.cut(false, false);
+        nat.lose(0);
+        let back = Instant::now();
+        let tells = tells(&node, &who, &task, steps.given() + 1).await;
+        tells.with_context(|| format!("fault {fault} ({kind})\n{}", machine.log()))?;
+        slowest = slowest.max(back.elapsed());
+    }
+    steps.end.store(true, Ordering::SeqCst);
+    node.settled(&who, &task, "COMPLETED").await?;
+    println!(
+        "{faults} faults, {kills} of the agent; on again within {:.2} s",
+        slowest.as_secs_f64()
+    );
+    node.assert_fold(&who, &task).await?;
+    let told = Told::of(&node, &who, &task).await?;
+    println!("{} steps given, told: {told:?}", steps.given());
+    let lost: Vec<_> = (1..=steps.given()).filter(|step| !told.texts.contains(step)).collect();
+    ensure!(lost.len() <= kills, "an answer is lost with its agent alone: {lost:?}, {kills} kills");
+    for step in 1..=steps.given() {
+        let call = told.calls.iter().find(|(call, _)| *call == step).map(|(_, how)| how.as_str());
+        let written = machine.worked(&format!("step-{step}")).is_some();
+        ensure!(!written || call.is_some(), "step {step} was done and is not told: {told:?}");
+        ensure!(written || call != Some("done"), "step {step} is told and was not done: {told:?}");
+    }
+    let rises = |steps: &mut dyn Iterator<Item = u64>| steps.is_sorted_by(|a, b| a < b);
+    ensure!(rises(&mut told.texts.iter().copied()), "once, in order: {told:?}");
+    ensure!(rises(&mut told.calls.iter().map(|(step, _)| *step)), "once, in order: {told:?}");
+    is_free(&node, &who, &device).await
+}

@@ -1,0 +1,128 @@
+//! The driver's session, which is replaced when it has lost every server.
+//!
+//! A session waits up to 10 s between two looks at a server that it cannot reach, and nothing
+//! stable tells it to look now. While another server answers that is no harm. After an outage of
+//! all of them it would be as long as most of what Troupe promises for the time after one, so
+//! whoever has no connection at all asks the contact points every half second, and connects anew
+//! as soon as one listens.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use futures::future::select_ok;
+use scylla::{
+    client::{
+        PoolSize, execution_profile::ExecutionProfile, session::Session,
+        session_builder::SessionBuilder,
+    },
+    policies::timestamp_generator::MonotonicTimestampGenerator,
+};
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use troupe_store::cause;
+
+use crate::{addresses::Addresses, error::ConnectError, options::ScyllaOptions};
+
+/// Between two looks at whether any server is connected.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A server that takes no connection within this is not asked for more.
+const KNOCK_MAX: Duration = Duration::from_secs(1);
+
+/// The session of now, and what keeps it connected for as long as this lives.
+pub(crate) struct Sessions {
+    current: Arc<ArcSwap<Session>>,
+    _keeper: JoinSet<()>,
+}
+
+impl Sessions {
+    /// Connects. `profile` is that of statements without one of their own.
+    ///
+    /// # Errors
+    /// [`ConnectError::Unreachable`]: no server answered within the time of a start.
+    pub(crate) async fn connect(
+        options: &ScyllaOptions,
+        profile: &ExecutionProfile,
+    ) -> Result<Self, ConnectError> {
+        let session = build(builder(options, profile), options.timeouts.start).await?;
+        let current = Arc::new(ArcSwap::from_pointee(session));
+        let mut keeper = JoinSet::new();
+        // The keyspace is there once somebody has been connected for a while.
+        let again = builder(options, profile).use_keyspace(&options.keyspace, false);
+        keeper.spawn(keep(Arc::clone(&current), again, options.clone()));
+        Ok(Self { current, _keeper: keeper })
+    }
+
+    pub(crate) fn current(&self) -> Arc<Session> {
+        self.current.load_full()
+    }
+}
+
+fn builder(options: &ScyllaOptions, profile: &ExecutionProfile) -> SessionBuilder {
+    let mut builder = SessionBuilder::new()
+        .known_nodes(&options.contact_points)
+        .connection_timeout(options.timeouts.connect)
+        .default_execution_profile_handle(profile.clone().into_handle())
+        .pool_size(PoolSize::default())
+        .schema_agreement_interval(Duration::from_millis(50))
+        // Where rows are is all that is asked of the schema, and only of ours.
+        .keyspaces_to_fetch([options.keyspace.as_str()])
+        .fetch_full_schema_metadata(false)
+        .refresh_metadata_on_auto_schema_agreement(false)
+        .keepalive_interval(Duration::from_secs(5))
+        .keepalive_timeout(Duration::from_secs(5))
+        .timestamp_generator(Arc::new(
+            // Orders the writes of this process among each other. Nothing else leans on it.
+            MonotonicTimestampGenerator::new().without_warnings(),
+        ));
+    if let Some(credentials) = &options.credentials {
+        builder = builder.user(&credentials.user, &credentials.password);
+    }
+    if let Some(tls) = &options.tls {
+        builder = builder.tls_context(Some(Arc::clone(tls)));
+    }
+    if let Some(datacenter) = &options.datacenter {
+        builder = builder.prefer_datacenter(datacenter.clone());
+    }
+    if !options.addresses.is_empty() {
+        builder = builder.address_translator(Arc::new(Addresses(options.addresses.clone())));
+    }
+    builder
+}
+
+async fn build(builder: SessionBuilder, max: Duration) -> Result<Session, ConnectError> {
+    let unreachable = |source| ConnectError::Unreachable { source };
+    let session = timeout(max, builder.build()).await;
+    session.map_err(|e| unreachable(cause(e)))?.map_err(|e| unreachable(cause(e)))
+}
+
+/// Replaces the session whenever it is connected to nothing and a contact point is there.
+async fn keep(current: Arc<ArcSwap<Session>>, again: SessionBuilder, options: ScyllaOptions) {
+    loop {
+        sleep(LOOK_EVERY).await;
+        if is_connected(&current.load()) || !is_anyone_there(&options.contact_points).await {
+            continue;
+        }
+        match build(again.clone(), options.timeouts.start).await {
+            // It may have found its way back meanwhile: it knows the statements already.
+            Ok(_) if is_connected(&current.load()) => {}
+            Ok(session) => {
+                tracing::info!("the database is there again");
+                current.store(Arc::new(session));
+            }
+            Err(error) => tracing::debug!(%error, "the database cannot be reached yet"),
+        }
+    }
+}
+
+fn is_connected(session: &Session) -> bool {
+    session.get_cluster_state().get_nodes_info().iter().any(|node| node.is_connected())
+}
+
+/// Whether any of these servers takes a connection.
+async fn is_anyone_there(servers: &[String]) -> bool {
+    let knock = |server: &String| Box::pin(TcpStream::connect(server.clone()));
+    timeout(KNOCK_MAX, select_ok(servers.iter().map(knock))).await.is_ok_and(|first| first.is_ok())
+}
