@@ -40,6 +40,9 @@ use crate::{
 pub(crate) const NODES: usize = 3;
 /// Shards of all kinds.
 pub(crate) const SHARDS: usize = 1_280;
+/// Without a new owner of any shard for so long, nothing moves by itself: a node gives away what
+/// should be another's after 10 s.
+const QUIET: Duration = Duration::from_secs(12);
 pub(crate) const CLUSTER: &str = "chaos";
 pub(crate) const KEYSPACE: &str = "troupe_chaos";
 
@@ -213,6 +216,27 @@ impl Cluster {
                 }
             } else {
                 self.witness = None;
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+        false
+    }
+
+    /// Waits until nothing moves any more by itself.
+    pub(crate) async fn at_rest(&mut self, limit: Duration) -> bool {
+        let began = Instant::now();
+        let (mut grants, mut since) = (None, Instant::now());
+        while began.elapsed() < limit {
+            self.weigh();
+            let now = self.look().await.ok().map(|mut grants| {
+                grants.sort_unstable();
+                grants
+            });
+            if now.is_none() || now != grants {
+                (grants, since) = (now, Instant::now());
+            }
+            if since.elapsed() >= QUIET {
+                return true;
             }
             sleep(Duration::from_millis(500)).await;
         }

@@ -22,6 +22,8 @@ use crate::{
 
 /// Shards go back to where they belong within this.
 const BALANCE: Duration = Duration::from_secs(30);
+/// How long a scenario waits until nothing moves any more.
+const REST: Duration = Duration::from_secs(90);
 /// By how much any process may grow within a scenario, in KiB.
 pub(crate) const GROWTH_KIB_MAX: u64 = 256 * 1024;
 
@@ -125,6 +127,15 @@ impl Stage {
             self.note(format!("begins although not every node owns its part after {waited:.1} s"));
         }
         Ok(())
+    }
+
+    /// Waits until nothing moves by itself any more, so that what moves later is the fault's doing.
+    pub(crate) async fn rest(&mut self) {
+        let began = Instant::now();
+        let rests = self.cluster.at_rest(REST).await;
+        let waited = began.elapsed().as_secs_f64();
+        let how = if rests { "nothing moves any more" } else { "something still moves" };
+        self.note(format!("{how} after {waited:.1} s"));
     }
 
     /// So long in the short set, or in the long one.

@@ -33,6 +33,7 @@ async fn endure(stage: &mut Stage, span: Duration, nothing_moves: bool) -> Resul
 }
 
 pub(super) async fn cut(stage: &mut Stage) -> Result<()> {
+    stage.rest().await;
     let (one, other) = stage.any_pair();
     stage.note(format!("{} <-x-> {}", stage.node_name(one), stage.node_name(other)));
     let cut = |rules: &mut Rules| {
@@ -44,6 +45,7 @@ pub(super) async fn cut(stage: &mut Stage) -> Result<()> {
 }
 
 pub(super) async fn cut_one_way(stage: &mut Stage) -> Result<()> {
+    stage.rest().await;
     let (one, other) = stage.any_pair();
     stage.note(format!("{} -x-> {}", stage.node_name(one), stage.node_name(other)));
     let mute = |rules: &mut Rules| {
@@ -67,6 +69,7 @@ pub(super) async fn loss(stage: &mut Stage) -> Result<()> {
 }
 
 pub(super) async fn weather(stage: &mut Stage) -> Result<()> {
+    stage.rest().await;
     let delay_max = Duration::from_millis(stage.rng.random_range(20..150));
     let weather = Weather { delay_max, doubled: 0.1, very_late: 0.02 };
     stage.note(format!("{weather:?}"));

@@ -43,6 +43,7 @@ pub(super) async fn cut_store(stage: &mut Stage) -> Result<()> {
 }
 
 pub(super) async fn slow(stage: &mut Stage) -> Result<()> {
+    stage.rest().await;
     let claims = stage.claims().await?;
     all_slow(stage, 300, 1_500);
     stage.cluster.watch(stage.span(15, 60)).await;

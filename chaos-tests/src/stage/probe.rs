@@ -31,7 +31,8 @@ pub(crate) struct Probe {
 /// Probes that ask until they are answered.
 #[derive(Debug)]
 pub(crate) struct Asking {
-    running: JoinSet<Option<Duration>>,
+    /// How long each took, and in which shard it is.
+    running: JoinSet<Option<(Duration, u16)>>,
     count: usize,
 }
 
@@ -79,7 +80,10 @@ impl Stage {
             let mut person = Person::new(2_000 + n, self.load.around.clone(), rng);
             person.avoid(&self.node_name(not));
             let command = Command::say(&probe.task, QUICK);
-            running.spawn(async move { person.command(&command).await.map(|_| began.elapsed()) });
+            let shard = probe.shard;
+            running.spawn(async move {
+                person.command(&command).await.map(|_| (began.elapsed(), shard))
+            });
         }
         Asking { running, count: probes.len() }
     }
@@ -87,14 +91,16 @@ impl Stage {
     /// Waits for the answers; the figure is what 95 of 100 waited at most, and the longest.
     pub(crate) async fn answered(&mut self, what: &str, asking: Asking, most: Duration) {
         let count = asking.count;
-        let mut times: Vec<Duration> =
+        let mut times: Vec<(Duration, u16)> =
             asking.running.join_all().await.into_iter().flatten().collect();
         times.sort();
+        let each = times.iter().map(|(took, shard)| format!("{shard}: {:.1}", took.as_secs_f64()));
+        self.note(format!("seconds by shard: {}", each.collect::<Vec<_>>().join(", ")));
         if times.len() < count || count == 0 {
             self.figure(format!("{what}: {} of {count} answered", times.len()), Some(count == 0));
             return;
         }
-        let at = |share: usize| times[(count * share).div_ceil(100).max(1) - 1].as_secs_f64();
+        let at = |share: usize| times[(count * share).div_ceil(100).max(1) - 1].0.as_secs_f64();
         let most = most.as_secs_f64();
         let (p50, p95, longest) = (at(50), at(95), at(100));
         let text = format!(

@@ -118,6 +118,11 @@ pub enum Input {
         /// As [`Effect::DrainShard`] named it.
         id: HandoffId,
     },
+    /// Somebody waits for a shard that nobody owns: if this node claims it, then before others.
+    Wanted {
+        /// Which.
+        shard: ShardId,
+    },
     /// Rebalancing is switched off or on; hand-offs under way go on.
     PauseRebalance(bool),
     /// An administrator wants the shard moved. Ignored if this node does not own it.

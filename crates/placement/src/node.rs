@@ -19,7 +19,7 @@ use crate::{
     op::{Answer, StoreOp},
     pace::{Jitter, Pace},
     peers::Peers,
-    shard::{Context, Slot, State},
+    shard::{Context, Slot, State, Turn},
     timings::Timings,
 };
 
@@ -135,6 +135,11 @@ impl Node {
                     slot.drained(id, out);
                 }
             }
+            Input::Wanted { shard } => {
+                if let Some(slot) = self.slots.get_mut(&shard) {
+                    slot.wanted = true;
+                }
+            }
             Input::PauseRebalance(paused) => self.paused = paused,
             Input::MoveShard { shard, to } => self.start_handoff(shard, to, now, out),
             Input::Leave => self.leave(now, out),
@@ -154,9 +159,13 @@ impl Node {
         match &slot.row {
             Some(row) if row.owner == *me => Owner::Nobody,
             Some(row) if !self.is_unowned(slot) => Owner::There(row.owner.clone(), row.epoch),
-            // Whoever should own it is the first to know who does.
-            _ => match slot.first.as_ref().filter(|first| *first != me) {
-                Some(first) => Owner::There(first.clone(), Epoch::ZERO),
+            // Whoever should own it is the first to know who does. What others still say of the
+            // owner that is gone is older than this.
+            row => match slot.first.as_ref().filter(|first| *first != me) {
+                Some(first) => {
+                    let epoch = row.as_ref().map_or(Epoch::ZERO, |row| row.epoch);
+                    Owner::There(first.clone(), epoch)
+                }
                 None => Owner::Nobody,
             },
         }
@@ -513,17 +522,20 @@ impl Node {
         let is_slow = self.pace.p50(now) > self.timings.pause_above;
         let max = if is_slow { self.timings.claims_slow_max } else { self.timings.claims_max };
         let mut free = max.saturating_sub(shards.count());
+        let unwanted =
+            self.slots.values().filter(|slot| slot.busy && slot.turn() == Turn::Unwanted);
+        let has_time = self.timings.claims_unwanted_max.saturating_sub(unwanted.count());
         let mut ops = Vec::new();
         let mut jitter = std::mem::replace(&mut self.jitter, Jitter(0));
-        // What is being given away goes first: nobody handles it meanwhile.
-        for moving in [true, false] {
+        for turn in [Turn::GivenAway, Turn::Wanted, Turn::Unwanted] {
+            let mut left = if turn == Turn::Unwanted { free.min(has_time) } else { free };
             self.each(now, |slot, cx| {
-                if free > 0
-                    && moving == matches!(slot.state, State::Source(_))
+                if left > 0
+                    && turn == slot.turn()
                     && let Some(op) = slot.next(cx, &mut jitter)
                 {
                     slot.busy = true;
-                    free -= 1;
+                    (left, free) = (left - 1, free - 1);
                     ops.push((slot.shard, op));
                 }
             });

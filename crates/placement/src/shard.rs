@@ -67,6 +67,8 @@ pub(crate) struct Slot {
     move_not_before: MonoTime,
     /// What came directly waits until then for the marker of this hand-off.
     direct: Option<(HandoffId, MonoTime)>,
+    /// Somebody waits for it, and nobody owns it.
+    pub(crate) wanted: bool,
     /// The node that should own it.
     pub(crate) first: Option<NodeName>,
     /// How many nodes the hash prefers to this one; `None`: this one may not own it.
@@ -79,6 +81,17 @@ pub(crate) enum State {
     Owned { epoch: Epoch },
     Source(Source),
     Target(Target),
+}
+
+/// The order in which shards have their turn at the store, if not all can be under way at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nobody handles it meanwhile.
+    GivenAway,
+    /// Somebody waits for it.
+    Wanted,
+    /// It has time.
+    Unwanted,
 }
 
 impl Slot {
@@ -95,6 +108,7 @@ impl Slot {
             differs: None,
             move_not_before: MonoTime::ZERO,
             direct: None,
+            wanted: false,
             first: None,
             rank: None,
         }
@@ -112,6 +126,15 @@ impl Slot {
     /// Whether the shard still is, or may turn out to be, this node's.
     pub(crate) const fn is_held(&self) -> bool {
         matches!(self.state, State::Owned { .. } | State::Source(_)) || self.busy || self.check
+    }
+
+    /// When it has its turn at the store.
+    pub(crate) const fn turn(&self) -> Turn {
+        match self.state {
+            State::Source(_) => Turn::GivenAway,
+            _ if self.wanted => Turn::Wanted,
+            _ => Turn::Unwanted,
+        }
     }
 
     /// The owner whose end must be proved before this shard can be claimed.
@@ -218,7 +241,7 @@ impl Slot {
         self.check |= held || (cx.is_mine(row) && row.epoch > self.released);
         if !held {
             self.row = Some(row.clone());
-            self.claim_at = None;
+            (self.claim_at, self.wanted) = (None, false);
         }
     }
 
@@ -259,7 +282,7 @@ impl Slot {
             State::Target(_) | State::Foreign | State::Owned { .. } => {}
         }
         self.state = State::Owned { epoch };
-        (self.direct, self.differs, self.claim_at) = (None, None, None);
+        (self.direct, self.differs, self.claim_at, self.wanted) = (None, None, None, false);
         if cx.valid {
             out.push(Effect::Activate { shard: self.shard, epoch });
         }

@@ -28,7 +28,10 @@ pub struct Timings {
     pub list_shards_every: Duration,
     /// Store operations on shard rows that are under way at once.
     pub claims_max: usize,
-    /// The same while the store is slow, as `pause_above` says.
+    /// The same for shards that nobody waits for: they have time, and the store is needed for the
+    /// activations of those that are waited for.
+    pub claims_unwanted_max: usize,
+    /// All of them while the store is slow, as `pause_above` says.
     pub claims_slow_max: usize,
     /// A claim waits a random time up to this.
     pub claim_jitter: Duration,
@@ -68,6 +71,7 @@ impl Default for Timings {
             list_leases_every: s(5),
             list_shards_every: s(30),
             claims_max: 32,
+            claims_unwanted_max: 8,
             claims_slow_max: 4,
             claim_jitter: ms(200),
             rank_delay: s(3),
@@ -119,7 +123,8 @@ impl Timings {
         if validity <= self.renew_every + 2 * self.attempt_timeout {
             return Err(InvalidTimings::ValidityTooShort { validity });
         }
-        if self.claims_max == 0 || self.claims_slow_max == 0 || self.moves_max == 0 {
+        let claims = [self.claims_max, self.claims_unwanted_max, self.claims_slow_max];
+        if claims.contains(&0) || self.moves_max == 0 {
             return Err(InvalidTimings::NothingAtOnce);
         }
         Ok(())

@@ -25,6 +25,9 @@ pub struct NotOwner {
 pub trait Placement: fmt::Debug + Send + Sync + 'static {
     /// The owner, as far as this node knows. `Here` only while this node may handle messages.
     fn owner(&self, shard: ShardId) -> Owner;
+
+    /// A message waits for a Shard that has no owner.
+    fn wanted(&self, _shard: ShardId) {}
 }
 
 /// One node owns everything, under the epoch of its start.

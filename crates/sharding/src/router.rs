@@ -125,6 +125,13 @@ impl Router {
         self.link.host.load().as_ref().map_or(Owner::Nobody, |host| host.owner(shard))
     }
 
+    /// A message waits for a Shard that has no owner.
+    pub(crate) fn wanted(&self, shard: ShardId) {
+        if let Some(host) = self.link.host.load().as_ref() {
+            host.wanted(shard);
+        }
+    }
+
     /// The same for entities, whose asks still reach live entities during a drain.
     pub(crate) fn inside(&self) -> Self {
         Self { link: Arc::clone(&self.link), inside: true }

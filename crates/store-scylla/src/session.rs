@@ -20,7 +20,7 @@ use scylla::{
 use tokio::{
     net::TcpStream,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use troupe_store::cause;
 
@@ -100,18 +100,27 @@ async fn build(builder: SessionBuilder, max: Duration) -> Result<Session, Connec
 
 /// Replaces the session whenever it is connected to nothing and a contact point is there.
 async fn keep(current: Arc<ArcSwap<Session>>, again: SessionBuilder, options: ScyllaOptions) {
+    let mut away_since = None;
     loop {
         sleep(LOOK_EVERY).await;
-        if is_connected(&current.load()) || !is_anyone_there(&options.contact_points).await {
+        if is_connected(&current.load()) {
+            if let Some(since) = away_since.take() {
+                let seconds = Instant::now().duration_since(since).as_secs();
+                tracing::info!(seconds, "the database is there again");
+            }
+            continue;
+        }
+        if away_since.is_none() {
+            away_since = Some(Instant::now());
+            tracing::warn!(servers = ?options.contact_points, "no server of the database is there");
+        }
+        if !is_anyone_there(&options.contact_points).await {
             continue;
         }
         match build(again.clone(), options.timeouts.start).await {
             // It may have found its way back meanwhile: it knows the statements already.
             Ok(_) if is_connected(&current.load()) => {}
-            Ok(session) => {
-                tracing::info!("the database is there again");
-                current.store(Arc::new(session));
-            }
+            Ok(session) => current.store(Arc::new(session)),
             Err(error) => tracing::debug!(%error, "the database cannot be reached yet"),
         }
     }

@@ -19,9 +19,11 @@ use crate::{
     traces::{self, TraceError, TraceExport, TraceOptions, Traces},
 };
 
-/// House code from INFO on; libraries that talk much from WARN on.
+/// House code from INFO on; libraries that talk much from WARN on. What the CQL driver says of a
+/// database that is away it says several times a second; the store says it once.
 pub const DEFAULT_FILTER: &str = "info,ractor=warn,ractor_cluster=error,hyper=warn,h2=warn,\
-    rustls=warn,engineioxide=warn,socketioxide=warn,scylla=warn,scylla::network=error";
+    rustls=warn,engineioxide=warn,socketioxide=warn,scylla=warn,scylla::network=error,\
+    scylla::cluster::metadata=off";
 
 /// How to log.
 #[derive(Clone, Debug)]

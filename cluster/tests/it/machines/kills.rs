@@ -74,7 +74,7 @@ async fn a_killed_agent_goes_on_in_the_same_session() -> Result<()> {
     is_free(&node, &who, &device).await
 }
 
-/// Faults unless `TROUPE_TEST_KILLS` says otherwise; a third of them kill the agent.
+/// Faults unless `TROUPE_TEST_CUTS` says otherwise; a third of them kill the agent.
 const FAULTS: u64 = 6;
 
 /// A model that has a file written in each step, until it is told to end.
@@ -161,8 +161,8 @@ async fn tells(node: &Rest, who: &Person, task: &str, step: u64) -> Result<()> {
 async fn any_faults_and_kills_in_a_row_tell_every_step_once() -> Result<()> {
     let Some(runtimes) = runtimes() else { return Ok(()) };
     let seed = number("TROUPE_TEST_SEED", rand::random());
-    let faults = number("TROUPE_TEST_KILLS", FAULTS);
-    println!("TROUPE_TEST_SEED={seed} TROUPE_TEST_KILLS={faults}");
+    let faults = number("TROUPE_TEST_CUTS", FAULTS);
+    println!("TROUPE_TEST_SEED={seed} TROUPE_TEST_CUTS={faults}");
     let mut dice = StdRng::seed_from_u64(seed);
     let steps = Steps::default();
     let fake = FakeModel::start(steps.script()).await?;

@@ -44,6 +44,10 @@ struct Bench {
 
 impl Bench {
     fn new(name: &str) -> Self {
+        Self::with(name, Timings::default(), [SHARD])
+    }
+
+    fn with(name: &str, timings: Timings, shards: impl IntoIterator<Item = ShardId>) -> Self {
         let me = Identity {
             node: name.into(),
             addr: String::new(),
@@ -51,7 +55,7 @@ impl Bench {
             roles: Roles::ALL,
             weight: 100,
         };
-        let node = Node::new(me, Timings::default(), [SHARD], 1);
+        let node = Node::new(me, timings, shards, 1);
         Self { node, asked: Vec::new(), effects: Vec::new() }
     }
 
@@ -86,13 +90,16 @@ impl Bench {
     /// Joined at 0 ms as incarnation 1; these are the others, and the row of the shard.
     fn joined(name: &str, others: Vec<LeaseRow>, shard: Option<ShardRow>) -> Self {
         let mut bench = Self::new(name);
-        bench.step(Input::Start { boot_id: Uuid::from_u128(1) }, 0);
-        bench.answer(is_read_lease, Answer::Lease(None), 0);
-        bench.answer(|op| matches!(op, StoreOp::Join { .. }), Answer::Applied, 0);
-        bench.answer(|op| *op == StoreOp::ListLeases, Answer::Leases(others), 0);
-        let rows = shard.into_iter().collect();
-        bench.answer(|op| *op == StoreOp::ListShards, Answer::Shards(rows), 0);
+        bench.join(others, shard.into_iter().collect());
         bench
+    }
+
+    fn join(&mut self, others: Vec<LeaseRow>, shards: Vec<ShardRow>) {
+        self.step(Input::Start { boot_id: Uuid::from_u128(1) }, 0);
+        self.answer(is_read_lease, Answer::Lease(None), 0);
+        self.answer(|op| matches!(op, StoreOp::Join { .. }), Answer::Applied, 0);
+        self.answer(|op| *op == StoreOp::ListLeases, Answer::Leases(others), 0);
+        self.answer(|op| *op == StoreOp::ListShards, Answer::Shards(shards), 0);
     }
 
     /// Owns the shard under epoch 1; node-b works beside it.
@@ -224,6 +231,39 @@ fn a_shard_is_claimed_after_a_serial_read_has_shown_its_owner_dead() {
     bench.step(Input::Tick, 1_100);
     bench.answer(is_read_shard, Answer::Shard(Some(row("node-a", 1, 10))), 1_110);
     assert!(bench.effects().contains(&Effect::Activate { shard: SHARD, epoch: Epoch(10) }));
+}
+
+/// After a crash there are many at once: what messages wait for is served first.
+#[test]
+fn a_shard_that_is_waited_for_is_claimed_before_others() {
+    let timings = Timings { claims_max: 2, claim_jitter: Duration::ZERO, ..Timings::default() };
+    let mut bench = Bench::with("node-a", timings, (0..20).map(ShardId));
+    bench.step(Input::Wanted { shard: ShardId(17) }, 0);
+    bench.step(Input::Wanted { shard: ShardId(5) }, 0);
+    bench.join(Vec::new(), Vec::new());
+    let claimed = bench.asked.iter().filter_map(|(_, op)| match op {
+        StoreOp::Claim { row, .. } => Some(row.shard),
+        _ => None,
+    });
+    assert_eq!(claimed.collect::<Vec<_>>(), [ShardId(5), ShardId(17)]);
+}
+
+/// Peers that do not know it yet still name the owner that is gone, under the epoch of its row.
+#[test]
+fn whoever_comes_next_is_known_as_newer_than_the_owner_that_is_gone() {
+    let others =
+        vec![lease("node-b", 4, 7, NodeState::Dead), lease("node-c", 1, 1, NodeState::Alive)];
+    let shards = (0..20).map(ShardId);
+    let mut bench = Bench::with("node-a", Timings::default(), shards.clone());
+    let rows = shards.clone().map(|shard| ShardRow { shard, ..row("node-b", 4, 9) });
+    bench.join(others, rows.collect());
+    let next = shards.map(|shard| bench.node.owner(shard, at(10))).filter(|o| *o != Owner::Nobody);
+    let next: Vec<_> = next.collect();
+    assert!(
+        (1..20).contains(&next.len()),
+        "some are this node's to claim, some node-c's: {next:?}"
+    );
+    assert!(next.iter().all(|owner| *owner == Owner::There("node-c".into(), Epoch(9))), "{next:?}");
 }
 
 #[test]

@@ -161,6 +161,11 @@ impl HostShared {
         self.placement.owner(shard)
     }
 
+    /// A message waits for a Shard that has no owner.
+    pub(crate) fn wanted(&self, shard: ShardId) {
+        self.placement.wanted(shard);
+    }
+
     /// The epoch under which this node owns a Shard.
     fn owned(&self, shard: ShardId) -> Result<Epoch, NotOwner> {
         match self.placement.owner(shard) {

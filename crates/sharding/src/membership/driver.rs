@@ -119,6 +119,8 @@ impl Driver {
                 // The driver holds a sender, so this does not end.
                 event = incoming.recv() => event,
             };
+            let wanted = self.view.take_wanted();
+            inputs.extend(wanted.into_iter().map(|shard| Input::Wanted { shard }));
             inputs.push(event.map_or(Input::Tick, |event| self.input(event)));
             while inputs.len() < EVENTS_AT_ONCE
                 && let Ok(event) = incoming.try_recv()

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -33,6 +33,9 @@ pub struct ClusterView {
     owners: Box<[ArcSwap<Owner>]>,
     lease: ArcSwapOption<LeaseView>,
     unowned: AtomicUsize,
+    /// Shards without owner that messages wait for, since the driver looked.
+    wanted: Box<[AtomicBool]>,
+    any_wanted: AtomicBool,
     status: ArcSwap<ClusterStatus>,
     pub(super) events: mpsc::Sender<Event>,
     /// Taken by the driver.
@@ -55,6 +58,8 @@ impl ClusterView {
             owners: (0..SHARDS).map(|_| ArcSwap::from_pointee(Owner::Nobody)).collect(),
             lease: ArcSwapOption::empty(),
             unowned: AtomicUsize::new(usize::from(SHARDS)),
+            wanted: (0..SHARDS).map(|_| AtomicBool::new(false)).collect(),
+            any_wanted: AtomicBool::new(false),
             status: ArcSwap::default(),
             events,
             incoming: std::sync::Mutex::new(Some(incoming)),
@@ -109,6 +114,16 @@ impl ClusterView {
         self.owners[usize::from(shard.0)].store(Arc::new(owner));
     }
 
+    /// Shards without owner that messages came for since the last call.
+    pub(super) fn take_wanted(&self) -> Vec<ShardId> {
+        if !self.any_wanted.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
+        let all = (0..SHARDS).map(ShardId).zip(&self.wanted);
+        let wanted = all.filter(|(_, wanted)| wanted.swap(false, Ordering::Relaxed));
+        wanted.map(|(shard, _)| shard).collect()
+    }
+
     /// The cluster for operators, at most half a second old.
     #[must_use]
     pub fn status(&self) -> Arc<ClusterStatus> {
@@ -136,6 +151,13 @@ impl Placement for ClusterView {
             Owner::Here(epoch) if self.is_valid() => Owner::Here(*epoch),
             Owner::Here(_) => Owner::Nobody,
             other => other.clone(),
+        }
+    }
+
+    fn wanted(&self, shard: ShardId) {
+        if let Some(wanted) = self.wanted.get(usize::from(shard.0)) {
+            wanted.store(true, Ordering::Relaxed);
+            self.any_wanted.store(true, Ordering::Release);
         }
     }
 }

@@ -181,13 +181,17 @@ impl NodeShared {
         self.tokens.read().unwrap_or_else(PoisonError::into_inner).get(&token).cloned()
     }
 
-    /// Who owns a Shard: what placement says, unless a peer knew of a newer epoch.
+    /// Who owns a Shard that a message is for: what placement says, unless a peer knew of a newer
+    /// epoch.
     pub(crate) fn resolve(&self, shard: ShardId) -> Owner {
         let placed = self.router.owner(shard);
         let epoch = match &placed {
             Owner::Here(_) => return placed,
             Owner::There(_, epoch) => *epoch,
-            Owner::Nobody => Epoch::ZERO,
+            Owner::Nobody => {
+                self.router.wanted(shard);
+                Epoch::ZERO
+            }
         };
         let mut hints = lock(&self.hints);
         match hints.get(&shard) {
@@ -205,8 +209,12 @@ impl NodeShared {
         if owner == self.name {
             return false;
         }
+        let placed = match self.router.owner(shard) {
+            Owner::Here(epoch) | Owner::There(_, epoch) => epoch,
+            Owner::Nobody => Epoch::ZERO,
+        };
         let mut hints = lock(&self.hints);
-        let known = hints.get(&shard).map_or(Epoch::ZERO, |(_, epoch)| *epoch);
+        let known = hints.get(&shard).map_or(placed, |(_, epoch)| placed.max(*epoch));
         let is_news = epoch > known;
         if is_news {
             hints.insert(shard, (owner, epoch));

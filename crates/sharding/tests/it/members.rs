@@ -47,6 +47,7 @@ fn fast() -> Timings {
         target_check_every: ms(300),
         leave_max: Duration::from_secs(30),
         claims_max: 128,
+        claims_unwanted_max: 128,
         claims_slow_max: 128,
         pause_above: Duration::from_secs(60),
         moves_max: 64,
