@@ -228,10 +228,14 @@ impl Cluster {
         let (mut grants, mut since) = (None, Instant::now());
         while began.elapsed() < limit {
             self.weigh();
-            let now = self.look().await.ok().map(|mut grants| {
+            let look = tokio::time::timeout(Duration::from_secs(5), self.look()).await;
+            let now = look.ok().and_then(Result::ok).map(|mut grants| {
                 grants.sort_unstable();
                 grants
             });
+            if now.is_none() {
+                self.witness = None;
+            }
             if now.is_none() || now != grants {
                 (grants, since) = (now, Instant::now());
             }

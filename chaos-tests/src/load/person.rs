@@ -27,6 +27,8 @@ pub(crate) struct Person {
     rng: StdRng,
     /// The node that failed last.
     avoid: String,
+    /// A node that is never asked: that of the fault.
+    never: String,
 }
 
 /// A command under a key of its own.
@@ -73,12 +75,12 @@ enum Told {
 
 impl Person {
     pub(crate) fn new(number: u64, around: Surroundings, rng: StdRng) -> Self {
-        Self { number, around, rng, avoid: String::new() }
+        Self { number, around, rng, avoid: String::new(), never: String::new() }
     }
 
-    /// Begins at another node than this one.
-    pub(crate) fn avoid(&mut self, node: &str) {
-        node.clone_into(&mut self.avoid);
+    /// Never asks this node.
+    pub(crate) fn shun(&mut self, node: &str) {
+        node.clone_into(&mut self.never);
     }
 
     /// For ever.
@@ -153,7 +155,7 @@ impl Person {
     }
 
     async fn status(&mut self, task: &str) -> Result<String> {
-        let (node, url) = self.around.roster.pick(&mut self.rng, &self.avoid);
+        let (node, url) = self.around.roster.pick(&mut self.rng, &self.avoid, &self.never);
         let path = format!("/api/v1/tasks/{task}");
         let answer = rest(&url)?.call("GET", &path, Some(&self.around.who), None).await;
         if answer.as_ref().is_ok_and(|answer| answer.status < 500) {
@@ -168,13 +170,14 @@ impl Person {
     pub(crate) async fn command(&mut self, command: &Command) -> Option<Value> {
         let began = Instant::now();
         loop {
-            let (node, url) = self.around.roster.pick(&mut self.rng, &self.avoid);
+            let (node, url) = self.around.roster.pick(&mut self.rng, &self.avoid, &self.never);
             let why = match self.once(command, &node, &url).await {
                 Told::Acked(body) => {
                     self.avoid.clear();
                     if ["create", "say"].contains(&command.verb) && self.rng.random_bool(0.1) {
                         // The same key anywhere gets the same answer.
-                        let (other, url) = self.around.roster.pick(&mut self.rng, &node);
+                        let (other, url) =
+                            self.around.roster.pick(&mut self.rng, &node, &self.never);
                         self.once(command, &other, &url).await;
                     }
                     return Some(body);

@@ -78,7 +78,7 @@ impl Stage {
         for (n, probe) in (0..).zip(probes) {
             let rng = StdRng::seed_from_u64(self.began.wrapping_add(n));
             let mut person = Person::new(2_000 + n, self.load.around.clone(), rng);
-            person.avoid(&self.node_name(not));
+            person.shun(&self.node_name(not));
             let command = Command::say(&probe.task, QUICK);
             let shard = probe.shard;
             running.spawn(async move {

@@ -19,7 +19,7 @@ use crate::{
     op::{Answer, StoreOp},
     pace::{Jitter, Pace},
     peers::Peers,
-    shard::{Context, Slot, State, Turn},
+    shard::{Context, Priority, Slot, State},
     timings::Timings,
 };
 
@@ -136,9 +136,7 @@ impl Node {
                 }
             }
             Input::Wanted { shard } => {
-                if let Some(slot) = self.slots.get_mut(&shard) {
-                    slot.wanted = true;
-                }
+                self.with(shard, now, |slot, cx| slot.want(cx));
             }
             Input::PauseRebalance(paused) => self.paused = paused,
             Input::MoveShard { shard, to } => self.start_handoff(shard, to, now, out),
@@ -516,23 +514,26 @@ impl Node {
     }
 
     fn advance_shards(&mut self, now: MonoTime, out: &mut Vec<Effect>) {
+        let mut jitter = std::mem::replace(&mut self.jitter, Jitter(0));
+        self.each(now, |slot, cx| slot.schedule(cx, &mut jitter));
+        self.jitter = jitter;
         let shards = self.attempts.values().filter(|a| matches!(a.purpose, Purpose::Shard(_)));
         // A store that is slow throughout takes few at once, or the lease would not be renewed in
         // time. A few slow answers are no reason: shards without owner are waited for.
         let is_slow = self.pace.p50(now) > self.timings.pause_above;
         let max = if is_slow { self.timings.claims_slow_max } else { self.timings.claims_max };
         let mut free = max.saturating_sub(shards.count());
-        let unwanted =
-            self.slots.values().filter(|slot| slot.busy && slot.turn() == Turn::Unwanted);
-        let has_time = self.timings.claims_unwanted_max.saturating_sub(unwanted.count());
+        let cx = self.context(now);
+        let unwanted = |slot: &&Slot| slot.busy && slot.priority(&cx) == Priority::Unwanted;
+        let unwanted = self.slots.values().filter(unwanted).count();
+        let room = self.timings.claims_unwanted_max.saturating_sub(unwanted);
         let mut ops = Vec::new();
-        let mut jitter = std::mem::replace(&mut self.jitter, Jitter(0));
-        for turn in [Turn::GivenAway, Turn::Wanted, Turn::Unwanted] {
-            let mut left = if turn == Turn::Unwanted { free.min(has_time) } else { free };
+        for priority in Priority::ALL {
+            let mut left = if priority == Priority::Unwanted { free.min(room) } else { free };
             self.each(now, |slot, cx| {
                 if left > 0
-                    && turn == slot.turn()
-                    && let Some(op) = slot.next(cx, &mut jitter)
+                    && priority == slot.priority(cx)
+                    && let Some(op) = slot.next(cx)
                 {
                     slot.busy = true;
                     (left, free) = (left - 1, free - 1);
@@ -540,7 +541,6 @@ impl Node {
                 }
             });
         }
-        self.jitter = jitter;
         for (shard, op) in ops {
             self.begin(Purpose::Shard(shard), op, now, out);
         }

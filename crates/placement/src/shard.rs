@@ -83,15 +83,21 @@ pub(crate) enum State {
     Target(Target),
 }
 
-/// The order in which shards have their turn at the store, if not all can be under way at once.
+/// The order in which shards are served by the store, if not all can be under way at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum Priority {
     /// Nobody handles it meanwhile.
     GivenAway,
-    /// Somebody waits for it.
+    /// Somebody waits for it, or it is not known who owns it.
     Wanted,
+    /// It has been due for long.
+    Late,
     /// It has time.
     Unwanted,
+}
+
+impl Priority {
+    pub(crate) const ALL: [Self; 4] = [Self::GivenAway, Self::Wanted, Self::Late, Self::Unwanted];
 }
 
 impl Slot {
@@ -128,12 +134,15 @@ impl Slot {
         matches!(self.state, State::Owned { .. } | State::Source(_)) || self.busy || self.check
     }
 
-    /// When it has its turn at the store.
-    pub(crate) const fn turn(&self) -> Turn {
+    /// How it stands among all that want something of the store.
+    pub(crate) fn priority(&self, cx: &Context<'_>) -> Priority {
+        // Half of the time after which the next node claims it as well.
+        let late = |due: MonoTime| cx.now >= due.plus(cx.timings.rank_delay / 2);
         match self.state {
-            State::Source(_) => Turn::GivenAway,
-            _ if self.wanted => Turn::Wanted,
-            _ => Turn::Unwanted,
+            State::Source(_) => Priority::GivenAway,
+            _ if self.wanted || self.check => Priority::Wanted,
+            _ if self.claim_at.is_some_and(late) => Priority::Late,
+            _ => Priority::Unwanted,
         }
     }
 
@@ -158,8 +167,32 @@ impl Slot {
         (self.first, self.rank) = (first, rank);
     }
 
+    /// Somebody waits for it. Without a meaning if it has an owner, as far as this node knows.
+    pub(crate) fn want(&mut self, cx: &Context<'_>) {
+        let over = |row: &ShardRow| {
+            let (owner, inc) = (&row.owner, row.owner_inc);
+            cx.peers.is_gone(owner, inc) || cx.peers.seems_gone(owner, inc)
+        };
+        self.wanted |= self.owned().is_none() && self.row.as_ref().is_none_or(over);
+    }
+
+    /// Settles when this node claims the shard, if it may.
+    pub(crate) fn schedule(&mut self, cx: &Context<'_>, jitter: &mut Jitter) {
+        let may = cx.valid && !cx.draining && cx.listed && matches!(self.state, State::Foreign);
+        let gone = |row: &ShardRow| !cx.is_mine(row) && cx.peers.is_gone(&row.owner, row.owner_inc);
+        match self.rank {
+            Some(rank) if may && self.row.as_ref().is_none_or(gone) => {
+                self.claim_at.get_or_insert_with(|| {
+                    let wait = cx.timings.rank_delay * rank;
+                    cx.now.plus(wait + jitter.below(cx.timings.claim_jitter))
+                });
+            }
+            _ => self.claim_at = None,
+        }
+    }
+
     /// The next operation, if one is due.
-    pub(crate) fn next(&mut self, cx: &Context<'_>, jitter: &mut Jitter) -> Option<StoreOp> {
+    pub(crate) fn next(&self, cx: &Context<'_>) -> Option<StoreOp> {
         let inc = cx.inc?;
         if self.busy || cx.now < self.not_before {
             return None;
@@ -173,37 +206,25 @@ impl Slot {
                 let expected = self.row.clone()?;
                 source.next(&expected, cx.me, inc)
             }
-            State::Foreign if cx.valid && !cx.draining && cx.listed => self.claim(cx, inc, jitter),
+            State::Foreign if cx.valid && !cx.draining && cx.listed => self.claim(cx, inc),
             _ => None,
         }
     }
 
-    fn claim(
-        &mut self,
-        cx: &Context<'_>,
-        inc: Incarnation,
-        jitter: &mut Jitter,
-    ) -> Option<StoreOp> {
-        let rank = self.rank?;
+    fn claim(&self, cx: &Context<'_>, inc: Incarnation) -> Option<StoreOp> {
+        self.rank?;
         let expected = self.row.clone();
         let epoch = expected.as_ref().map_or(Epoch::ZERO, |row| row.epoch).next();
         let row = ShardRow { shard: self.shard, owner: cx.me.clone(), owner_inc: inc, epoch };
-        if let Some(found) = &expected {
-            if cx.is_mine(found) {
-                // A claim or a move to this node that nobody waits for any more.
-                if found.epoch > self.released {
-                    return Some(StoreOp::ReadShard { shard: self.shard });
-                }
-                return Some(StoreOp::Bump { expected: found.clone(), row });
+        if let Some(found) = expected.as_ref().filter(|row| cx.is_mine(row)) {
+            // A claim or a move to this node that nobody waits for any more.
+            if found.epoch > self.released {
+                return Some(StoreOp::ReadShard { shard: self.shard });
             }
-            if !cx.peers.is_gone(&found.owner, found.owner_inc) {
-                self.claim_at = None;
-                return None;
-            }
+            return Some(StoreOp::Bump { expected: found.clone(), row });
         }
-        let wait = cx.timings.rank_delay * rank + jitter.below(cx.timings.claim_jitter);
-        let at = *self.claim_at.get_or_insert(cx.now.plus(wait));
-        (cx.now >= at).then_some(StoreOp::Claim { expected, row })
+        let is_due = self.claim_at.is_some_and(|at| cx.now >= at);
+        is_due.then_some(StoreOp::Claim { expected, row })
     }
 
     /// What became of an operation.
@@ -252,7 +273,7 @@ impl Slot {
             return; // An older look; the newer one has been dealt with.
         }
         if self.row.as_ref() != Some(row) {
-            self.claim_at = None;
+            (self.claim_at, self.wanted) = (None, false);
         }
         self.row = Some(row.clone());
         let mine = cx.is_mine(row);
@@ -312,7 +333,7 @@ impl Slot {
     /// The incarnation is over: nothing is this node's any more, and nothing is under way.
     pub(crate) fn forget(&mut self) {
         self.state = State::Foreign;
-        (self.check, self.busy) = (false, false);
+        (self.check, self.busy, self.wanted) = (false, false, false);
         (self.claim_at, self.differs, self.direct) = (None, None, None);
         self.not_before = MonoTime::ZERO;
     }

@@ -28,8 +28,8 @@ pub struct Timings {
     pub list_shards_every: Duration,
     /// Store operations on shard rows that are under way at once.
     pub claims_max: usize,
-    /// The same for shards that nobody waits for: they have time, and the store is needed for the
-    /// activations of those that are waited for.
+    /// The same for shards that nobody waits for, until half of `rank_delay` after they were due:
+    /// they have time, and the store is needed for the activations of the others.
     pub claims_unwanted_max: usize,
     /// All of them while the store is slow, as `pause_above` says.
     pub claims_slow_max: usize,

@@ -2,11 +2,11 @@
 //!
 //! A session waits up to 10 s between two looks at a server that it cannot reach, and nothing
 //! stable tells it to look now. While another server answers that is no harm. After an outage of
-//! all of them it would be as long as most of what Troupe promises for the time after one, so
-//! whoever has no connection at all asks the contact points every half second, and connects anew
-//! as soon as one listens.
+//! all of them it would be longer than what Troupe promises for the time after one, so whoever
+//! has no connection at all asks the contact points every half second, and connects anew as soon
+//! as one listens.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use futures::future::select_ok;
@@ -15,6 +15,7 @@ use scylla::{
         PoolSize, execution_profile::ExecutionProfile, session::Session,
         session_builder::SessionBuilder,
     },
+    cluster::Node,
     policies::timestamp_generator::MonotonicTimestampGenerator,
 };
 use tokio::{
@@ -28,6 +29,12 @@ use crate::{addresses::Addresses, error::ConnectError, options::ScyllaOptions};
 
 /// Between two looks at whether any server is connected.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The same while sessions cannot be made, in the end.
+const PAUSE_MAX: Duration = Duration::from_secs(4);
+/// Time for a new session.
+const BUILD_MAX: Duration = Duration::from_secs(10);
+/// CQL's usual port.
+const PORT: u16 = 9042;
 /// A server that takes no connection within this is not asked for more.
 const KNOCK_MAX: Duration = Duration::from_secs(1);
 
@@ -100,14 +107,16 @@ async fn build(builder: SessionBuilder, max: Duration) -> Result<Session, Connec
 
 /// Replaces the session whenever it is connected to nothing and a contact point is there.
 async fn keep(current: Arc<ArcSwap<Session>>, again: SessionBuilder, options: ScyllaOptions) {
-    let mut away_since = None;
+    let is_connected = || is_connected(&current.load(), options.datacenter.as_deref());
+    let (mut away_since, mut pause): (Option<Instant>, _) = (None, LOOK_EVERY);
     loop {
-        sleep(LOOK_EVERY).await;
-        if is_connected(&current.load()) {
+        sleep(pause).await;
+        if is_connected() {
             if let Some(since) = away_since.take() {
-                let seconds = Instant::now().duration_since(since).as_secs();
+                let seconds = since.elapsed().as_secs();
                 tracing::info!(seconds, "the database is there again");
             }
+            pause = LOOK_EVERY;
             continue;
         }
         if away_since.is_none() {
@@ -115,23 +124,46 @@ async fn keep(current: Arc<ArcSwap<Session>>, again: SessionBuilder, options: Sc
             tracing::warn!(servers = ?options.contact_points, "no server of the database is there");
         }
         if !is_anyone_there(&options.contact_points).await {
+            pause = LOOK_EVERY;
             continue;
         }
-        match build(again.clone(), options.timeouts.start).await {
+        match build(again.clone(), BUILD_MAX).await {
             // It may have found its way back meanwhile: it knows the statements already.
-            Ok(_) if is_connected(&current.load()) => {}
+            Ok(_) if is_connected() => {}
             Ok(session) => current.store(Arc::new(session)),
-            Err(error) => tracing::debug!(%error, "the database cannot be reached yet"),
+            Err(error) if pause == LOOK_EVERY => {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::warn!(error, "the database listens, and no session can be made");
+            }
+            Err(_) => {}
         }
+        // For one that starts; for one that refuses, not for ever twice a second.
+        pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
-fn is_connected(session: &Session) -> bool {
-    session.get_cluster_state().get_nodes_info().iter().any(|node| node.is_connected())
+/// Whether a server is connected that requests go to.
+fn is_connected(session: &Session, datacenter: Option<&str>) -> bool {
+    let state = session.get_cluster_state();
+    let asked =
+        |node: &&Arc<Node>| datacenter.is_none() || node.datacenter.as_deref() == datacenter;
+    state.get_nodes_info().iter().filter(asked).any(|node| node.is_connected())
 }
 
 /// Whether any of these servers takes a connection.
 async fn is_anyone_there(servers: &[String]) -> bool {
-    let knock = |server: &String| Box::pin(TcpStream::connect(server.clone()));
+    let knock = |server: &String| {
+        let server = server.clone();
+        let knock = async move {
+            match TcpStream::connect(server.as_str()).await {
+                // Without a port it is the usual one, as it is to the driver.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    TcpStream::connect((server.as_str(), PORT)).await
+                }
+                known => known,
+            }
+        };
+        Box::pin(knock)
+    };
     timeout(KNOCK_MAX, select_ok(servers.iter().map(knock))).await.is_ok_and(|first| first.is_ok())
 }

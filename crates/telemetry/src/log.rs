@@ -23,7 +23,7 @@ use crate::{
 /// database that is away it says several times a second; the store says it once.
 pub const DEFAULT_FILTER: &str = "info,ractor=warn,ractor_cluster=error,hyper=warn,h2=warn,\
     rustls=warn,engineioxide=warn,socketioxide=warn,scylla=warn,scylla::network=error,\
-    scylla::cluster::metadata=off";
+    scylla::cluster=error,scylla::cluster::metadata=off";
 
 /// How to log.
 #[derive(Clone, Debug)]

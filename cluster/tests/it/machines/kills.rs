@@ -155,6 +155,15 @@ async fn tells(node: &Rest, who: &Person, task: &str, step: u64) -> Result<()> {
     Ok(())
 }
 
+/// What the model was asked since has the first step in it.
+fn same_session(fake: &FakeModel, before: u64) -> Result<()> {
+    let since = fake.requests().into_iter().filter(|request| request.number > before);
+    let mut of_agent = since.filter(|request| request.body.to_string().contains("the job"));
+    let next = of_agent.next().context("the model was not asked since")?.body.to_string();
+    ensure!(next.contains("Step 1. "), "a session of its own: {next}");
+    Ok(())
+}
+
 /// Random faults while an agent works, its own end among them: the turn goes on after each, in
 /// one session, and tells of every step once.
 #[tokio::test]
@@ -183,7 +192,9 @@ async fn any_faults_and_kills_in_a_row_tell_every_step_once() -> Result<()> {
     let (mut kills, mut slowest) = (0, Duration::ZERO);
     for fault in 0..faults {
         let until = Instant::now() + Duration::from_millis(dice.random_range(0..3_000));
-        let kind = dice.random_range(0..12);
+        // One at least.
+        let kind = if fault == 0 { 8 } else { dice.random_range(0..12) };
+        let before = fake.request_count();
         match kind {
             0..2 => nat.cut(true, true),
             2 => nat.cut(dice.random_bool(0.5), true),
@@ -206,6 +217,7 @@ async fn any_faults_and_kills_in_a_row_tell_every_step_once() -> Result<()> {
         let tells = tells(&node, &who, &task, steps.given() + 1).await;
         tells.with_context(|| format!("fault {fault} ({kind})\n{}", machine.log()))?;
         slowest = slowest.max(back.elapsed());
+        same_session(&fake, before)?;
     }
     steps.end.store(true, Ordering::SeqCst);
     node.settled(&who, &task, "COMPLETED").await?;

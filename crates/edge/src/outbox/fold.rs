@@ -11,8 +11,10 @@ use super::record::{Ended, Record};
 
 /// Inputs that are known by their id when they come again.
 const INPUTS_KEPT: usize = 256;
-/// Approvals that are known when they are answered, and grants that are kept.
-const GRANTS_KEPT: usize = 200;
+/// Approvals whose grants are known when they are answered, and grants that are kept.
+const GRANTS_KEPT: usize = 64;
+/// A longer command is asked for anew: all of this goes into every checkpoint.
+const GRANT_BYTES_MAX: usize = 2 * 1024;
 /// A longer answer cannot be told as done, so no more of it is kept.
 const ANSWER_BYTES_MAX: usize = 512 * 1024;
 
@@ -51,9 +53,9 @@ pub struct Said {
     pub answer: String,
     /// Blocks that are not finished: their names.
     pub open: BTreeMap<String, bool>,
-    /// What "always" would grant, by the names of the approvals: the latest ones.
+    /// What "always" would grant, by the names of the open approvals.
     #[serde(default)]
-    pub on_offer: VecDeque<(String, Grant)>,
+    pub on_offer: BTreeMap<String, Grant>,
     /// Done or failed was said.
     pub ended: bool,
 }
@@ -74,16 +76,16 @@ impl Said {
             RunEvent::Block { block, name } if !block.status.is_final() => {
                 let is_tool = matches!(block.kind, BlockKind::Tool { .. });
                 self.open.insert(name.clone(), is_tool);
-                if let Some(grant) = on_offer(block) {
-                    self.on_offer.push_back((name.clone(), grant));
-                    if self.on_offer.len() > GRANTS_KEPT {
-                        self.on_offer.pop_front();
-                    }
+                if let Some(grant) = on_offer(block)
+                    && self.on_offer.len() < GRANTS_KEPT
+                {
+                    self.on_offer.insert(name.clone(), grant);
                 }
             }
             RunEvent::BlockChanged { name, patch } => {
                 if patch.status.is_some_and(BlockStatus::is_final) {
                     self.open.remove(name);
+                    self.on_offer.remove(name);
                 }
             }
             RunEvent::Done { .. } | RunEvent::Failed { .. } => self.ended = true,
@@ -95,7 +97,9 @@ impl Said {
 /// What an approval would grant for the whole Task.
 fn on_offer(block: &Block) -> Option<Grant> {
     let BlockKind::Other(fields) = &block.kind else { return None };
-    serde_json::from_value(fields.get("always")?.clone()).ok()
+    let grant: Grant = serde_json::from_value(fields.get("always")?.clone()).ok()?;
+    let bytes = grant.tool.len() + grant.command.as_ref().map_or(0, String::len);
+    (bytes <= GRANT_BYTES_MAX).then_some(grant)
 }
 
 /// The fold of an attempt's log.
@@ -175,12 +179,10 @@ impl Fold {
         }
         true
     }
+
     fn grant(&mut self, name: Option<&str>) {
-        let asked = self.said.on_offer.iter().rfind(|(asked, _)| Some(asked.as_str()) == name);
-        if let Some((_, grant)) = asked
-            && !self.grants.contains(grant)
-            && self.grants.len() < GRANTS_KEPT
-        {
+        let Some(grant) = name.and_then(|name| self.said.on_offer.get(name)) else { return };
+        if !self.grants.contains(grant) && self.grants.len() < GRANTS_KEPT {
             self.grants.push(grant.clone());
         }
     }

@@ -4,8 +4,10 @@ use std::{fs, path::Path};
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use troupe_domain::task::RunEvent;
 use troupe_edge::outbox::{Accepted, Ended, ExecutionLog, LogError, Record, StoredInput};
-use troupe_types::{OutSeq, TaskId, Timestamp, Uuid};
+use troupe_executor::Grant;
+use troupe_types::{Block, BlockKind, BlockPatch, BlockStatus, OutSeq, TaskId, Timestamp, Uuid};
 
 fn accepted() -> Record {
     Record::Accepted(Accepted {
@@ -211,4 +213,48 @@ proptest! {
             }
         }
     }
+}
+
+/// What a runtime says when it asks.
+fn asks(name: &str, command: &str) -> Bytes {
+    let kind = serde_json::json!({"type": "approval",
+        "always": {"tool": "Bash", "command": command}});
+    let serde_json::Value::Object(kind) = kind else { unreachable!() };
+    let block = Block {
+        id: String::new(),
+        status: BlockStatus::Pending,
+        kind: BlockKind::Other(kind),
+        timestamp: 0,
+        parent_tool_use_id: None,
+    };
+    event(&RunEvent::Block { block, name: name.to_owned() })
+}
+
+fn event(event: &RunEvent) -> Bytes {
+    Bytes::from(serde_json::to_vec(event).unwrap())
+}
+
+/// A person said "always": it holds for the runtime that goes on with the attempt, too.
+#[test]
+fn what_was_allowed_for_good_is_known_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = ExecutionLog::create(dir.path(), &accepted()).unwrap();
+    let answer = |id: u128, name: &str| {
+        let always = Some(name.to_owned());
+        Record::Input(StoredInput { id: Uuid::from_u128(id), cancel: false, always })
+    };
+    log.append_output(asks("a", "make")).unwrap();
+    log.append_output(asks("b", &"x".repeat(4_000))).unwrap();
+    log.append_output(asks("c", "rm x")).unwrap();
+    let done = BlockPatch { status: Some(BlockStatus::Done), ..BlockPatch::default() };
+    let done = RunEvent::BlockChanged { name: "c".to_owned(), patch: done };
+    log.append_output(event(&done)).unwrap();
+    for (id, name) in [(1, "a"), (2, "a"), (3, "b"), (4, "c"), (5, "unknown")] {
+        log.append(&answer(id, name)).unwrap();
+    }
+    log.sync().unwrap();
+    drop(log);
+    let log = ExecutionLog::open(dir.path()).unwrap().unwrap();
+    let grant = Grant { tool: "Bash".to_owned(), command: Some("make".to_owned()) };
+    assert_eq!(log.fold().grants, [grant], "too long, over, or never asked: the others");
 }

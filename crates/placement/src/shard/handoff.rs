@@ -307,6 +307,7 @@ impl Slot {
         self.row = Some(ShardRow { shard, owner, owner_inc: inc, epoch });
         self.state = State::Owned { epoch };
         (self.check, self.differs, self.claim_at) = (false, None, None);
+        self.wanted = false;
         self.direct = Some((id, cx.now.plus(FLUSH_WAIT_MAX)));
         out.push(Effect::ActivateForwarded { shard, epoch });
     }

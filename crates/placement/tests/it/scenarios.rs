@@ -248,6 +248,41 @@ fn a_shard_that_is_waited_for_is_claimed_before_others() {
     assert_eq!(claimed.collect::<Vec<_>>(), [ShardId(5), ShardId(17)]);
 }
 
+/// A node that is started again finds its own rows of before.
+#[test]
+fn what_its_own_earlier_process_had_is_wanted_too() {
+    let timings = Timings { claims_max: 1, claim_jitter: Duration::ZERO, ..Timings::default() };
+    let shards = (0..20).map(ShardId);
+    let mut bench = Bench::with("node-a", timings, shards.clone());
+    bench.step(Input::Start { boot_id: Uuid::from_u128(1) }, 0);
+    let dead = lease("node-a", 3, 7, NodeState::Alive);
+    bench.answer(is_read_lease, Answer::Lease(Some(dead)), 0);
+    bench.answer(|op| matches!(op, StoreOp::Join { .. }), Answer::Applied, 0);
+    bench.answer(|op| *op == StoreOp::ListLeases, Answer::Leases(Vec::new()), 0);
+    let rows = shards.map(|shard| ShardRow { shard, ..row("node-a", 3, 9) }).collect();
+    bench.answer(|op| *op == StoreOp::ListShards, Answer::Shards(rows), 0);
+    bench.step(Input::Wanted { shard: ShardId(17) }, 1);
+    bench.answer(is_claim, Answer::Applied, 2);
+    let next = bench.question(is_claim).1;
+    assert!(matches!(next, StoreOp::Claim { row, .. } if row.shard == ShardId(17)));
+}
+
+/// The store has room for activations meanwhile; before the next node would claim them as well,
+/// all are under way.
+#[test]
+fn shards_that_nobody_waits_for_have_some_time() {
+    let timings =
+        Timings { claims_unwanted_max: 3, claim_jitter: Duration::ZERO, ..Timings::default() };
+    let half = u64::try_from(timings.rank_delay.as_millis()).unwrap() / 2;
+    let mut bench = Bench::with("node-a", timings, (0..20).map(ShardId));
+    bench.join(Vec::new(), Vec::new());
+    let claims = |bench: &Bench| bench.asked.iter().filter(|(_, op)| is_claim(op)).count();
+    bench.step(Input::Tick, half - 1);
+    assert_eq!(claims(&bench), 3);
+    bench.step(Input::Tick, half);
+    assert_eq!(claims(&bench), 20);
+}
+
 /// Peers that do not know it yet still name the owner that is gone, under the epoch of its row.
 #[test]
 fn whoever_comes_next_is_known_as_newer_than_the_owner_that_is_gone() {

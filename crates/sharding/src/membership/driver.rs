@@ -122,9 +122,8 @@ impl Driver {
             let wanted = self.view.take_wanted();
             inputs.extend(wanted.into_iter().map(|shard| Input::Wanted { shard }));
             inputs.push(event.map_or(Input::Tick, |event| self.input(event)));
-            while inputs.len() < EVENTS_AT_ONCE
-                && let Ok(event) = incoming.try_recv()
-            {
+            for _ in 1..EVENTS_AT_ONCE {
+                let Ok(event) = incoming.try_recv() else { break };
                 inputs.push(self.input(event));
             }
             self.step(inputs);

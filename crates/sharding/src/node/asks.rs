@@ -465,7 +465,9 @@ impl Journey<'_> {
                     let next = NodeName(next.into());
                     next != *owner && self.node.hint(self.ask.to.shard(), next, epoch)
                 });
-                return if news { Tried::Again } else { Tried::Later };
+                // Placement may have learnt it meanwhile.
+                let again = news || self.moved_from(owner);
+                return if again { Tried::Again } else { Tried::Later };
             }
             Fate::Duplicate { .. } if matches!(self.ask.what, What::Tell) => Ok(Bytes::new()),
             Fate::Overloaded => Err(AskError::Overloaded),
