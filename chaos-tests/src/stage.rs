@@ -136,7 +136,7 @@ impl Stage {
         let rests = self.cluster.at_rest(REST).await;
         let waited = began.elapsed().as_secs_f64();
         let how = if rests { "nothing moves any more" } else { "something still moves" };
-        self.note(format!("{how} after {waited:.1} s"));
+        self.figure(format!("{how} after {waited:.1} s"), Some(rests));
         rests
     }
 

@@ -24,7 +24,7 @@ const BIG: usize = 17 * 1024 * 1024;
 async fn endure(stage: &mut Stage, span: Duration, nothing_moves: bool) -> Result<()> {
     let claims = stage.claims().await?;
     let probes: Vec<_> = stage.probes.iter().take(8).cloned().collect();
-    let asking = stage.ask(&probes, 0);
+    let asking = stage.ask(&probes, usize::MAX);
     stage.cluster.watch(span).await;
     stage.answered("answers meanwhile", asking, LATENCY).await;
     let moves = stage.moves(claims).await?;

@@ -230,7 +230,7 @@ pub(super) async fn crash_all(stage: &mut Stage) -> Result<()> {
         node.gone().await?;
     }
     let probes: Vec<_> = stage.probes.iter().take(8).cloned().collect();
-    let asking = stage.ask(&probes, 0);
+    let asking = stage.ask(&probes, usize::MAX);
     stage.cluster.nodes.iter_mut().try_for_each(Node::spawn)?;
     try_join_all(stage.cluster.nodes.iter_mut().map(Node::wait_ready)).await?;
     stage.answered("answers again", asking, Duration::from_secs(60)).await;

@@ -71,7 +71,7 @@ impl Stage {
         self.cluster.nodes.get(node).map(Node::name).unwrap_or_default().to_owned()
     }
 
-    /// Asks each probe, beginning at a node other than `not`, until somebody acknowledges.
+    /// Asks each probe, never through the node `not`, until somebody acknowledges.
     pub(crate) fn ask(&self, probes: &[Probe], not: usize) -> Asking {
         let mut running = JoinSet::new();
         let began = Instant::now();

@@ -88,9 +88,9 @@ pub(crate) enum State {
 pub(crate) enum Priority {
     /// Nobody handles it meanwhile.
     GivenAway,
-    /// Somebody waits for it, or it is not known who owns it.
+    /// Somebody waits for it.
     Wanted,
-    /// It has been due for long.
+    /// It has been due for long, or it is not known who owns it.
     Late,
     /// It has time.
     Unwanted,
@@ -140,8 +140,8 @@ impl Slot {
         let late = |due: MonoTime| cx.now >= due.plus(cx.timings.rank_delay / 2);
         match self.state {
             State::Source(_) => Priority::GivenAway,
-            _ if self.wanted || self.check => Priority::Wanted,
-            _ if self.claim_at.is_some_and(late) => Priority::Late,
+            _ if self.wanted => Priority::Wanted,
+            _ if self.check || self.claim_at.is_some_and(late) => Priority::Late,
             _ => Priority::Unwanted,
         }
     }

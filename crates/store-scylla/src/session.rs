@@ -29,8 +29,8 @@ use crate::{addresses::Addresses, error::ConnectError, options::ScyllaOptions};
 
 /// Between two looks at whether any server is connected.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// The same while sessions cannot be made, in the end.
-const PAUSE_MAX: Duration = Duration::from_secs(4);
+/// The same while sessions cannot be made: for a proxy that listens for a database that is away.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Time for a new session.
 const BUILD_MAX: Duration = Duration::from_secs(10);
 /// CQL's usual port.
@@ -107,7 +107,8 @@ async fn build(builder: SessionBuilder, max: Duration) -> Result<Session, Connec
 
 /// Replaces the session whenever it is connected to nothing and a contact point is there.
 async fn keep(current: Arc<ArcSwap<Session>>, again: SessionBuilder, options: ScyllaOptions) {
-    let is_connected = || is_connected(&current.load(), options.datacenter.as_deref());
+    let datacenter = options.datacenter.as_deref();
+    let is_connected = || is_connected_in(&current.load(), datacenter);
     let (mut away_since, mut pause): (Option<Instant>, _) = (None, LOOK_EVERY);
     loop {
         sleep(pause).await;
@@ -130,20 +131,23 @@ async fn keep(current: Arc<ArcSwap<Session>>, again: SessionBuilder, options: Sc
         match build(again.clone(), BUILD_MAX).await {
             // It may have found its way back meanwhile: it knows the statements already.
             Ok(_) if is_connected() => {}
-            Ok(session) => current.store(Arc::new(session)),
+            Ok(session) if is_connected_in(&session, datacenter) => {
+                current.store(Arc::new(session))
+            }
+            // To another data centre's servers, which are not asked.
+            Ok(_) => {}
             Err(error) if pause == LOOK_EVERY => {
                 let error: &(dyn std::error::Error + 'static) = &error;
                 tracing::warn!(error, "the database listens, and no session can be made");
             }
             Err(_) => {}
         }
-        // For one that starts; for one that refuses, not for ever twice a second.
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
 /// Whether a server is connected that requests go to.
-fn is_connected(session: &Session, datacenter: Option<&str>) -> bool {
+fn is_connected_in(session: &Session, datacenter: Option<&str>) -> bool {
     let state = session.get_cluster_state();
     let asked =
         |node: &&Arc<Node>| datacenter.is_none() || node.datacenter.as_deref() == datacenter;

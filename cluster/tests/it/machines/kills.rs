@@ -194,7 +194,7 @@ async fn any_faults_and_kills_in_a_row_tell_every_step_once() -> Result<()> {
         let until = Instant::now() + Duration::from_millis(dice.random_range(0..3_000));
         // One at least.
         let kind = if fault == 0 { 8 } else { dice.random_range(0..12) };
-        let before = fake.request_count();
+        let mut before = fake.request_count();
         match kind {
             0..2 => nat.cut(true, true),
             2 => nat.cut(dice.random_bool(0.5), true),
@@ -206,6 +206,7 @@ async fn any_faults_and_kills_in_a_row_tell_every_step_once() -> Result<()> {
             }
             _ => {
                 machine.kill().await?;
+                before = fake.request_count();
                 kills += 1;
                 machine.run()?;
             }

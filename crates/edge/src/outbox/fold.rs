@@ -55,7 +55,7 @@ pub struct Said {
     pub open: BTreeMap<String, bool>,
     /// What "always" would grant, by the names of the open approvals.
     #[serde(default)]
-    pub on_offer: BTreeMap<String, Grant>,
+    pub offers: BTreeMap<String, Grant>,
     /// Done or failed was said.
     pub ended: bool,
 }
@@ -77,15 +77,15 @@ impl Said {
                 let is_tool = matches!(block.kind, BlockKind::Tool { .. });
                 self.open.insert(name.clone(), is_tool);
                 if let Some(grant) = on_offer(block)
-                    && self.on_offer.len() < GRANTS_KEPT
+                    && self.offers.len() < GRANTS_KEPT
                 {
-                    self.on_offer.insert(name.clone(), grant);
+                    self.offers.insert(name.clone(), grant);
                 }
             }
             RunEvent::BlockChanged { name, patch } => {
                 if patch.status.is_some_and(BlockStatus::is_final) {
                     self.open.remove(name);
-                    self.on_offer.remove(name);
+                    self.offers.remove(name);
                 }
             }
             RunEvent::Done { .. } | RunEvent::Failed { .. } => self.ended = true,
@@ -181,7 +181,7 @@ impl Fold {
     }
 
     fn grant(&mut self, name: Option<&str>) {
-        let Some(grant) = name.and_then(|name| self.said.on_offer.get(name)) else { return };
+        let Some(grant) = name.and_then(|name| self.said.offers.get(name)) else { return };
         if !self.grants.contains(grant) && self.grants.len() < GRANTS_KEPT {
             self.grants.push(grant.clone());
         }
