@@ -155,6 +155,17 @@ async fn tells(node: &Rest, who: &Person, task: &str, step: u64) -> Result<()> {
     Ok(())
 }
 
+/// A Task that works on without a person.
+async fn allowed_for_good(node: &Rest, who: &Person) -> Result<String> {
+    let task = node.run(who, "devs", "the job").await?;
+    let block = asked(node, who, &task).await?;
+    let always = json!({"answer": "allow_always"});
+    assert_eq!(answer(node, who, &task, &block, always).await?, 204);
+    // That it was allowed for good has reached the machine.
+    tells(node, who, &task, 3).await?;
+    Ok(task)
+}
+
 /// What the model was asked since has the first step in it.
 fn same_session(fake: &FakeModel, before: u64) -> Result<()> {
     let since = fake.requests().into_iter().filter(|request| request.number > before);
@@ -183,12 +194,7 @@ async fn any_faults_and_kills_in_a_row_tell_every_step_once() -> Result<()> {
     let mut machine = Machine::new(Some(&runtimes))?;
     let invitation = json!({"address": nat.addr().to_string()});
     let device = machine.join_at(&node, &who, &invitation).await?;
-    let task = node.run(&who, "devs", "the job").await?;
-    let block = asked(&node, &who, &task).await?;
-    let always = json!({"answer": "allow_always"});
-    assert_eq!(answer(&node, &who, &task, &block, always).await?, 204);
-    // That it was allowed for good has reached the machine.
-    tells(&node, &who, &task, 3).await?;
+    let task = allowed_for_good(&node, &who).await?;
     let (mut kills, mut slowest) = (0, Duration::ZERO);
     for fault in 0..faults {
         let until = Instant::now() + Duration::from_millis(dice.random_range(0..3_000));
