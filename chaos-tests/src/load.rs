@@ -47,12 +47,11 @@ impl Roster {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Any of them, another one than `not` and `never` if there is one, than `never` if there are two.
-    pub(crate) fn pick(&self, rng: &mut StdRng, not: &str, never: &str) -> (String, String) {
+    /// Any of them, another one than `not` if there is one.
+    pub(crate) fn pick(&self, rng: &mut StdRng, not: &[&str]) -> (String, String) {
         let all = self.all();
-        let others: Vec<_> = all.iter().filter(|(name, _)| name != not && name != never).collect();
+        let others: Vec<_> = all.iter().filter(|(name, _)| !not.contains(&&**name)).collect();
         let picked = others.choose(rng).map(|node| (*node).clone());
-        let picked = picked.or_else(|| all.iter().find(|(name, _)| name != never).cloned());
         picked.or_else(|| all.first().cloned()).unwrap_or_default()
     }
 }

@@ -130,14 +130,12 @@ impl Stage {
     }
 
     /// Waits until nothing moves by itself any more, so that what moves later is the fault's doing.
-    /// Answers whether it came to that.
-    pub(crate) async fn rest(&mut self) -> bool {
+    pub(crate) async fn rest(&mut self) {
         let began = Instant::now();
         let rests = self.cluster.at_rest(REST).await;
         let waited = began.elapsed().as_secs_f64();
         let how = if rests { "nothing moves any more" } else { "something still moves" };
         self.figure(format!("{how} after {waited:.1} s"), Some(rests));
-        rests
     }
 
     /// So long in the short set, or in the long one.

@@ -155,7 +155,7 @@ impl Person {
     }
 
     async fn status(&mut self, task: &str) -> Result<String> {
-        let (node, url) = self.around.roster.pick(&mut self.rng, &self.avoid, &self.never);
+        let (node, url) = self.around.roster.pick(&mut self.rng, &[&self.avoid, &self.never]);
         let path = format!("/api/v1/tasks/{task}");
         let answer = rest(&url)?.call("GET", &path, Some(&self.around.who), None).await;
         if answer.as_ref().is_ok_and(|answer| answer.status < 500) {
@@ -170,14 +170,14 @@ impl Person {
     pub(crate) async fn command(&mut self, command: &Command) -> Option<Value> {
         let began = Instant::now();
         loop {
-            let (node, url) = self.around.roster.pick(&mut self.rng, &self.avoid, &self.never);
+            let (node, url) = self.around.roster.pick(&mut self.rng, &[&self.avoid, &self.never]);
             let why = match self.once(command, &node, &url).await {
                 Told::Acked(body) => {
                     self.avoid.clear();
                     if ["create", "say"].contains(&command.verb) && self.rng.random_bool(0.1) {
                         // The same key anywhere gets the same answer.
                         let (other, url) =
-                            self.around.roster.pick(&mut self.rng, &node, &self.never);
+                            self.around.roster.pick(&mut self.rng, &[&node, &self.never]);
                         self.once(command, &other, &url).await;
                     }
                     return Some(body);

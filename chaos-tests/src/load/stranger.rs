@@ -32,7 +32,7 @@ impl Stranger {
             sleep(PAUSE).await;
             let names = self.around.board.names();
             let Some(task) = names.choose(&mut self.rng) else { continue };
-            let (node, url) = self.around.roster.pick(&mut self.rng, "", "");
+            let (node, url) = self.around.roster.pick(&mut self.rng, &[]);
             let (how, status) = match self.rng.random_range(0..4) {
                 0 => ("join", self.join(&url, task).await),
                 1 => ("frames", self.get(&url, &format!("{task}/frames?after=0&limit=1")).await),

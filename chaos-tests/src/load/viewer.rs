@@ -73,7 +73,7 @@ impl Follower {
     async fn run(mut self) {
         let mut node = String::new();
         loop {
-            let (name, url) = self.around.roster.pick(&mut self.rng, &node, "");
+            let (name, url) = self.around.roster.pick(&mut self.rng, &[&node]);
             node = name;
             let error = match self.watch(&node, &url).await {
                 Ok(()) => "the stream ended".to_owned(),

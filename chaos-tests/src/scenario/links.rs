@@ -33,7 +33,7 @@ async fn endure(stage: &mut Stage, span: Duration, nothing_moves: bool) -> Resul
 }
 
 pub(super) async fn cut(stage: &mut Stage) -> Result<()> {
-    let rests = stage.rest().await;
+    stage.rest().await;
     let (one, other) = stage.any_pair();
     stage.note(format!("{} <-x-> {}", stage.node_name(one), stage.node_name(other)));
     let cut = |rules: &mut Rules| {
@@ -41,18 +41,18 @@ pub(super) async fn cut(stage: &mut Stage) -> Result<()> {
         rules.deaf_to.insert(other);
     };
     stage.cluster.network.change(one, cut).await?;
-    endure(stage, stage.span(8, 30), rests).await
+    endure(stage, stage.span(8, 30), true).await
 }
 
 pub(super) async fn cut_one_way(stage: &mut Stage) -> Result<()> {
-    let rests = stage.rest().await;
+    stage.rest().await;
     let (one, other) = stage.any_pair();
     stage.note(format!("{} -x-> {}", stage.node_name(one), stage.node_name(other)));
     let mute = |rules: &mut Rules| {
         rules.mute_to.insert(other);
     };
     stage.cluster.network.change(one, mute).await?;
-    endure(stage, stage.span(8, 30), rests).await
+    endure(stage, stage.span(8, 30), true).await
 }
 
 pub(super) async fn loss(stage: &mut Stage) -> Result<()> {
@@ -69,12 +69,12 @@ pub(super) async fn loss(stage: &mut Stage) -> Result<()> {
 }
 
 pub(super) async fn weather(stage: &mut Stage) -> Result<()> {
-    let rests = stage.rest().await;
+    stage.rest().await;
     let delay_max = Duration::from_millis(stage.rng.random_range(20..150));
     let weather = Weather { delay_max, doubled: 0.1, very_late: 0.02 };
     stage.note(format!("{weather:?}"));
     stage.cluster.links.values().for_each(|link| link.set(weather));
-    endure(stage, stage.span(8, 40), rests).await
+    endure(stage, stage.span(8, 40), true).await
 }
 
 pub(super) async fn big_payload(stage: &mut Stage) -> Result<()> {

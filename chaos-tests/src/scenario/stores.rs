@@ -43,13 +43,13 @@ pub(super) async fn cut_store(stage: &mut Stage) -> Result<()> {
 }
 
 pub(super) async fn slow(stage: &mut Stage) -> Result<()> {
-    let rests = stage.rest().await;
+    stage.rest().await;
     let claims = stage.claims().await?;
     all_slow(stage, 300, 1_500);
     stage.cluster.watch(stage.span(15, 60)).await;
     stage.expect_progress("the load goes on", Duration::from_secs(20)).await;
     let moves = stage.moves(claims).await?;
-    stage.figure(format!("{moves} shards moved"), rests.then_some(moves == 0));
+    stage.figure(format!("{moves} shards moved"), Some(moves == 0));
     all_well(stage);
     ask_when_back(stage, BACK).await;
     Ok(())

@@ -95,7 +95,7 @@ impl Stage {
     fn any_rest(&self) -> Result<Rest> {
         // Not the scenario's own chance: how often this is asked differs from run to run.
         let mut rng = StdRng::seed_from_u64(self.history.now());
-        let (_, url) = self.cluster.roster.pick(&mut rng, "", "");
+        let (_, url) = self.cluster.roster.pick(&mut rng, &[]);
         Ok(Rest::new(&url)?.patient(Duration::from_secs(15)))
     }
 

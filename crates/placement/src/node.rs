@@ -514,34 +514,32 @@ impl Node {
     }
 
     fn advance_shards(&mut self, now: MonoTime, out: &mut Vec<Effect>) {
-        let mut jitter = std::mem::replace(&mut self.jitter, Jitter(0));
-        self.each(now, |slot, cx| slot.schedule(cx, &mut jitter));
-        self.jitter = jitter;
         let shards = self.attempts.values().filter(|a| matches!(a.purpose, Purpose::Shard(_)));
         // A store that is slow throughout takes few at once, or the lease would not be renewed in
         // time. A few slow answers are no reason: shards without owner are waited for.
         let is_slow = self.pace.p50(now) > self.timings.pause_above;
         let max = if is_slow { self.timings.claims_slow_max } else { self.timings.claims_max };
-        let mut free = max.saturating_sub(shards.count());
-        let cx = self.context(now);
-        let unwanted = |slot: &&Slot| slot.busy && slot.priority(&cx) == Priority::Unwanted;
-        let unwanted = self.slots.values().filter(unwanted).count();
-        let room = self.timings.claims_unwanted_max.saturating_sub(unwanted);
-        let mut ops = Vec::new();
-        for priority in Priority::ALL {
-            let mut left = if priority == Priority::Unwanted { free.min(room) } else { free };
-            self.each(now, |slot, cx| {
-                if left > 0
-                    && priority == slot.priority(cx)
-                    && let Some(op) = slot.next(cx)
-                {
-                    slot.busy = true;
-                    (left, free) = (left - 1, free - 1);
-                    ops.push((slot.shard, op));
-                }
-            });
-        }
-        for (shard, op) in ops {
+        let free = max.saturating_sub(shards.count());
+        let mut room = self.timings.claims_unwanted_max;
+        let mut due = Vec::new();
+        let mut jitter = std::mem::replace(&mut self.jitter, Jitter(0));
+        self.each(now, |slot, cx| {
+            slot.schedule(cx, &mut jitter);
+            let priority = slot.priority(cx);
+            if slot.busy && priority == Priority::Unwanted {
+                room = room.saturating_sub(1);
+            }
+            due.extend(slot.next(cx).map(|op| (priority, slot.shard, op)));
+        });
+        self.jitter = jitter;
+        // Those of one priority stay in their order.
+        due.sort_by_key(|(priority, ..)| *priority);
+        let unwanted = due.partition_point(|(priority, ..)| *priority < Priority::Unwanted);
+        due.truncate(free.min(unwanted + room));
+        for (_, shard, op) in due {
+            if let Some(slot) = self.slots.get_mut(&shard) {
+                slot.busy = true;
+            }
             self.begin(Purpose::Shard(shard), op, now, out);
         }
     }

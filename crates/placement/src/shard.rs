@@ -84,7 +84,7 @@ pub(crate) enum State {
 }
 
 /// The order in which shards are served by the store, if not all can be under way at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Priority {
     /// Nobody handles it meanwhile.
     GivenAway,
@@ -94,10 +94,6 @@ pub(crate) enum Priority {
     Late,
     /// It has time.
     Unwanted,
-}
-
-impl Priority {
-    pub(crate) const ALL: [Self; 4] = [Self::GivenAway, Self::Wanted, Self::Late, Self::Unwanted];
 }
 
 impl Slot {
