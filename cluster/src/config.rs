@@ -14,6 +14,7 @@ use figment::{
     providers::{Env, Format as _, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
+use troupe_domain::device::LEASE;
 use troupe_types::{NodeRole, Roles};
 
 use crate::containers::ContainersSection;
@@ -196,6 +197,9 @@ pub(crate) struct Tasks {
     /// Seconds after which an approval or a question that nobody answered expires; 0: never.
     /// What was asked before keeps its time. Since v0.3.
     pub(crate) asks_expire_seconds: u64,
+    /// Seconds that a device may be away before the attempts on it are lost, 60 to 604,800.
+    /// Measured anew after each activation. Since v0.3.
+    pub(crate) device_lease_seconds: u64,
 }
 
 /// Logging.
@@ -282,6 +286,7 @@ impl Default for Config {
                 snapshot_entries: 1_000,
                 idle_seconds: 120,
                 asks_expire_seconds: 24 * 3_600,
+                device_lease_seconds: LEASE.as_secs(),
             },
             traces: Traces { endpoint: None, sample_ratio: 1.0, send_to_models: false },
             redis: Redis::default(),
@@ -346,6 +351,9 @@ impl Config {
             && (self.redis.password_file.is_some() || self.redis.ca_file.is_some())
         {
             faults.push("redis.url: no address; a password or an authority needs one".to_owned());
+        }
+        if !(60..=604_800).contains(&self.tasks.device_lease_seconds) {
+            faults.push("tasks.device-lease-seconds: must be from 60 to 604800".to_owned());
         }
         if !(0.0..=1.0).contains(&self.traces.sample_ratio) {
             faults.push("traces.sample-ratio: must be from 0 to 1".to_owned());
@@ -489,8 +497,10 @@ mod tests {
         assert_eq!(config.traces.endpoint, None);
         config.traces.endpoint = Some("127.0.0.1:4318".to_owned());
         config.traces.sample_ratio = 1.5;
+        config.tasks.device_lease_seconds = 59;
         let faults = config.validate().unwrap_err();
-        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        config.tasks.device_lease_seconds = 3_600;
         config.traces.endpoint = Some("http://127.0.0.1:4318".to_owned());
         config.traces.sample_ratio = 0.0;
         config.validate().unwrap();

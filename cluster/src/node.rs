@@ -6,6 +6,7 @@
 mod init;
 mod launcher;
 mod member;
+mod name;
 mod restore;
 mod retire;
 mod worker;
@@ -117,6 +118,9 @@ struct RunArgs {
     /// The launcher's name for this start
     #[arg(long, hide = true, value_name = "BOOT")]
     launched: Option<Uuid>,
+    /// The start before this one, whose lease was taken away
+    #[arg(long, hide = true, value_name = "BOOT")]
+    after: Option<Uuid>,
 }
 
 impl RunArgs {

@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, net::SocketAddr, path::Path, sync::Arc, time::D
 use anyhow::{Context as _, Result};
 use troupe_actor::{ActorTree, TaskHandle, spawn_task};
 use troupe_chat::{ChatServices, ToolRegistry, tools::CurrentTime};
-use troupe_domain::device::LEASE;
 use troupe_entities::{
     DeviceFactory, NamespaceFactory, ProviderFactory, TaskFactory, TaskOptions, TeamFactory,
     models::SealedSecrets,
@@ -303,6 +302,7 @@ async fn start_host(
         restored: restored.map(|restored| restored.restore),
         ..TaskOptions::default()
     };
+    let lease = Duration::from_secs(config.tasks.device_lease_seconds);
     let kinds = vec![
         RegisteredKind::new(TaskFactory::new(
             chat,
@@ -311,7 +311,7 @@ async fn start_host(
         )),
         RegisteredKind::new(TeamFactory),
         RegisteredKind::new(NamespaceFactory),
-        RegisteredKind::new(DeviceFactory::new(Arc::new(secrets), LEASE)),
+        RegisteredKind::new(DeviceFactory::new(Arc::new(secrets), lease)),
     ];
     let (host, _) = ShardHost::start(parts, kinds).await.context("entities")?;
     Ok(host)
@@ -334,6 +334,7 @@ fn gateway_options(
         public_hosts: names,
         listen: vec![listen.ip()],
         https: config.tls.is_https(),
+        proxied: config.tls.proxy,
         scrape_token,
         demo: true,
         ..GatewayOptions::default()

@@ -1,10 +1,11 @@
 //! `troupe up`: one node with everything in it, on an embedded store.
 #![expect(clippy::print_stdout, reason = "says where the node is")]
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use troupe_actor::spawn_task;
 use troupe_edge::EdgeAgent;
@@ -24,6 +25,10 @@ use crate::{
 
 /// The name of the cluster that one node is.
 const CLUSTER: &str = "troupe";
+/// A built-in device that ended is started again after this, then after twice as long, until it
+/// is a minute.
+const AGAIN_MIN: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// Arguments of `troupe up`; they win over file and environment.
 #[derive(Debug, Args)]
@@ -134,24 +139,54 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
 
 /// Until SIGTERM or SIGINT; meanwhile this machine is a device, once somebody owns it.
 async fn work_until_stopped(config: &Config, node: &Node) -> Result<Option<EdgeAgent>> {
-    let mut stopped = std::pin::pin!(stop_signal());
+    let stopped = stop_signal();
     let Some(edge) = node.edge.as_ref().filter(|_| config.device.enabled) else {
         stopped.await?;
         return Ok(None);
     };
-    let built_in = edge.built_in(config, Arc::clone(&node.auth), &node.clock);
-    let agent = tokio::select! {
-        stopped = &mut stopped => {
-            stopped?;
-            return Ok(None);
+    let start = async || edge.built_in(config, Arc::clone(&node.auth), &node.clock).await;
+    keep_working(start, async |agent: &EdgeAgent| agent.ended().await, stopped).await
+}
+
+/// Starts something again whenever it ends, until it is to stop; answers what works then.
+async fn keep_working<A>(
+    start: impl AsyncFn() -> Result<A>,
+    ended: impl AsyncFn(&A),
+    stopped: impl Future<Output = Result<()>>,
+) -> Result<Option<A>> {
+    let mut stopped = std::pin::pin!(stopped);
+    let mut pause = AGAIN_MIN;
+    loop {
+        let started = tokio::select! {
+            biased;
+            stopped = &mut stopped => return stopped.map(|()| None),
+            started = start() => started,
+        };
+        match started {
+            Ok(agent) => {
+                let began = Instant::now();
+                tokio::select! {
+                    biased;
+                    stopped = &mut stopped => return stopped.map(|()| Some(agent)),
+                    () = ended(&agent) => {}
+                }
+                drop(agent);
+                if began.elapsed() >= AGAIN_MAX {
+                    pause = AGAIN_MIN;
+                }
+                tracing::error!(?pause, "the built-in device ended; it is started again");
+            }
+            Err(error) => {
+                tracing::error!(error = %format!("{error:#}"), ?pause, "no built-in device");
+            }
         }
-        agent = built_in => agent,
-    };
-    let agent = agent
-        .inspect_err(|error| tracing::error!(error = %format!("{error:#}"), "no built-in device"))
-        .ok();
-    stopped.await?;
-    Ok(agent)
+        tokio::select! {
+            biased;
+            stopped = &mut stopped => return stopped.map(|()| None),
+            () = sleep(pause) => {}
+        }
+        pause = (pause * 2).min(AGAIN_MAX);
+    }
 }
 
 fn configure(args: &UpArgs) -> Result<Config> {
@@ -180,4 +215,40 @@ fn configure(args: &UpArgs) -> Result<Config> {
         bail!("configuration:\n  {}", faults.join("\n  "));
     }
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    /// It fails twice, then it works for a while, ends, and works until all is to stop.
+    #[tokio::test(start_paused = true)]
+    async fn what_ends_is_started_again_after_a_pause_that_grows() -> Result<()> {
+        let (begun, starts) = (Instant::now(), RefCell::new(Vec::new()));
+        let stop = CancellationToken::new();
+        let lasts = [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(100)];
+        let start = async || {
+            starts.borrow_mut().push(begun.elapsed().as_secs());
+            let n = starts.borrow().len();
+            anyhow::ensure!(n > 2, "it does not start");
+            Ok(Cell::new(n - 3))
+        };
+        let ended = async |agent: &Cell<usize>| match lasts.get(agent.get()) {
+            Some(lasts) => sleep(*lasts).await,
+            None => {
+                stop.cancel();
+                std::future::pending().await
+            }
+        };
+        let stopped = async {
+            stop.cancelled().await;
+            Ok(())
+        };
+        let works = keep_working(start, ended, stopped).await?.context("nothing works")?;
+        assert_eq!(works.get(), 3);
+        assert_eq!(starts.into_inner(), [0, 1, 3, 7, 25, 126]);
+        Ok(())
+    }
 }

@@ -80,7 +80,9 @@ pub(crate) async fn doctor(home: &Home, global: &Global) -> Result<()> {
                 let text = tools::tools_line(&found);
                 let way_out = if any { "" } else { "; install claude or codex to run agents" };
                 report.note("tools", any, format!("{text}{way_out}"));
-                report.note("runs", true, options.machine.containment.how());
+                let containment = &options.machine.containment;
+                report.note("runs", true, containment.how());
+                report.note("bounds", true, bounds(containment.limits()));
             }
         }
     }
@@ -90,6 +92,17 @@ pub(crate) async fn doctor(home: &Home, global: &Global) -> Result<()> {
         bail!("{} faults", report.faults);
     }
     Ok(())
+}
+
+/// Work goes on without them, so this is no fault.
+fn bounds(limits: Result<(), String>) -> String {
+    match limits {
+        Ok(()) => "processes and memory of a run have bounds".to_owned(),
+        Err(why) => format!(
+            "off: a run may take all processes and memory ({why}); run the agent as a service of \
+             its own with Delegate=yes (troupe-edge service install)"
+        ),
+    }
 }
 
 fn certificate(home: &Home, report: &mut Report) {

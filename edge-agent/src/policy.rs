@@ -24,7 +24,7 @@ pub(crate) fn policy(home: &Home, global: &Global, _: &PolicyVerb) -> Result<()>
     let file = if there { "" } else { " (no such file: these are the defaults)" };
     let mut text = format!(
         "policy   {}{file}\nteams    {}\nusers    {}\nruntimes {}\nroots    {}\nclones   {}\n\
-         commands {}\nwithout asking: {:?} at most; \"always allow\": {}; MCP programs: {}; a fence \
+         commands {}\nenv      {}\nwithout asking: {:?} at most; \"always allow\": {}; MCP programs: {}; a fence \
          by itself: {}",
         home.policy.display(),
         list(&policy.teams),
@@ -33,6 +33,7 @@ pub(crate) fn policy(home: &Home, global: &Global, _: &PolicyVerb) -> Result<()>
         list(&roots),
         list(&policy.clone_hosts),
         list(&policy.commands),
+        list(&policy.env),
         policy.permissions_max,
         policy.grants,
         policy.mcp_programs,
@@ -44,7 +45,7 @@ pub(crate) fn policy(home: &Home, global: &Global, _: &PolicyVerb) -> Result<()>
     let value = json!({
         "file": home.policy, "exists": there, "teams": policy.teams, "users": policy.users,
         "runtimes": policy.runtimes, "workspace_roots": roots,
-        "clone_hosts": policy.clone_hosts, "commands": policy.commands,
+        "clone_hosts": policy.clone_hosts, "commands": policy.commands, "env": policy.env,
         "permissions_max": format!("{:?}", policy.permissions_max), "grants": policy.grants,
         "mcp_programs": policy.mcp_programs, "fenced": policy.fenced, "missing_roots": missing,
     });

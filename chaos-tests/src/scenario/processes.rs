@@ -2,17 +2,18 @@
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
 use rand::RngExt as _;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
+use troupe_testkit::try_until;
 
 use crate::{
     check::bounds,
     cluster::NODES,
     history::{Record, What},
-    node::{Node, Which},
+    node::{Node, Which, is_there},
     stage::Stage,
 };
 
@@ -22,6 +23,8 @@ const CRASH: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(15);
 /// By how much a node may grow while a peer is frozen, in KiB.
 const FROZEN_KIB_MAX: u64 = 64 * 1024;
+/// An older process that hears of a newer one of its name ends within this.
+const GIVES_UP: Duration = Duration::from_secs(30);
 /// A client of a rolling restart tries for so long.
 const RETRY_BUDGET: Duration = Duration::from_secs(15);
 
@@ -119,8 +122,6 @@ pub(super) async fn same_name(stage: &mut Stage) -> Result<()> {
     let node = stage.any_owner().await?;
     let probes = stage.probes_of(node).await?;
     signal(stage, node, Which::Both, Signal::STOP)?;
-    // Only one of the two may go on, so the launcher of the frozen one must not bring it back.
-    signal(stage, node, Which::Launcher, Signal::KILL)?;
     let mut plan = stage.cluster.nodes[node].plan.clone();
     plan.dir = plan.dir.join("twin");
     // Beside the first one in its place: other ports.
@@ -134,12 +135,21 @@ pub(super) async fn same_name(stage: &mut Stage) -> Result<()> {
     stage.note("a second process of that name starts");
     twin.start().await?;
     stage.answered("answers by whoever owns them", asking, Duration::from_secs(60)).await;
-    signal(stage, node, Which::Worker, Signal::CONT)?;
+    let older = stage.cluster.nodes[node].worker();
+    signal(stage, node, Which::Both, Signal::CONT)?;
     let woke = Instant::now();
-    stage.cluster.nodes[node].gone().await?;
-    stage.took("the older process gave up", woke.elapsed(), Duration::from_secs(30));
-    stage.cluster.watch(stage.span(2, 10)).await;
-    twin.terminate().await
+    let gave_up = try_until(GIVES_UP, async || !is_there(older)).await;
+    stage.took("the older process gave up", woke.elapsed(), GIVES_UP);
+    ensure!(gave_up, "two processes of one name");
+    // Its launcher begins another one, which must leave the name where it is.
+    let winner = twin.worker();
+    stage.cluster.watch(stage.span(10, 30)).await;
+    ensure!(is_there(winner), "two processes of one name take it from each other");
+    twin.terminate().await?;
+    let back = Instant::now();
+    ensure!(stage.cluster.nodes[node].comes_back().await, "the name is not taken up again");
+    stage.took("the older one's successor has the name", back.elapsed(), Duration::from_secs(30));
+    Ok(())
 }
 
 pub(super) async fn clock_jump(stage: &mut Stage) -> Result<()> {

@@ -34,10 +34,11 @@ pub(super) async fn run(args: &RunArgs) -> Result<u8> {
     let mut stop = Box::pin(stop_signal());
     let mut pause = PAUSE_MIN;
     let mut first = true;
+    let mut after = None;
     loop {
         let boot = Uuid::new_v4();
         let begun = Instant::now();
-        let mut child = start(args, boot)?;
+        let mut child = start(args, boot, after)?;
         let ended = tokio::select! {
             ended = child.wait() => ended.context("the node's process")?,
             stopped = &mut stop => {
@@ -53,6 +54,7 @@ pub(super) async fn run(args: &RunArgs) -> Result<u8> {
             _ => {}
         }
         first = false;
+        after = (code == Some(LEASE_LOST)).then_some(boot);
         tell(&ended);
         let was_well = begun.elapsed() >= WELL_AFTER || code == Some(LEASE_LOST);
         if was_well {
@@ -83,9 +85,13 @@ fn command() -> Result<Command> {
     Ok(command)
 }
 
-fn start(args: &RunArgs, boot: Uuid) -> Result<Child> {
+/// `after`: the start before it lost its lease, maybe to another process of its name.
+fn start(args: &RunArgs, boot: Uuid, after: Option<Uuid>) -> Result<Child> {
     let mut command = command()?;
     command.arg("node").args(args.as_words()).arg("--launched").arg(boot.to_string());
+    if let Some(after) = after {
+        command.arg("--after").arg(after.to_string());
+    }
     command.spawn().context("the node does not start")
 }
 

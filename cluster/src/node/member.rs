@@ -11,7 +11,10 @@ use troupe_api::admin::{Begun, RebalanceAction};
 use troupe_services::admin::{
     ClusterView, LinkPeers, NodeControl, NodeQuestion, OperatorError, Peers, SeenLease, SeenShard,
 };
-use troupe_sharding::{Membership, NodeLink, membership::Timings};
+use troupe_sharding::{
+    Membership, NodeLink,
+    membership::{Rebalancing, Timings},
+};
 use troupe_types::{NodeName, NodeState, Roles, ShardId, ShardRow};
 
 /// This node as a member. The gateway is made before it joins, so the membership comes later.
@@ -96,8 +99,12 @@ impl ClusterView for Member {
         link.peers().iter().any(|peer| peer.node.as_str() == node && peer.boot.is_some())
     }
 
-    fn is_rebalancing(&self) -> bool {
-        self.joined.get().is_some_and(|(membership, _)| !membership.view().status().is_paused)
+    fn rebalancing(&self) -> &'static str {
+        match self.joined.get().map(|(membership, _)| membership.view().status().rebalancing) {
+            Some(Rebalancing::On) | None => "on",
+            Some(Rebalancing::Paused) => "paused",
+            Some(Rebalancing::StoreIsSlow) => "slow",
+        }
     }
 
     fn lease_time(&self) -> Duration {
@@ -140,7 +147,16 @@ impl NodeControl for Member {
             return refused("is_owner", format!("`{to}` owns shard {shard} already."));
         }
         self.order(membership.move_shard(shard, NodeName::from(to)).await)?;
-        let detail = format!("Shard {shard} is being handed to `{to}`; see: troupe admin shards");
+        let shown = status.shards.iter().find(|shown| shown.shard == shard);
+        let home = shown.and_then(|shown| shown.preferred.as_ref());
+        let home = home.filter(|home| home.as_str() != to);
+        let back = home
+            .filter(|_| status.rebalancing != Rebalancing::Paused)
+            .map_or_else(String::new, |home| {
+                format!(" It goes back to `{home}` after 10 s, unless rebalancing is paused.")
+            });
+        let detail =
+            format!("Shard {shard} is asked to go to `{to}`; see: troupe admin shards.{back}");
         Ok(Begun { detail, shards: 1 })
     }
 
@@ -159,11 +175,15 @@ impl NodeControl for Member {
             RebalanceAction::Now => {
                 let misplaced = self.misplaced();
                 let shards = u32::try_from(misplaced.len()).unwrap_or(u32::MAX);
-                // As many as may be under way at once; the others follow by themselves.
+                let paused = membership.view().status().rebalancing != Rebalancing::On;
+                // As many as may be under way at once.
                 for (shard, to) in misplaced.into_iter().take(Timings::default().moves_max) {
                     self.order(membership.move_shard(shard, to).await)?;
                 }
-                begun("Shards move to where they should be.", shards)
+                let rest = if paused { "stay while rebalancing rests" } else { "follow" };
+                let detail =
+                    format!("The first of them move to where they should be, others {rest}.");
+                begun(&detail, shards)
             }
         }
     }

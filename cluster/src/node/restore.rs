@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use troupe_store::{NewLease, Ownership as _, backup::may_load};
+use troupe_store::{
+    NewLease, Ownership as _, OwnershipError,
+    backup::{begin, may_load},
+};
 use troupe_store_scylla::ScyllaStore;
 use troupe_types::{LeaseRow, NodeName, NodeState, Uuid};
 
@@ -20,9 +23,15 @@ pub(super) async fn run(args: &RunArgs, file: &Path) -> Result<()> {
     let store = store
         .map_err(|error| anyhow::anyhow!("the store: {}", troupe_telemetry::error_chain(&error)))?;
     let name = NodeName::from(config.node.name.as_str());
-    refuse_live_nodes(&store, &name).await?;
+    let id = backup.head().id;
     // First: on a store in use the lease would be taken from the node that works.
-    may_load(&store.stores(), backup.head().id).await?;
+    may_load(&store.stores(), id).await?;
+    refuse_live_nodes(&store, &name).await?;
+    begin(&store.stores(), id).await?;
+    // Once more: a node that found no mark just before has its lease by now, or looks at the mark
+    // again when it has it.
+    refuse_live_nodes(&store, &name).await?;
+    end_restores(&store).await?;
     let new = NewLease {
         node: name,
         boot_id: Uuid::new_v4(),
@@ -40,18 +49,41 @@ pub(super) async fn run(args: &RunArgs, file: &Path) -> Result<()> {
     done
 }
 
-/// A lease of this node's own name is of a restore that was interrupted; who still had it is
-/// fenced.
+/// Nobody reaches a restore: that tells its lease from that of a node.
+fn is_restore(lease: &LeaseRow) -> bool {
+    lease.addr.is_empty()
+}
+
+/// A node of this one's own name is fenced when its lease is taken.
 async fn refuse_live_nodes(store: &ScyllaStore, own: &NodeName) -> Result<()> {
-    let leases = store.leases().await.context("the leases of nodes")?;
-    let live = |lease: &&LeaseRow| lease.state != NodeState::Dead && lease.node != *own;
-    let live: Vec<String> = leases.iter().filter(live).map(|l| l.node.0.to_string()).collect();
-    if !live.is_empty() {
+    let leases = live(store).await?;
+    let others = leases.iter().filter(|lease| !is_restore(lease) && lease.node != *own);
+    let others: Vec<String> = others.map(|lease| lease.node.0.to_string()).collect();
+    if !others.is_empty() {
         bail!(
             "nodes have a lease: {}. A restore wants an empty database and no node; stop them, or \
              take another keyspace",
-            live.join(", ")
+            others.join(", ")
         );
     }
     Ok(())
+}
+
+/// Ends the leases of restores that were interrupted, under whatever name: the mark says that it
+/// was this backup. One that still runs is fenced.
+async fn end_restores(store: &ScyllaStore) -> Result<()> {
+    for lease in live(store).await?.iter().filter(|lease| is_restore(lease)) {
+        match store.kill(lease).await {
+            // Somebody else has ended it.
+            Ok(()) | Err(OwnershipError::Refused) => {}
+            Err(error) => return Err(error).context("the lease of an earlier restore"),
+        }
+    }
+    Ok(())
+}
+
+async fn live(store: &ScyllaStore) -> Result<Vec<LeaseRow>> {
+    let mut leases = store.leases().await.context("the leases of nodes")?;
+    leases.retain(|lease| lease.state != NodeState::Dead);
+    Ok(leases)
 }

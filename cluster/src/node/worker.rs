@@ -17,12 +17,15 @@ use troupe_sharding::{
     ClusterView, Ended, Membership, MembershipParts, NodeIdentity, NodeLink, NodeOptions,
     NodeParts, Questions, membership,
 };
-use troupe_store::Stores;
+use troupe_store::{
+    Stores,
+    backup::{StartError, check_start},
+};
 use troupe_store_scylla::ScyllaStore;
 use troupe_types::{NodeName, NodeRole, Roles, SystemClock, Uuid};
 
 use super::{
-    CA_CERT_FILE, CERT_FILE, KEY_FILE, LEASE_LOST, Member, RunArgs, cluster_name, configure,
+    CA_CERT_FILE, CERT_FILE, KEY_FILE, LEASE_LOST, Member, RunArgs, cluster_name, configure, name,
     store_options,
 };
 use crate::{
@@ -34,8 +37,12 @@ use crate::{
 
 /// A node that joins is called ready after this at the latest.
 const READY_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Between two looks whether this node alone is without the store.
+const CUT_OFF_LOOK: Duration = Duration::from_secs(1);
 /// Leaving takes at most two minutes; this is the end of all patience.
 const LEAVE_MAX: Duration = Duration::from_secs(150);
+/// Between two looks for the mark of a restore, if the store does not answer.
+const MARK_AGAIN: Duration = Duration::from_secs(1);
 
 fn make_data_dir(config: &Config) -> Result<()> {
     let mut data_dir = fs::DirBuilder::new();
@@ -56,9 +63,7 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
     let cluster = cluster_name(&config)?;
     make_data_dir(&config)?;
     let view = ClusterView::new(SystemClock::shared());
-    let store = connect(&config, &cluster, &view).await?;
-    let secrets = Secrets::load(&config.node.keys)?;
-    agree(&store.stores(), &secrets.ids()).await?;
+    let (store, secrets) = enter(&args, &config, &cluster, &view).await?;
     let network = bind_link(&config)?;
     let door = listen(&config).await?;
     let edge = open_edge(&config, &cluster)?;
@@ -92,7 +97,7 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
     let told = Told { args: &args, config: &config, url, link: link_at, edge: edge_at };
     let ended = tokio::select! {
         ended = membership.ended() => ended,
-        stopped = live(&node, &membership, &link, told) => {
+        stopped = live(&store, &node, &membership, &link, told) => {
             stopped?;
             leave(&node, &membership).await
         }
@@ -131,6 +136,22 @@ fn open_edge(config: &Config, cluster: &str) -> Result<Option<EdgeSetup>> {
     let ca = load_ca(&config.node.keys, cluster)?;
     let clock = SystemClock::new();
     EdgeSetup::bind(config, ca, cluster, &config.node.name, &clock).map(Some)
+}
+
+/// The store, once this node may work on it: with the keys of the others, and alone of its name.
+async fn enter(
+    args: &RunArgs,
+    config: &Config,
+    cluster: &str,
+    view: &Arc<ClusterView>,
+) -> Result<(ScyllaStore, Secrets)> {
+    let store = connect(config, cluster, view).await?;
+    let secrets = Secrets::load(&config.node.keys)?;
+    agree(&store.stores(), &secrets.ids()).await?;
+    if let Some(before) = args.after {
+        name::free(&store, &NodeName::from(config.node.name.as_str()), before).await;
+    }
+    Ok((store, secrets))
 }
 
 async fn connect(config: &Config, cluster: &str, view: &Arc<ClusterView>) -> Result<ScyllaStore> {
@@ -251,15 +272,54 @@ struct Told<'a> {
 }
 
 /// Serves until it is told to stop.
-async fn live(node: &Node, membership: &Membership, link: &NodeLink, told: Told<'_>) -> Result<()> {
+async fn live(
+    store: &ScyllaStore,
+    node: &Node,
+    membership: &Membership,
+    link: &NodeLink,
+    told: Told<'_>,
+) -> Result<()> {
     let mut stop = Box::pin(stop_signal());
+    tokio::select! {
+        stopped = &mut stop => return stopped,
+        found = still_whole(store, membership) => if found.is_err() {
+            // Its lease would stand in the way of the restore.
+            leave(node, membership).await;
+            return found;
+        }
+    }
     tokio::select! {
         stopped = &mut stop => return stopped,
         () = until_ready(membership, link) => {}
     }
     node.gateway.set_ready();
     announce(node, &told).await?;
-    stop.await
+    let look = async {
+        loop {
+            tokio::time::sleep(CUT_OFF_LOOK).await;
+            node.gateway.set_cut_off(membership.view().is_cut_off());
+        }
+    };
+    tokio::select! {
+        stopped = stop => stopped,
+        () = look => Ok(()),
+    }
+}
+
+/// A restore marks the store, then looks at leases; a node has its lease, then looks at the mark.
+/// So of two that begin at the same time one sees the other.
+async fn still_whole(store: &ScyllaStore, membership: &Membership) -> Result<()> {
+    // Without a lease nothing can be done at all.
+    while !settle(READY_WAIT_MAX, || membership.view().is_valid()).await {}
+    loop {
+        match check_start(store).await {
+            Err(StartError::Store(error)) => {
+                tracing::warn!(%error, "whether a restore has begun is not known");
+                tokio::time::sleep(MARK_AGAIN).await;
+            }
+            found => return Ok(found.map(drop)?),
+        }
+    }
 }
 
 /// Ready: the lease holds, every Shard has an owner, and all that have a lease are linked.

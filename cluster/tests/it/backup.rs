@@ -1,6 +1,7 @@
 //! A backup of a node at work, and what a new node makes of it.
 
 mod cql;
+mod killed;
 
 use std::{
     fs,

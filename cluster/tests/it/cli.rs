@@ -1,5 +1,9 @@
 //! The client verbs of the binary, as child processes against a node.
 
+mod behind;
+mod files;
+mod watch;
+
 use std::{fs, path::PathBuf, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
@@ -225,6 +229,10 @@ async fn it_explains_itself() -> Result<()> {
     for verb in ["up", "login", "apply", "run", "attach", "why", "completion"] {
         assert!(help.contains(&format!("\n  {verb}")), "{verb} in {help}");
     }
+    for code in ["\nExit codes of all verbs but", "\n  6   the node", "\n  12  it waits"] {
+        assert!(help.contains(code), "{code} in {help}");
+    }
+    assert!(!me.say(&["run", "--help"]).await?.ok().contains("Exit codes"));
     assert!(me.say(&["--version"]).await?.ok().starts_with("troupe "));
     let stored = fs::read_to_string(me.contexts())?;
     assert!(stored.contains("admin") && !stored.contains(PASSWORD));
@@ -234,5 +242,11 @@ async fn it_explains_itself() -> Result<()> {
     let nobody = Terminal { home: &Home::new()?, url: url.clone() };
     nobody.say(&["ls", "--url", &url, "--token", key]).await?.ok();
     nobody.say(&["ls", "--url", &url, "--token", "trp_wrong"]).await?.fails(4);
+    let id = me.say(&["key", "ls", "-o", "name"]).await?.ok().trim().to_owned();
+    me.say(&["key", "delete", "key_nonsense"]).await?.fails(3);
+    me.say(&["key", "delete", "ke"]).await?.fails(2);
+    let told = me.say(&["key", "delete", &id[..14]]).await?.ok();
+    assert_eq!(told.trim_end(), format!("key/{id} deleted"));
+    nobody.say(&["ls", "--url", &url, "--token", key]).await?.fails(4);
     Ok(())
 }

@@ -15,6 +15,8 @@ mod bad_input;
 #[cfg(test)]
 mod bad_model;
 #[cfg(test)]
+mod choices;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod clients;

@@ -76,7 +76,8 @@ pub struct NodeView {
 pub struct NodeList {
     /// By name.
     pub items: Vec<NodeView>,
-    /// `on` or `paused`: whether shards move by themselves.
+    /// Whether shards move by themselves: `on`, `paused` (by an administrator, on the node that
+    /// answers), `slow` (they rest while the store is).
     pub rebalance: String,
 }
 

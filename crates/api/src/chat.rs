@@ -29,7 +29,7 @@ pub struct ChatSend {
     /// Makes a repeated send harmless; ours always send one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_message_id: Option<Uuid>,
-    /// A Model for this Task instead of the Bots' own.
+    /// A Model for this Task from now on instead of the Bots' own; empty: theirs again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_override_bot_model: Option<String>,
     /// Device or selector to run on.

@@ -183,6 +183,7 @@ impl Host {
             sender: Sender::User { user_id: owner, user_name: "bench".into() },
             content: "[[demo chunks=20 pace=0 think=0]] Tell me about actors.".into(),
             plan,
+            model: None,
             create: Some(create),
         };
         address.command(TaskCommand::Send(message)).await.context("send a message")?;
@@ -242,8 +243,11 @@ fn plan() -> Arc<TeamPlan> {
         base_url: None,
         headers: BTreeMap::new(),
         sealed_key: None,
+        bearer: false,
+        small_model: None,
         context_window: 128_000,
         max_output_tokens: None,
+        thinking: None,
         trusted: true,
     };
     let member = MemberPlan {

@@ -22,6 +22,7 @@ pub mod run;
 pub mod services;
 pub mod sink;
 pub mod tools;
+pub mod variables;
 
 mod call;
 mod metrics;

@@ -22,7 +22,7 @@ pub struct ChatOptions {
     pub parallel_max: usize,
     /// Tokens of one tool result that the model is told (15,000).
     pub result_tokens_max: u64,
-    /// Values for `${{path.to.value}}` in MCP entries: `user`, `task`, tokens.
+    /// Values for `${{path.to.value}}` in MCP entries; see [`variables`](crate::variables).
     pub variables: Map<String, Value>,
 }
 

@@ -8,6 +8,7 @@
 
 mod budget;
 mod rules;
+mod skills;
 
 use troupe_domain::task::{HistoryItem, TeamPlan, Work};
 use troupe_llm::{Message, Part, Role};
@@ -17,6 +18,8 @@ use crate::record::past_messages;
 
 pub use budget::{Compaction, Fitted, Window, fit};
 pub use rules::system;
+pub(crate) use skills::section;
+pub use skills::{on_offer, preloaded};
 
 /// Longest name in a mark, in characters.
 const NAME_CHARS_MAX: usize = 60;

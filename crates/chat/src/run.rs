@@ -7,21 +7,23 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span};
-use troupe_domain::task::{Conversation, MemberPlan, RunEvent, TeamPlan, Work};
-use troupe_llm::{Message, Provider, Request, StopReason, ToolChoice, ToolDef};
+use troupe_domain::task::{
+    Conversation, MemberPlan, ModelPlan, RunEvent, TeamPlan, ThinkingPlan, Work,
+};
+use troupe_llm::{Effort, Message, Provider, Request, StopReason, Thinking, ToolChoice, ToolDef};
 use troupe_types::{Attempt, ErrorType, ExecutionId, StatusFrame, TaskId};
 
 use crate::{
     call::{call_model, usage},
     caps,
-    decision::in_words,
+    decision::{LeaderTool, in_words},
     options::ChatOptions,
     progress::{Next, Progress},
     prompt::{self, Compaction, Window},
     record,
     services::ChatServices,
     sink::RunSink,
-    tools::{ToolSet, mcp},
+    tools::{LoadSkill, Tool, ToolSet, mcp},
     voice::{Stop, Voice},
 };
 
@@ -121,6 +123,7 @@ struct Calling {
     /// Tokens of system prompt and tools.
     fixed: u64,
     max_output_tokens: Option<u32>,
+    thinking: Thinking,
 }
 
 impl Runner<'_> {
@@ -167,7 +170,10 @@ impl Runner<'_> {
         let tools = self.tools(own, options, servers).await?;
         let mut definitions = tools.definitions();
         definitions.extend(self.progress.lead().map(|lead| lead.definition(plan)));
-        let system = prompt::system(plan, *member, work);
+        let decides = self.progress.lead().is_some_and(LeaderTool::is_required);
+        let system = [prompt::system(plan, *member, work), prompt::section(own, !decides)];
+        let system = system.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        let system = system.join("\n\n");
         let fixed = caps::tokens(&system) + caps::tokens(&json!(definitions).to_string());
         Ok(Calling {
             provider,
@@ -178,6 +184,7 @@ impl Runner<'_> {
             window: Window::of(model),
             fixed,
             max_output_tokens: model.max_output_tokens.and_then(|max| u32::try_from(max).ok()),
+            thinking: thinking(model),
         })
     }
 
@@ -200,7 +207,8 @@ impl Runner<'_> {
         for warning in std::mem::take(&mut servers.warnings) {
             self.voice.warn(warning).await?;
         }
-        let offered = std::mem::take(&mut servers.tools);
+        let skills = LoadSkill::of(member).map(|tool| Arc::new(tool) as Arc<dyn Tool>);
+        let offered = skills.into_iter().chain(std::mem::take(&mut servers.tools)).collect();
         let room = options.tools_max.saturating_sub(usize::from(lead.is_some()));
         let reserved = lead.map(|lead| lead.name());
         let (set, left_out) = ToolSet::assemble(&self.services.tools, offered, reserved, room);
@@ -255,6 +263,7 @@ impl Runner<'_> {
             tools: calling.definitions.clone(),
             tool_choice,
             max_output_tokens: calling.max_output_tokens,
+            thinking: calling.thinking,
             attempt: self.run.attempt.0,
             ..Request::default()
         })
@@ -304,6 +313,16 @@ impl Runner<'_> {
         };
         let answer = self.voice.answer().to_owned();
         self.voice.event(RunEvent::Done { answer, stop_reason, decision }).await
+    }
+}
+
+fn thinking(model: &ModelPlan) -> Thinking {
+    match model.thinking {
+        None => Thinking::Default,
+        Some(ThinkingPlan::Low) => Thinking::Effort(Effort::Low),
+        Some(ThinkingPlan::Medium) => Thinking::Effort(Effort::Medium),
+        Some(ThinkingPlan::High) => Thinking::Effort(Effort::High),
+        Some(ThinkingPlan::Tokens(most)) => Thinking::Budget(most),
     }
 }
 

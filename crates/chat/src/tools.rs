@@ -16,8 +16,10 @@ use crate::{caps, metrics, options::ChatOptions, progress::Call, record};
 
 mod builtin;
 pub(crate) mod mcp;
+mod skills;
 
 pub use builtin::CurrentTime;
+pub(crate) use skills::LoadSkill;
 
 /// Longest name of a tool: what all providers take.
 const NAME_CHARS_MAX: usize = 64;

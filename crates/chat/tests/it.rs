@@ -21,6 +21,8 @@ mod leader;
 mod mcp;
 #[path = "it/resume.rs"]
 mod resume;
+#[path = "it/skills.rs"]
+mod skills;
 #[path = "it/tools.rs"]
 mod tools;
 #[path = "it/wire.rs"]

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod admin;
+mod people;
 
 use std::path::PathBuf;
 
@@ -9,9 +10,20 @@ use clap::{Args, Subcommand, ValueEnum};
 pub use admin::{
     ActorsArgs, AdminVerb, BackupArgs, LetterVerb, NodeArgs, RebalanceArg, ShardsArgs, WatchArgs,
 };
+pub use people::{GitVerb, KeyVerb, UserVerb};
+
+use crate::error::EXIT_CODES;
+
+/// The help of the whole program: as clap has it, and the exit codes.
+fn help_template() -> String {
+    let clap =
+        "{before-help}{about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}";
+    format!("{clap}\n\n{EXIT_CODES}")
+}
 
 /// What every verb takes.
 #[derive(Clone, Debug, Args)]
+#[command(help_template = help_template())]
 pub struct GlobalArgs {
     /// The node, if not that of the context: http://host:port or https://host:port
     #[arg(long, global = true, env = "TROUPE_URL", value_name = "URL")]
@@ -41,7 +53,7 @@ pub enum Format {
     Table,
     /// JSON (a line per event where events are followed)
     Json,
-    /// YAML
+    /// YAML (a document per event where events are followed)
     Yaml,
     /// Names or ids only, one a line
     Name,
@@ -58,10 +70,19 @@ pub enum Verb {
   echo \"$PASSWORD\" | troupe login --user ada --password-stdin")]
     Login(LoginArgs),
     /// Ends the login of the context
+    #[command(after_help = "Examples:
+  troupe logout
+  troupe logout --context troupe.example.com")]
     Logout,
     /// Makes the first administrator with the one-time token that `troupe up` prints
+    #[command(after_help = "Examples:
+  troupe setup \"$SETUP_TOKEN\"
+  echo \"$PASSWORD\" | troupe setup \"$SETUP_TOKEN\" --user ada --password-stdin")]
     Setup(SetupArgs),
     /// Lists or switches contexts
+    #[command(after_help = "Examples:
+  troupe context
+  troupe context troupe.example.com")]
     Context {
         /// Switch to this one
         name: Option<String>,
@@ -69,6 +90,7 @@ pub enum Verb {
     /// Creates or changes resources from files, all or nothing per namespace
     #[command(after_help = "Examples:
   troupe apply -f team.yaml
+  troupe apply -f models.yaml -f bots.json
   troupe apply -f ./resources --dry-run
   cat bot.yaml | troupe apply -f -")]
     Apply(ApplyArgs),
@@ -76,11 +98,19 @@ pub enum Verb {
     #[command(after_help = "Examples:
   troupe get teams
   troupe get team plan-then-build -o yaml
-  troupe get models -l tier=fast")]
+  troupe get models -l tier=fast
+  troupe get teams --watch")]
     Get(GetArgs),
-    /// Shows a resource with who uses it
+    /// Shows one resource: names, owner, version, labels and spec
+    #[command(after_help = "Examples:
+  troupe describe team plan-then-build
+  troupe describe model local -o yaml")]
     Describe(DescribeArgs),
-    /// Deletes resources by name or by file
+    /// Deletes resources by name or by file; one that others use stays, and they are named
+    #[command(after_help = "Examples:
+  troupe delete team review
+  troupe delete bot ann oskar
+  troupe delete -f team.yaml")]
     Delete(DeleteArgs),
     /// Explains the fields of a kind
     #[command(after_help = "Examples:
@@ -100,21 +130,43 @@ pub enum Verb {
   troupe run --detach -o name \"Translate: hello\" --team translator")]
     Run(RunArgs),
     /// Lists Tasks, newest activity first
+    #[command(after_help = "Examples:
+  troupe ls
+  troupe ls --status running,failed -n 50
+  troupe ls --asks -o name")]
     Ls(LsArgs),
     /// Follows a Task
+    #[command(after_help = "Examples:
+  troupe attach tsk_01k
+  troupe attach tsk_01k --turns 3 --follow
+  troupe attach tsk_01k -o json")]
     Attach(AttachArgs),
     /// Sends a further message and follows the answer
+    #[command(after_help = "Examples:
+  troupe send tsk_01k \"And in French?\"
+  git diff | troupe send tsk_01k -")]
     Send(SendArgs),
     /// Passes the gate of a pipeline
+    #[command(after_help = "Examples:
+  troupe confirm tsk_01k
+  troupe confirm tsk_01k --message \"Build it, but without the cache\"")]
     Confirm(ConfirmArgs),
     /// Stops what a Task does
+    #[command(after_help = "Example:
+  troupe cancel tsk_01k")]
     Cancel {
         /// Id of the Task, or a unique beginning of it
         task: String,
     },
     /// Tries the failed message of a Task again
+    #[command(after_help = "Examples:
+  troupe retry tsk_01k
+  troupe retry tsk_01k --model local")]
     Retry(RetryArgs),
     /// Says why a Task waits or what it does
+    #[command(after_help = "Examples:
+  troupe why tsk_01k
+  troupe why tsk_01k -o json")]
     Why {
         /// Id of the Task, or a unique beginning of it
         task: String,
@@ -146,6 +198,9 @@ The device's policy says which programs may run: `commands` in its policy.toml."
   troupe approve tsk_01k 2.1.3 --always")]
     Approve(ApproveArgs),
     /// Denies what an agent asks for
+    #[command(after_help = "Examples:
+  troupe deny tsk_01k
+  troupe deny tsk_01k 2.1.3 --message \"Not in this directory\"")]
     Deny(DenyArgs),
     /// Answers the question of an agent
     #[command(after_help = "Example:
@@ -204,7 +259,7 @@ pub struct SetupArgs {
 /// Of `apply`.
 #[derive(Clone, Debug, Args)]
 pub struct ApplyArgs {
-    /// File, directory, or - for standard input (repeatable)
+    /// File, directory, or - for standard input (repeatable; all are applied as one)
     #[arg(short, long = "filename", required = true, value_name = "FILE")]
     pub file: Vec<PathBuf>,
     /// Namespace of documents that name none
@@ -542,65 +597,4 @@ pub struct AnswerArgs {
     /// The block that asks [default: the only one]
     #[arg(long)]
     pub block: Option<String>,
-}
-
-/// `key ..`
-#[derive(Clone, Debug, Subcommand)]
-pub enum KeyVerb {
-    /// Makes a key; it is shown once
-    Add {
-        /// Name
-        name: String,
-    },
-    /// Lists keys
-    Ls,
-    /// Deletes a key
-    Delete {
-        /// Id
-        id: String,
-    },
-}
-
-/// `git ..`
-#[derive(Clone, Debug, Subcommand)]
-pub enum GitVerb {
-    /// Sets the token for a host; it is asked for, or comes from standard input
-    #[command(after_help = "Examples:
-  troupe git add github.com
-  echo \"$TOKEN\" | troupe git add gitlab.example.org --user oauth2 --token-stdin")]
-    Add {
-        /// HOST or HOST:PORT, as in https://HOST/..
-        host: String,
-        /// The name that goes with it [default: x-access-token, which most hosts take]
-        #[arg(short, long)]
-        user: Option<String>,
-        /// Read the token from standard input
-        #[arg(long)]
-        token_stdin: bool,
-    },
-    /// Lists hosts; tokens are masked
-    Ls,
-    /// Takes the token for a host away
-    Delete {
-        /// HOST or HOST:PORT
-        host: String,
-    },
-}
-
-/// `user ..`
-#[derive(Clone, Debug, Subcommand)]
-pub enum UserVerb {
-    /// Makes a user; the password comes from standard input or is asked for
-    Add {
-        /// Name
-        name: String,
-        /// May do everything
-        #[arg(long)]
-        admin: bool,
-        /// Read the password from standard input
-        #[arg(long)]
-        password_stdin: bool,
-    },
-    /// Lists users
-    Ls,
 }

@@ -1,5 +1,7 @@
 //! Calls to a node: REST with tokens that renew themselves.
 
+mod tls;
+
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
@@ -7,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Certificate, Method, StatusCode, Upgraded, redirect::Policy};
+use reqwest::{Method, StatusCode, Upgraded};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -20,6 +22,7 @@ use troupe_api::{
     auth::{RefreshRequest, TokenAnswer},
 };
 
+use self::tls::{http, refused_certificate};
 use crate::{
     args::GlobalArgs,
     context::{Context, Contexts, DEFAULT_URL, default_path},
@@ -220,13 +223,17 @@ impl Client {
     /// As [`get`](Self::get).
     pub async fn lines(&self, path: &str) -> Result<reqwest::Response, CliError> {
         let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(self.token().await);
-        let response = request.send().await.map_err(|e| self.unreachable(e))?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        let status = response.status();
-        let body = response.text().await.unwrap_or_default();
-        Err(CliError::Problem(Box::new(problem(status, &body))))
+        let begun = async {
+            let response = request.send().await.map_err(|e| self.unreachable(e))?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(response);
+            }
+            let body = response.text().await.unwrap_or_default();
+            Err(CliError::Problem(Box::new(problem(status, &body))))
+        };
+        let late = |late| CliError::link("the node does not answer", late);
+        tokio::time::timeout(TIMEOUT, begun).await.map_err(late)?
     }
 
     /// Opens a WebSocket, over the same TLS as everything else.
@@ -262,7 +269,7 @@ impl Client {
             let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&token);
             let response = match tokio::time::timeout(TIMEOUT, request.send()).await {
                 Ok(response) => response.map_err(|e| self.unreachable(e))?,
-                Err(late) => return Err(CliError::local("the node does not answer", late)),
+                Err(late) => return Err(CliError::link("the node does not answer", late)),
             };
             let status = response.status();
             if status.is_success() {
@@ -339,7 +346,13 @@ impl Client {
             .send()
             .await
             .map_err(|e| self.unreachable(e))?;
-        if !response.status().is_success() {
+        let status = response.status();
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            // It says nothing about the token.
+            let body = response.text().await.map_err(|e| self.unreachable(e))?;
+            return Err(CliError::Problem(Box::new(problem(status, &body))));
+        }
+        if !status.is_success() {
             return Ok(false);
         }
         let answer: TokenAnswer = response.json().await.map_err(|e| self.unreachable(e))?;
@@ -356,6 +369,25 @@ impl Client {
         Ok(true)
     }
 
+    /// Makes good what a call failed with, as far as that is possible: a token that is over is
+    /// renewed. After `Ok` it may be repeated.
+    ///
+    /// # Errors
+    /// What repeating cannot mend.
+    pub async fn mend(&self, error: CliError) -> Result<(), CliError> {
+        let error = match error {
+            CliError::Problem(problem) if problem.status == 401 => {
+                match self.renew(&self.token().await).await {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => CliError::Problem(problem),
+                    Err(error) => error,
+                }
+            }
+            error => error,
+        };
+        if error.is_transient() { Ok(()) } else { Err(error) }
+    }
+
     fn unreachable(&self, source: reqwest::Error) -> CliError {
         let url = self.url.clone();
         if let Some(why) = refused_certificate(&source) {
@@ -363,25 +395,6 @@ impl Client {
         }
         CliError::Unreachable { url, source }
     }
-}
-
-/// Why the node's certificate was refused, if it was. The type of the cause is that of the TLS
-/// library below the client, which only its words tell apart.
-fn refused_certificate(error: &reqwest::Error) -> Option<String> {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if text.contains("invalid peer certificate") && text.contains("UnknownIssuer") {
-            let way_out = "this machine does not trust who signed it; if that is the right node, \
-                           give its authority with --ca-file FILE";
-            return Some(way_out.to_owned());
-        }
-        if text.contains("invalid peer certificate") {
-            return Some(text);
-        }
-        cause = error.source();
-    }
-    None
 }
 
 /// An address as people write it: without a scheme it is HTTPS, but for this machine's own.
@@ -394,31 +407,6 @@ pub(crate) fn normal_url(url: &str) -> String {
     let host = host.unwrap_or_else(|| url.split([':', '/']).next().unwrap_or_default());
     let is_own = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
     format!("{}://{url}", if is_own { "http" } else { "https" })
-}
-
-fn authorities(file: &Path) -> Result<Vec<Certificate>, CliError> {
-    let name = file.display();
-    let pem = std::fs::read(file)
-        .map_err(|e| CliError::local(format!("--ca-file: cannot read {name}"), e))?;
-    let certs = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-    if certs.is_empty() {
-        return Err(CliError::Usage(format!("--ca-file: {name} holds no certificate in PEM")));
-    }
-    Ok(certs)
-}
-
-fn http(ca_file: Option<&Path>) -> Result<reqwest::Client, CliError> {
-    let authorities = ca_file.map(authorities).transpose()?;
-    reqwest::Client::builder()
-        // Sockets begin as requests, which a connection of HTTP/2 does not let go.
-        .http1_only()
-        // What a redirect would carry on are passwords and tokens.
-        .redirect(Policy::none())
-        .tls_certs_merge(authorities.unwrap_or_default())
-        .connect_timeout(Duration::from_secs(10))
-        .user_agent(concat!("troupe/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|e| CliError::local("no HTTP client can be made", e))
 }
 
 fn problem(status: StatusCode, body: &str) -> Problem {

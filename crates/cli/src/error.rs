@@ -5,6 +5,21 @@ use std::process::ExitCode;
 use thiserror::Error;
 use troupe_api::Problem;
 
+/// The exit codes, for `troupe --help`.
+pub const EXIT_CODES: &str = "\
+Exit codes of all verbs but up, node and restore:
+  0   done
+  1   refused, or a fault on this machine
+  2   wrong arguments
+  3   not found
+  4   not logged in, or not allowed
+  5   conflict: it exists, is in use, or was changed meanwhile
+  6   the node is not reached or overloaded: try again
+  10  the task that was followed failed
+  11  it was cancelled
+  12  it waits for a person
+  `troupe exec` ends with the code of the program that it ran.";
+
 /// Why a verb failed.
 #[derive(Debug, Error)]
 pub enum CliError {
@@ -19,6 +34,15 @@ pub enum CliError {
         /// Why.
         #[source]
         source: reqwest::Error,
+    },
+    /// The connection broke, or the node fell silent.
+    #[error("{what}")]
+    Link {
+        /// What.
+        what: String,
+        /// Why.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
     /// Its certificate is not good.
     #[error("the certificate of {url} is refused: {why}")]
@@ -62,9 +86,29 @@ impl CliError {
         Self::Local { what: what.into(), source: Some(source.into()) }
     }
 
-    /// 0 done; 1 refused; 2 wrong arguments; 3 not found; 4 not logged in or not allowed;
-    /// 5 conflict; 6 not reached or overloaded; 10 the Task failed, 11 was cancelled, 12 waits
-    /// for a person.
+    /// The connection, with what it broke of.
+    pub fn link(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Link { what: what.into(), source: Some(source.into()) }
+    }
+
+    /// Whether the same call may go well later: the node is busy, starts again, or is not reached.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            // A proxy answers for a node that is away in words of its own.
+            Self::Problem(p) => matches!(p.status, 429 | 500..) || p.code == "http",
+            Self::Unreachable { .. } | Self::Link { .. } => true,
+            Self::Untrusted { .. }
+            | Self::Local { .. }
+            | Self::Usage(_)
+            | Self::TaskEnded { .. } => false,
+        }
+    }
+
+    /// As [`EXIT_CODES`] says.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
@@ -75,7 +119,7 @@ impl CliError {
                 429 | 502..=504 => 6,
                 _ => 1,
             },
-            Self::Unreachable { .. } | Self::Untrusted { .. } => 6,
+            Self::Unreachable { .. } | Self::Untrusted { .. } | Self::Link { .. } => 6,
             Self::Local { .. } => 1,
             Self::Usage(_) => 2,
             Self::TaskEnded { code, .. } => *code,

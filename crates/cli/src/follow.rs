@@ -3,12 +3,16 @@
 
 mod print;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use serde_json::Value;
-use troupe_types::{FrameSeq, Status, TaskId};
+use troupe_api::task::FramesPage;
+use troupe_types::{FrameSeq, Status, TaskId, limits};
 
+use self::socket::Socket;
 use crate::{args::Format, client::Client, error::CliError};
 
 pub use print::{Printer, printable};
@@ -27,6 +31,8 @@ pub enum Until {
 pub struct FollowOptions {
     /// Frames up to here are known already.
     pub after: FrameSeq,
+    /// Turns that ended up to here are history, and no reason to stop.
+    pub past: FrameSeq,
     /// When to stop.
     pub until: Until,
     /// How to print.
@@ -39,79 +45,135 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 /// Follows until the turn has ended; the answer is the Task's status then.
 ///
 /// # Errors
-/// A refusal of the node. A link that breaks is none: it is made anew without end.
+/// What repeating cannot mend. A link that breaks can be: it is made anew without end.
 pub async fn follow(
     client: &Client,
     task: TaskId,
     options: FollowOptions,
 ) -> Result<Status, CliError> {
-    let mut printer = Printer::new(options.format);
-    let mut after = options.after;
+    let FollowOptions { after, past, until, format } = options;
+    let printer = Printer::new(format);
+    let mut following = Following { client, task, after, past, until, printer };
     let mut pause = RETRY.0;
     loop {
-        match once(client, task, &mut after, &mut printer, options.until).await {
-            Ok(Some(status)) => return Ok(status),
+        match following.once().await {
+            Ok(Some(status)) => {
+                following.printer.finish();
+                return Ok(status);
+            }
             Ok(None) => pause = RETRY.0,
-            Err(error @ CliError::Problem(_)) => match &error {
-                // Of the node, or of a proxy while it starts again.
-                CliError::Problem(p) if matches!(p.status, 429 | 500..) || p.code == "http" => {}
-                CliError::Problem(p) if p.status == 401 => {
-                    if !client.renew(&client.token().await).await? {
-                        return Err(error);
-                    }
-                }
-                _ => return Err(error),
-            },
-            Err(error @ CliError::Untrusted { .. }) => return Err(error),
-            Err(_) => {}
+            Err(error) => client.mend(error).await?,
         }
-        printer.link_lost(after);
+        following.printer.link_lost(following.after);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY.1);
     }
 }
 
-/// One connection. `Some`: the turn has ended. `None`: the connection has.
-async fn once(
-    client: &Client,
+/// A Task that is followed.
+struct Following<'a> {
+    client: &'a Client,
     task: TaskId,
-    after: &mut FrameSeq,
-    printer: &mut Printer,
+    /// What was printed last.
+    after: FrameSeq,
+    past: FrameSeq,
     until: Until,
-) -> Result<Option<Status>, CliError> {
-    let mut socket = socket::Socket::open(client).await?;
-    let head = socket.resume(task, *after).await?;
-    printer.link_found(*after, head);
-    loop {
-        // What may have ended before this connection began is seen by asking.
-        if until == Until::TurnEnds && *after >= head {
-            let view: Value = client.get(&format!("/api/v1/tasks/{task}")).await?;
-            let caught_up = view["head"].as_u64().is_some_and(|h| h <= after.0);
-            if let Some(status) = ended(&view["status"]).filter(|_| caught_up) {
-                printer.finish();
+    printer: Printer,
+}
+
+/// What a frame is for who follows.
+enum Step {
+    /// Printed now, or before.
+    Next,
+    /// It is not the one that comes next.
+    Gap,
+    /// Printed, and the turn has ended.
+    Ended(Status),
+}
+
+impl Following<'_> {
+    /// One connection. `Some`: the turn has ended. `None`: the connection has.
+    async fn once(&mut self) -> Result<Option<Status>, CliError> {
+        let (mut socket, head) = loop {
+            let mut socket = Socket::open(self.client).await?;
+            if let Some(head) = socket.resume(self.task, self.after).await? {
+                break (socket, head);
+            }
+            drop(socket);
+            if let Some(status) = self.read_older().await? {
                 return Ok(Some(status));
             }
+        };
+        self.printer.link_found(self.after, head);
+        let mut ask_at = (self.until == Until::TurnEnds).then_some(head);
+        loop {
+            // What may have ended before this connection began is seen by asking.
+            if ask_at.is_some_and(|at| self.after >= at) {
+                let view: Value = self.client.get(&format!("/api/v1/tasks/{}", self.task)).await?;
+                let head = FrameSeq(view["head"].as_u64().unwrap_or(0));
+                ask_at = match ended(&view["status"]) {
+                    Some(status) if head <= self.after => return Ok(Some(status)),
+                    Some(_) => Some(head),
+                    // Its end will be a frame.
+                    None => None,
+                };
+            }
+            let Some((event, data)) = socket.next().await? else { return Ok(None) };
+            if event == "task:resync" {
+                return Ok(None);
+            }
+            match self.take(&event, &data) {
+                Step::Next => {}
+                // Asks again from what was printed.
+                Step::Gap => return Ok(None),
+                Step::Ended(status) => return Ok(Some(status)),
+            }
         }
-        let Some((event, data)) = socket.next().await? else { return Ok(None) };
-        if event == "task:resync" {
-            return Ok(None);
+    }
+
+    /// Prints up to the head what is too much for the stream to send again.
+    async fn read_older(&mut self) -> Result<Option<Status>, CliError> {
+        loop {
+            let (task, before) = (self.task, self.after);
+            let max = limits::RESUME_FRAMES_MAX;
+            let path = format!("/api/v1/tasks/{task}/frames?after={before}&limit={max}");
+            let page: FramesPage = self.client.get(&path).await?;
+            self.printer.link_found(before, page.head);
+            for frame in &page.frames {
+                match self.take(&frame.event, &frame.data) {
+                    Step::Next => {}
+                    Step::Gap => break,
+                    Step::Ended(status) => return Ok(Some(status)),
+                }
+            }
+            if self.after == before {
+                // As after a restore from a backup.
+                let what = format!(
+                    "the node has another history of {task} than the one that was followed to \
+                     frame {before}; see it with: troupe attach {task}"
+                );
+                return Err(CliError::Local { what, source: None });
+            }
+            if self.after >= page.head {
+                return Ok(None);
+            }
         }
-        let Some(seq) = data["seq"].as_u64().map(FrameSeq) else { continue };
-        if seq <= *after {
-            continue;
+    }
+
+    fn take(&mut self, event: &str, data: &Value) -> Step {
+        let Some(seq) = data["seq"].as_u64().map(FrameSeq) else { return Step::Next };
+        if seq <= self.after {
+            return Step::Next;
         }
-        if seq > after.next() {
-            // A gap: ask again from what was printed.
-            return Ok(None);
+        if seq > self.after.next() {
+            return Step::Gap;
         }
-        *after = seq;
-        printer.frame(&event, &data);
-        if until == Until::TurnEnds
-            && event == "task:updated"
-            && let Some(status) = ended(&data["status"])
-        {
-            printer.finish();
-            return Ok(Some(status));
+        self.after = seq;
+        self.printer.frame(event, data);
+        let stops = self.until == Until::TurnEnds && event == "task:updated" && seq > self.past;
+        match ended(&data["status"]).filter(|_| stops) {
+            Some(status) => Step::Ended(status),
+            None => Step::Next,
         }
     }
 }

@@ -9,6 +9,8 @@ pub mod context;
 pub mod error;
 pub mod follow;
 pub mod output;
+#[cfg(test)]
+mod testing;
 pub mod verbs;
 
 pub use args::{GlobalArgs, Verb};

@@ -13,6 +13,8 @@ mod tasks;
 
 use std::io::Read as _;
 
+use troupe_api::Problem;
+
 use crate::{
     args::{GlobalArgs, Verb},
     client::Client,
@@ -100,6 +102,38 @@ fn stdin_text(bytes_max: u64) -> Result<String, CliError> {
         return Err(CliError::Usage(format!("standard input is larger than {bytes_max} bytes")));
     }
     Ok(text)
+}
+
+/// What an id that is not whole begins with, without the word before its `_`.
+fn beginning(given: &str, prefix: &str) -> Result<String, CliError> {
+    let begin = given.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
+    let begin = begin.unwrap_or(given).to_ascii_lowercase();
+    if begin.len() < 3 {
+        return Err(CliError::Usage(format!("`{given}` is too short: give 3 characters or more")));
+    }
+    Ok(begin)
+}
+
+/// The only id that begins as given; those that were found are told with what they are called.
+fn only_one<I: std::fmt::Display + Copy>(
+    given: &str,
+    what: &str,
+    see: &str,
+    found: &[(I, String)],
+) -> Result<I, CliError> {
+    match found {
+        [(id, _)] => Ok(*id),
+        [] => {
+            let text = format!("no {what} begins with `{given}`; see: {see}");
+            Err(CliError::Problem(Box::new(Problem::new(404, "not_found", text))))
+        }
+        many => {
+            let line = |(id, name): &(I, String)| format!("\n  {id}  {name}");
+            let lines: Vec<String> = many.iter().take(5).map(line).collect();
+            let text = format!("several {what}s begin with `{given}`:{}", lines.concat());
+            Err(CliError::Usage(text))
+        }
+    }
 }
 
 /// A fresh random id in UUID form, for keys that make a repeated send harmless.

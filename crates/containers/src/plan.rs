@@ -54,6 +54,8 @@ pub(crate) struct View<'a> {
     pub silent: &'a BTreeMap<String, Duration>,
     /// Containers of this pool.
     pub seen: &'a [Seen],
+    /// Names of those that could not be taken away: each takes a place as long as it is there.
+    pub stuck: &'a [String],
     /// Names of those that wait for a Task.
     pub warm: &'a [String],
     /// Names of containers that this process has in hand: being made, or being given to a Task.
@@ -90,7 +92,7 @@ impl View<'_> {
     #[must_use]
     pub(crate) fn steps(&self) -> Vec<Step> {
         let mut steps = self.strangers();
-        let mut used = 0;
+        let mut used = self.seen.iter().filter(|seen| self.stuck.contains(&seen.name)).count();
         let mut evictable: Vec<(Duration, TaskId)> = Vec::new();
         for row in self.rows {
             match self.standing(row) {

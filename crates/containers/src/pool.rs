@@ -52,6 +52,8 @@ pub struct Pool {
     jobs: JoinSet<Done>,
     warm: Vec<Waiting>,
     in_hand: BTreeSet<String>,
+    /// What the engine did not take away, tried again at each look.
+    stuck: BTreeSet<String>,
     warming: usize,
     warm_after: Option<MonoTime>,
     starting: BTreeSet<TaskId>,
@@ -75,6 +77,7 @@ impl Pool {
             jobs: JoinSet::new(),
             warm: Vec::new(),
             in_hand: BTreeSet::new(),
+            stuck: BTreeSet::new(),
             warming: 0,
             warm_after: None,
             starting: BTreeSet::new(),
@@ -119,6 +122,8 @@ impl Pool {
         let silent: BTreeMap<String, Duration> = silent.collect();
         let rows: Vec<ContainerRow> = all.tasks.iter().map(|(_, row)| row.clone()).collect();
         let warm: Vec<String> = self.warm.iter().map(|waiting| waiting.name.clone()).collect();
+        self.stuck.retain(|name| seen.iter().any(|seen| seen.name == *name));
+        let stuck: Vec<String> = self.stuck.iter().cloned().collect();
         let in_hand: Vec<String> = self.in_hand.iter().cloned().collect();
         let starting: Vec<TaskId> = self.starting.iter().copied().collect();
         let options = &self.work.options;
@@ -132,6 +137,7 @@ impl Pool {
             rows: &rows,
             silent: &silent,
             seen: &seen,
+            stuck: &stuck,
             warm: &warm,
             in_hand: &in_hand,
             warming: self.warming,
@@ -139,9 +145,32 @@ impl Pool {
             health: &health,
         };
         for step in view.steps() {
+            // The plan took its place for free. It does not at the next look.
+            let waits = matches!(step, Step::Start(..) | Step::Warm);
+            if waits && self.stuck.len() > stuck.len() {
+                continue;
+            }
             self.step(step, &all.tasks).await?;
         }
         Ok(())
+    }
+
+    /// One that cannot be removed must not keep the pool from the others.
+    async fn remove(&mut self, name: String) {
+        match self.work.engine.remove(&name).await {
+            Ok(()) => {
+                if self.stuck.remove(&name) {
+                    tracing::info!(container = %name, "the container is removed after all");
+                }
+            }
+            Err(error) if self.stuck.contains(&name) => {
+                tracing::debug!(container = %name, %error, "a container is still not removed");
+            }
+            Err(error) => {
+                tracing::warn!(container = %name, %error, "a container cannot be removed: it is tried again");
+                self.stuck.insert(name);
+            }
+        }
     }
 
     async fn announce(&mut self, all: &Containers) -> Result<(), String> {
@@ -234,7 +263,7 @@ impl Pool {
             }
             Step::Remove(name) => {
                 self.warm.retain(|waiting| waiting.name != name);
-                work.engine.remove(&name).await.map_err(|error| error.to_string())?;
+                self.remove(name).await;
             }
             Step::Retire(task, gone) => self.end(row(task), Some(gone)),
             Step::Evict(task) => self.end(row(task), None),
@@ -294,3 +323,6 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

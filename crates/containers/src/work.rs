@@ -139,7 +139,8 @@ impl Parts {
         tracing::info!(task = %row.task, container = %name, why = %gone.text, "a container goes");
         self.authority.retire_container(*device, gone).await?;
         if is_ours {
-            self.engine.remove(name).await.map_err(|error| error.to_string())?;
+            // If it stays, its Task is rid of it all the same, and the pool goes on trying.
+            self.remove(name).await;
         }
         let directory = self.directory.as_ref();
         let found = container::of(directory, row.task).await.map_err(|error| error.to_string())?;

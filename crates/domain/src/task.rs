@@ -10,6 +10,7 @@ mod draft;
 pub mod entry;
 pub mod execution;
 pub mod history;
+pub mod labels;
 pub mod leader;
 pub mod plan;
 pub mod run;
@@ -26,6 +27,8 @@ pub use entry::{AttemptEnd, StepRecord, TaskEntry, TaskEvent};
 pub use execution::{AttemptState, AttemptToken, DeviceRun, Execution, OpenCall, Work};
 pub use history::{Conversation, History, HistoryItem};
 pub use leader::{LeaderDecision, WorkItem};
-pub use plan::{CollaborationModel, ContextPassing, MemberPlan, ModelPlan, SkillPlan, TeamPlan};
+pub use plan::{
+    CollaborationModel, ContextPassing, MemberPlan, ModelPlan, SkillPlan, TeamPlan, ThinkingPlan,
+};
 pub use state::TaskState;
 pub use transcript::Transcript;

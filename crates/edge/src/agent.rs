@@ -3,6 +3,7 @@
 mod actor;
 mod assign;
 mod clean;
+mod ends;
 mod work;
 
 use std::{io, sync::Arc, time::Duration};

@@ -1,9 +1,11 @@
 //! One attempt on a device.
 
 pub mod actor;
+mod input;
 mod last;
 mod resume;
 mod run;
+mod stop;
 
 pub use actor::{ExecutorActor, ExecutorArgs, ExecutorMsg};
 pub use last::Seats;

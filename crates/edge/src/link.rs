@@ -34,7 +34,7 @@ pub enum FromLink {
     Frame(Box<DeviceFrame>, tokio::sync::OwnedSemaphorePermit),
     /// A link came up.
     Linked,
-    /// The cluster acknowledged what this device never had.
+    /// The cluster acknowledged what this device never had, or what it has cannot be read.
     Damaged(troupe_wire::device::AttemptKey),
     /// The device is not wanted any more.
     Revoked(String),

@@ -3,7 +3,8 @@
 //! Each attempt has a directory with a log in segments. One writer takes what all attempts
 //! want written, writes it, and syncs each file once: a group. Only what is synced is told to
 //! anybody. The bytes of outputs that wait to be acknowledged have a bound over all attempts;
-//! who wants to append beyond it waits.
+//! who wants to append beyond it waits, and so does who wants to append to a log for which the
+//! disk has no room. A log that could not be written is given up, and who writes to it is told.
 
 mod fold;
 mod log;
@@ -47,6 +48,9 @@ pub enum OutboxError {
     /// The disk refused; nothing was promised.
     #[error("the disk refused: {0}")]
     Disk(String),
+    /// The disk has no room; nothing was promised.
+    #[error("the disk is full")]
+    Full,
     /// The writer is gone.
     #[error("the outbox is closed")]
     Closed,
@@ -61,11 +65,16 @@ pub struct Marks {
     pub acked: OutSeq,
     /// Nothing of it runs any more.
     pub ended: bool,
+    /// The disk has no room for what it wants to write.
+    pub full: bool,
+    /// Its log was given up: nothing more is written.
+    pub broken: bool,
 }
 
 impl Marks {
     fn of(fold: &Fold) -> Self {
-        Self { durable: fold.last, acked: fold.acked, ended: fold.ended.is_some() }
+        let ended = fold.ended.is_some();
+        Self { durable: fold.last, acked: fold.acked, ended, ..Self::default() }
     }
 }
 
@@ -172,20 +181,37 @@ impl Outbox {
         self.ask(|reply| Command::Create { key, record: Box::new(record), reply }).await
     }
 
-    /// Appends something that is not an output. Resolves when it is on the disk.
+    /// Appends something that is not an output. Resolves when it is on the disk; waits as long as
+    /// that is full.
     ///
     /// # Errors
     /// See [`OutboxError`].
     pub async fn note(&self, key: AttemptKey, record: Record) -> Result<(), OutboxError> {
-        self.ask(|reply| Command::Note { key, record: Box::new(record), reply }).await
+        let (record, waits) = (Box::new(record), true);
+        self.ask(|reply| Command::Note { key, record, waits, reply }).await
+    }
+
+    /// As [`note`](Self::note), but it does not wait for room on a disk that is full.
+    ///
+    /// # Errors
+    /// [`OutboxError::Full`] then: it is not and will not be written.
+    pub async fn note_now(&self, key: AttemptKey, record: Record) -> Result<(), OutboxError> {
+        let (record, waits) = (Box::new(record), false);
+        self.ask(|reply| Command::Note { key, record, waits, reply }).await
     }
 
     /// Appends an output; it gets the next number. Waits for room and for a place in the
-    /// writer's queue, not for the disk: [`marks`](Self::marks) tells when it is there.
+    /// writer's queue, not for the disk unless that is full: [`marks`](Self::marks) tells when it
+    /// is there.
     ///
     /// # Errors
     /// See [`OutboxError`].
     pub async fn push(&self, key: AttemptKey, body: Bytes) -> Result<(), OutboxError> {
+        let mut marks = self.marks(key).ok_or(OutboxError::Unknown)?;
+        let ready = marks.wait_for(|marks| marks.broken || !marks.full).await;
+        if ready.map_err(|_| OutboxError::Unknown)?.broken {
+            return Err(OutboxError::Damaged("a write failed before".to_owned()));
+        }
         let size = u32::try_from(record::output_bytes(body.len())).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(size).await;
         let room = room.map_err(|_| OutboxError::Closed)?;
@@ -195,8 +221,9 @@ impl Outbox {
 
     /// Whether an output of this size would have to wait for room.
     #[must_use]
-    pub fn is_full_for(&self, body: usize) -> bool {
-        self.room.available_permits() < record::output_bytes(body)
+    pub fn is_full_for(&self, key: AttemptKey, body: usize) -> bool {
+        let full = lock(&self.entries).get(&key).is_some_and(|entry| entry.marks.borrow().full);
+        full || self.room.available_permits() < record::output_bytes(body)
     }
 
     /// Takes an acknowledgement. Whether it can be: one beyond what was ever written means that
@@ -316,6 +343,23 @@ impl Entry {
         let (task, team) = (accepted.task, accepted.team.clone());
         let marks = watch::Sender::new(Marks::of(log.fold()));
         Self { marks, task, team, state: ExecutionState::Accepted }
+    }
+
+    /// Takes over how far its log is; whether the disk became too full for it.
+    fn is_now(&mut self, fold: &Fold, full: bool) -> bool {
+        let now = Marks { full, ..Marks::of(fold) };
+        let before = *self.marks.borrow();
+        if before != now {
+            self.marks.send_replace(now);
+        }
+        if now.ended {
+            self.state = ExecutionState::Ended;
+        }
+        full && !before.full
+    }
+
+    fn gave_up(&self) {
+        self.marks.send_modify(|marks| (marks.broken, marks.full) = (true, false));
     }
 }
 

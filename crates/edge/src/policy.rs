@@ -8,7 +8,9 @@ use std::{
 
 use serde::Deserialize;
 use thiserror::Error;
-use troupe_executor::{Job, McpServer, Permissions, RuntimeKind, WorkspaceSource};
+use troupe_executor::{
+    Job, McpServer, Permissions, RuntimeKind, WorkspaceSource, clone_host, is_free_variable,
+};
 
 /// Largest policy file.
 const POLICY_BYTES_MAX: u64 = 256 * 1024;
@@ -52,8 +54,8 @@ pub struct Refused {
 }
 
 /// What is allowed. The default, without a file: any Team, any runtime but commands, no
-/// directory of the user's, clones into the agent's own directory, no programs as MCP servers,
-/// and a person is asked before commands run.
+/// directory of the user's, clones into the agent's own directory, no programs as MCP servers, no
+/// variables, and a person is asked before commands run.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Policy {
@@ -65,7 +67,7 @@ pub struct Policy {
     pub runtimes: Vec<String>,
     /// Roots of directories that may be worked in as they are.
     pub workspace_roots: Vec<PathBuf>,
-    /// Where clones may come from: hosts; `*` stands for any text.
+    /// Where clones may come from: hosts; `*` stands for any text, and case does not count.
     pub clone_hosts: Vec<String>,
     /// Programs that the runtime `Command` may run.
     pub commands: Vec<String>,
@@ -76,6 +78,9 @@ pub struct Policy {
     pub grants: bool,
     /// Whether jobs may start programs as MCP servers.
     pub mcp_programs: bool,
+    /// Variables that jobs may set for their runtimes, by name; `*` stands for any text. Those
+    /// that decide whose code runs (`PATH`, `LD_*`, `GIT_*`..) are refused even then.
+    pub env: Vec<String>,
     /// The machine is a fence by itself, as a container is: runtimes put no sandbox of their own
     /// around commands, where a container would not let them.
     pub fenced: bool,
@@ -109,6 +114,7 @@ impl Default for Policy {
             permissions_max: PermissionsMax::default(),
             grants: true,
             mcp_programs: false,
+            env: Vec::new(),
             fenced: false,
         }
     }
@@ -155,20 +161,6 @@ fn fits(pattern: &str, text: &str) -> bool {
 
 fn any_fits(patterns: &[String], text: &str) -> bool {
     patterns.iter().any(|pattern| fits(pattern, text))
-}
-
-/// The host of a git URL, `user@host:path` included; empty for files.
-fn git_host(url: &str) -> &str {
-    let rest = match url.split_once("://") {
-        Some(("file", _)) => return "",
-        Some((_, rest)) => rest.split('/').next().unwrap_or_default(),
-        None => url.split(':').next().unwrap_or_default(),
-    };
-    let rest = rest.rsplit('@').next().unwrap_or_default();
-    match rest.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => rest.split(':').next().unwrap_or_default(),
-    }
 }
 
 impl Policy {
@@ -236,6 +228,7 @@ impl Policy {
                 return refuse("mcp-programs", format!("the program of the MCP server `{name}`"));
             }
         }
+        self.check_env(&job)?;
         if rank(job.permissions) > self.permissions_max {
             job.permissions = permissions(self.permissions_max);
         }
@@ -245,12 +238,33 @@ impl Policy {
         Ok(job)
     }
 
+    /// A variable can run a program that nobody is asked about (`GIT_CONFIG_KEY_0`, `BASH_ENV`).
+    fn check_env(&self, job: &Job) -> Result<(), Refused> {
+        let refuse = |what: String| Err(Refused { field: "env", what });
+        for name in job.env.keys() {
+            if !any_fits(&self.env, name) {
+                return refuse(format!("the variable {name:?}"));
+            }
+            if !is_free_variable(name) {
+                return refuse(format!(
+                    "the variable {name:?}, which no policy can allow: it decides whose code runs"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn check_workspace(&self, source: &WorkspaceSource) -> Result<(), Refused> {
         match source {
             WorkspaceSource::Empty => Ok(()),
             WorkspaceSource::Clone { url, .. } => {
-                let host = git_host(url);
-                if host.is_empty() || !any_fits(&self.clone_hosts, host) {
+                // No host is told where there is none, or more than one can be read out of it.
+                let Some(host) = clone_host(url) else {
+                    let what = "clones from a URL that names no host plainly".to_owned();
+                    return Err(Refused { field: "clone-hosts", what });
+                };
+                let mut hosts = self.clone_hosts.iter();
+                if !hosts.any(|pattern| fits(&pattern.to_ascii_lowercase(), &host)) {
                     let what = format!("clones from `{host}`");
                     return Err(Refused { field: "clone-hosts", what });
                 }

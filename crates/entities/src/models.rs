@@ -4,7 +4,9 @@ use std::{fmt, sync::Arc};
 
 use troupe_chat::{ModelFactory, SecretOpener, SecretRef};
 use troupe_domain::task::ModelPlan;
-use troupe_llm::{Llm, ModelConfig, ModelError, Provider, ProviderKind, Reach, Sealer, SecretText};
+use troupe_llm::{
+    AuthStyle, Llm, ModelConfig, ModelError, Provider, ProviderKind, Reach, Sealer, SecretText,
+};
 
 /// A sealed secret with the place that it belongs to, as one text: plans hold this.
 #[must_use]
@@ -55,6 +57,7 @@ impl ModelFactory for ProviderFactory {
         let mut config = ModelConfig::new(kind, &plan.model_id);
         config.base_url.clone_from(&plan.base_url);
         config.api_key = plan.sealed_key.as_deref().map(|k| self.open(k)).transpose()?;
+        config.auth = if plan.bearer { AuthStyle::Bearer } else { AuthStyle::Default };
         config.context_window = u32::try_from(plan.context_window).ok();
         config.max_output_tokens = plan.max_output_tokens.and_then(|n| u32::try_from(n).ok());
         for (name, value) in &plan.headers {

@@ -7,7 +7,10 @@ mod dialect;
 mod parse;
 mod stream;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
@@ -17,7 +20,7 @@ use self::dialect::ClaudeDialect;
 use crate::{
     drive,
     job::{Job, McpServer, ModelAccess, Permissions, RuntimeKind, SessionId},
-    machine::{Environment, Machine, link_login, link_skills, make_private},
+    machine::{Environment, Machine, link_login, link_skills, make_private, remove_login},
     process::Program,
     runtime::{Abilities, Found, Launch, ProbeError, Runtime, StartError, Started},
 };
@@ -64,15 +67,8 @@ impl ClaudeCode {
         let model = launch.job.model.as_ref();
         let bearer = model.is_some_and(|model| model.bearer);
         let key = if bearer { "ANTHROPIC_AUTH_TOKEN" } else { "ANTHROPIC_API_KEY" };
-        if !env.key(launch, key)?
-            && let Some(home) = &self.machine.login_home
-        {
-            let login = link_login(
-                &home.join(".claude/.credentials.json"),
-                &config.join(".credentials.json"),
-            );
-            login.map_err(|e| StartError::machine("link the login of Claude Code", e))?;
-        }
+        let keyed = env.key(launch, key)?;
+        self.login(&config, keyed, model.is_some_and(|model| model.base_url.is_some()))?;
         if let Some(ModelAccess { model, small_model, base_url, retries, .. }) = model {
             env.set("ANTHROPIC_MODEL", model);
             for small in ["ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_SMALL_FAST_MODEL"] {
@@ -85,6 +81,23 @@ impl ClaudeCode {
             env.set("CLAUDE_CODE_MAX_RETRIES", retries.to_string());
         }
         Ok(env)
+    }
+
+    /// The login of the device's user is for the provider's own address: a server that the job
+    /// names would be shown it.
+    fn login(&self, config: &Path, keyed: bool, elsewhere: bool) -> Result<(), StartError> {
+        let file = config.join(".credentials.json");
+        let done = match &self.machine.login_home {
+            _ if !keyed && elsewhere => {
+                let message = "the Model has an address of its own but no key, and the login of \
+                               this device is not shown to other servers: give the Model a key, \
+                               or leave out its address";
+                return Err(StartError::job("model.key", message));
+            }
+            Some(home) if !keyed => link_login(&home.join(".claude/.credentials.json"), &file),
+            _ => remove_login(&file),
+        };
+        done.map_err(|e| StartError::machine("set up the login of Claude Code", e))
     }
 
     /// The session's file, if the runtime still has it.
@@ -159,6 +172,12 @@ fn arguments(job: &Job, session: &SessionId, resumed: bool, mcp: Option<String>)
     if job.permissions != Permissions::Bypass {
         // Hooks and rules of the repository would allow themselves things.
         add("--setting-sources", "user".to_owned());
+    }
+    if job.permissions == Permissions::ReadOnly {
+        // Where an account has it, a model would allow commands in place of a person.
+        let settings = json!({"useAutoModeDuringPlan": false,
+            "permissions": {"disableAutoMode": "disable"}});
+        add("--settings", settings.to_string());
     }
     if !job.instructions.is_empty() {
         add("--append-system-prompt", job.instructions.clone());

@@ -14,7 +14,7 @@ use self::dialect::CodexDialect;
 use crate::{
     drive,
     job::{McpServer, ModelAccess, Permissions, RuntimeKind},
-    machine::{Environment, Machine, link_login, link_skills, make_private},
+    machine::{Environment, Machine, link_login, link_skills, make_private, remove_login},
     process::{Program, is_program},
     runtime::{Abilities, Found, Launch, ProbeError, Runtime, StartError, Started},
 };
@@ -52,12 +52,17 @@ impl Codex {
         make_private(&home)?;
         let mut env = Environment::new(&self.machine, launch, &launch.state_dir)?;
         env.set("CODEX_HOME", &home);
-        if !env.key(launch, KEY_VARIABLE)?
-            && let Some(login) = &self.machine.login_home
-        {
-            let linked = link_login(&login.join(".codex/auth.json"), &home.join("auth.json"));
-            linked.map_err(|e| StartError::machine("link the login of Codex", e))?;
-        }
+        let keyed = env.key(launch, KEY_VARIABLE)?;
+        let elsewhere = launch.job.model.as_ref().is_some_and(|model| model.base_url.is_some());
+        let file = home.join("auth.json");
+        let done = match &self.machine.login_home {
+            Some(login) if !keyed && !elsewhere => {
+                link_login(&login.join(".codex/auth.json"), &file)
+            }
+            // A server that the job names is not shown it; one of its own may want no key.
+            _ => remove_login(&file),
+        };
+        done.map_err(|e| StartError::machine("set up the login of Codex", e))?;
         Ok(env)
     }
 }

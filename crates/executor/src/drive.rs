@@ -16,6 +16,7 @@ use troupe_actor::spawn_task;
 use troupe_types::ErrorType;
 
 use crate::{
+    asks::{Asks, Outgoing},
     event::{Exit, RuntimeEvent, TurnEnd},
     job::Limits,
     lines::{Framing, Line, Lines, Tail},
@@ -119,6 +120,7 @@ pub(crate) fn start(
         stdin,
         stdout,
         dialect,
+        asks: Asks::new(),
         secrets,
         limits,
         commands,
@@ -162,6 +164,8 @@ struct Driver {
     /// `None` once it ended.
     stdout: Option<Lines>,
     dialect: Box<dyn Dialect>,
+    /// What a person is asked.
+    asks: Asks,
     secrets: Secrets,
     limits: Limits,
     commands: mpsc::Receiver<Asked>,
@@ -288,6 +292,7 @@ impl Driver {
         }
         self.account();
         let interrupt = command == RunCommand::Interrupt;
+        let command = self.asks.incoming(command)?;
         let effects = self.dialect.command(command)?;
         self.heard = Instant::now();
         if interrupt {
@@ -300,12 +305,17 @@ impl Driver {
     /// Takes over what a dialect wants done.
     fn take(&mut self, effects: Effects) {
         let Effects { events, writes, close_input, end } = effects;
+        let mut refusals = Vec::new();
         for event in events {
             if matches!(event, RuntimeEvent::TurnEnded(_)) {
                 self.interrupted = None;
                 self.worked = Duration::ZERO;
             }
-            self.pending.push_back(redact(&self.secrets, event));
+            match self.asks.outgoing(redact(&self.secrets, event)) {
+                Outgoing::Tell(event) => self.pending.push_back(event),
+                Outgoing::Refuse(answer) => refusals.push(answer),
+                Outgoing::Drop => {}
+            }
         }
         for line in writes {
             self.outgoing_bytes += line.len();
@@ -316,6 +326,12 @@ impl Driver {
         }
         if end {
             self.terminate();
+        }
+        for answer in refusals {
+            // One that is not open any more needs no answer.
+            if let Ok(effects) = self.dialect.command(answer) {
+                self.take(effects);
+            }
         }
     }
 

@@ -172,7 +172,8 @@ pub struct ModelAccess {
     /// Base URL, if not the provider's own: without `/v1` for Claude Code, with it elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
-    /// Name of the secret that is the key; `None`: the device's own login is used.
+    /// Name of the secret that is the key; `None`: the device's own login is used, if there is no
+    /// `base_url`: no other server is shown it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// Send the key as `Authorization: Bearer` (Claude Code).

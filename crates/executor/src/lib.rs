@@ -9,6 +9,7 @@
 //! Absences: no network of our own, no link, no outbox, no policy: those are the device's.
 
 pub mod agno;
+mod asks;
 pub mod claude;
 pub mod codex;
 pub mod command;
@@ -38,7 +39,7 @@ pub use job::{
     CommandSpec, Grant, Image, Job, Limits, McpServer, ModelAccess, Permissions, Prompt,
     RuntimeKind, SessionId, SkillDir, SkillText, TeamMember, WorkspaceSource, WorkspaceSpec,
 };
-pub use machine::{Machine, write_skills};
+pub use machine::{Machine, is_free_variable, write_skills};
 pub use process::Containment;
 pub use runtime::{
     Abilities, CommandError, Events, Found, Launch, ProbeError, RunCommand, RunHandle, Runtime,
@@ -46,4 +47,4 @@ pub use runtime::{
 };
 pub use secret::{Secret, Secrets};
 pub use translate::{Standing, Translator};
-pub use workspace::{Roots, StaleWorkspace, Workspace, WorkspaceError, Workspaces};
+pub use workspace::{Roots, StaleWorkspace, Workspace, WorkspaceError, Workspaces, clone_host};

@@ -31,7 +31,8 @@ pub struct Machine {
     pub containment: Containment,
     /// Search path (`PATH`) for runtimes and the programs that they run.
     pub path: OsString,
-    /// Home of the person whose logins runtimes use when a job brings no key; `None`: none.
+    /// Home of the person whose logins runtimes use when a job brings neither a key nor an address
+    /// of a model; `None`: none.
     pub login_home: Option<PathBuf>,
     /// It is a fence by itself (a container): runtimes need none of their own around commands.
     pub fenced: bool,
@@ -87,17 +88,73 @@ impl Machine {
     }
 }
 
-/// Names of variables that a job may not set: they decide whose code runs, or are ours.
-const NOT_FROM_JOBS: [&str; 8] = [
+/// Names of variables that no job sets, in upper case; `*` at the end stands for any rest. They
+/// decide whose code runs (the loader's, shells', git's, ssh's, those of languages at their start),
+/// whom a runtime talks to, or are ours.
+const NOT_FROM_JOBS: [&str; 49] = [
     "PATH",
     "HOME",
-    "LD_PRELOAD",
-    "LD_LIBRARY_PATH",
-    "LD_AUDIT",
-    "NODE_OPTIONS",
-    "PYTHONPATH",
-    "TROUPE_RUN",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TMPDIR",
+    "XDG_*",
+    "LD_*",
+    "DYLD_*",
+    "GCONV_PATH",
+    "GLIBC_*",
+    "MALLOC_*",
+    "LOCPATH",
+    "NLSPATH",
+    "BASH*",
+    "SHELLOPTS",
+    "ENV",
+    "IFS",
+    "CDPATH",
+    "PS1",
+    "PS2",
+    "PS4",
+    "PROMPT_COMMAND",
+    "ZDOTDIR",
+    "FPATH",
+    "GIT_*",
+    "SSH_*",
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
+    "MANPAGER",
+    "BROWSER",
+    "LESS*",
+    "NODE_*",
+    "NPM_CONFIG_*",
+    "BUN_*",
+    "PYTHON*",
+    "PERL*",
+    "RUBY*",
+    "JAVA_TOOL_OPTIONS",
+    "_JAVA_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "SSL_CERT_*",
+    "ANTHROPIC_*",
+    "CLAUDE*",
+    "CODEX_*",
+    "OPENAI_*",
+    "IS_SANDBOX",
+    "TROUPE_*",
 ];
+
+/// Whether a job may ever set this variable for its runtime, whatever a device's user allows.
+#[must_use]
+pub fn is_free_variable(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_name = name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit());
+    let upper = name.to_ascii_uppercase();
+    let taken = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(beginning) => upper.starts_with(beginning),
+        None => upper == pattern,
+    };
+    is_name && !name.is_empty() && !NOT_FROM_JOBS.into_iter().any(taken)
+}
 
 /// The variables of a runtime's process, whole: nothing is inherited.
 #[derive(Default)]
@@ -110,11 +167,8 @@ impl Environment {
         make_private(&tmp)?;
         let mut env = Self::default();
         for (name, value) in &launch.job.env {
-            if NOT_FROM_JOBS.contains(&name.as_str())
-                || name.is_empty()
-                || name.contains(['=', '\0'])
-            {
-                let message = format!("a job may not set {name}");
+            if !is_free_variable(name) {
+                let message = format!("a job may not set {name:?}");
                 return Err(StartError::job("env", message));
             }
             env.filled(launch, &format!("env.{name}"), name, value)?;
@@ -147,13 +201,17 @@ impl Environment {
         Ok(())
     }
 
-    /// The key of the job's model, if it has one.
+    /// The key of the job's model, if it has one. One without a letter is none: runtimes would take
+    /// another login for it.
     pub(crate) fn key(&mut self, launch: &Launch, variable: &str) -> Result<bool, StartError> {
         let Some(name) = launch.job.model.as_ref().and_then(|model| model.key.as_ref()) else {
             return Ok(false);
         };
         let missing = || StartError::Secret { field: "model.key".to_owned(), name: name.clone() };
         let key = launch.secrets.get(name).ok_or_else(missing)?;
+        if key.expose().trim().is_empty() {
+            return Ok(false);
+        }
         self.set(variable, key.expose());
         Ok(true)
     }
@@ -232,11 +290,52 @@ pub(crate) fn link_login(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes the login of the device's user out of a runtime's directory again, or what the runtime
+/// made of it.
+pub(crate) fn remove_login(to: &Path) -> io::Result<()> {
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use troupe_types::SystemClock;
 
     use super::*;
+
+    #[test]
+    fn variables_that_decide_whose_code_runs_are_not_a_jobs() {
+        for free in ["GIVEN", "A", "RUST_LOG", "HTTPS_PROXY", "_x1"] {
+            assert!(is_free_variable(free), "{free}");
+        }
+        for taken in [
+            "PATH",
+            "Path",
+            "LD_PRELOAD",
+            "LD_AUDIT",
+            "BASH_ENV",
+            "BASH_FUNC_ls%%",
+            "ENV",
+            "GIT_CONFIG_COUNT",
+            "GIT_CONFIG_KEY_0",
+            "git_ssh_command",
+            "XDG_CONFIG_HOME",
+            "NODE_OPTIONS",
+            "PYTHONSTARTUP",
+            "PERL5OPT",
+            "ANTHROPIC_BASE_URL",
+            "CLAUDE_CONFIG_DIR",
+            "TROUPE_RUN",
+            "",
+            "A=B",
+            "A B",
+            "1A",
+        ] {
+            assert!(!is_free_variable(taken), "{taken}");
+        }
+    }
 
     #[tokio::test]
     async fn a_program_that_says_its_version_leaves_nothing() {

@@ -103,7 +103,16 @@ impl Containment {
     /// Whether bounds on processes and memory can be set.
     #[must_use]
     pub fn has_limits(&self) -> bool {
-        self.cgroups.as_ref().is_some_and(|cgroups| cgroups.has_limits())
+        self.limits().is_ok()
+    }
+
+    /// The same, with the reason why not.
+    ///
+    /// # Errors
+    /// In words, for `doctor`.
+    pub fn limits(&self) -> Result<(), String> {
+        let none = || "there is no right to make cgroups".to_owned();
+        self.cgroups.as_ref().ok_or_else(none)?.limits().map_err(str::to_owned)
     }
 
     /// Ends what earlier processes of the same owner left; blocks up to 5 s. Call it at start,

@@ -34,7 +34,12 @@ pub(crate) fn redact(secrets: &Secrets, mut event: RuntimeEvent) -> RuntimeEvent
         RuntimeEvent::Diff(diff) => hide(&mut diff.patch),
         RuntimeEvent::Approval(request) => {
             hide(&mut request.title);
+            request.reason.iter_mut().for_each(hide);
             in_value(secrets, &mut request.input);
+            // What would be granted is kept, so a command with a secret in it is not on offer.
+            request.always = request.always.take().filter(|grant| {
+                grant.command.as_ref().is_none_or(|line| secrets.redact(line) == *line)
+            });
         }
         RuntimeEvent::Question(request) => {
             request.questions.iter_mut().for_each(|question| hide(&mut question.text));

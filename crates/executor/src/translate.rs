@@ -43,8 +43,10 @@ const LIVE_BYTES_MAX: usize = 4 * 1024;
 const LIVE_STEP_BYTES: usize = 2 * 1024;
 /// Blocks of unknown events in one run.
 const UNKNOWN_MAX: u32 = 20;
-/// Blocks of one attempt: a Task names 1,024 at most; further tools are told in text only.
-const BLOCKS_MAX: usize = 1_000;
+/// Blocks between two steps: a Task names 1,024 at most; further tools are told in text only. What a
+/// person is asked and the turn's diff have the rest for themselves: they are bounded where they
+/// come from.
+const BLOCKS_MAX: usize = 900;
 
 /// How the attempt stands after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +85,7 @@ pub struct Translator {
     results: Vec<StepRecord>,
     /// Calls of ended model calls that await a result.
     awaited: BTreeSet<String>,
-    /// Blocks that exist, and whether they are final.
+    /// Blocks that exist, and whether they are final; such leave when a step ends, as in the Task.
     blocks: BTreeMap<String, bool>,
     open: BTreeSet<String>,
     subagents: BTreeSet<String>,
@@ -245,6 +247,9 @@ impl Translator {
     /// Anything but text: the text before it goes first.
     fn say(&mut self, event: RunEvent, out: &mut Vec<RunEvent>) {
         out.extend(self.flush());
+        if matches!(event, RunEvent::Step { .. }) {
+            self.blocks.retain(|_, is_final| !*is_final);
+        }
         out.push(event);
     }
 
@@ -257,7 +262,16 @@ impl Translator {
         now: Timestamp,
         out: &mut Vec<RunEvent>,
     ) {
-        if self.blocks.contains_key(name) || self.blocks.len() >= BLOCKS_MAX {
+        // Nobody could answer what is not shown, and the turn's diff is what its reader wants.
+        let counts = match &kind {
+            BlockKind::Other(fields) => match fields.get("type").and_then(Value::as_str) {
+                Some("approval" | "question") => false,
+                Some("diff") => fields.get("tool_use_id").is_some_and(|tool| !tool.is_null()),
+                _ => true,
+            },
+            _ => true,
+        };
+        if self.blocks.contains_key(name) || (counts && self.blocks.len() >= BLOCKS_MAX) {
             return;
         }
         self.blocks.insert(name.to_owned(), status.is_final());

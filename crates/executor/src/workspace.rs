@@ -12,22 +12,25 @@
 
 mod git;
 mod paths;
+mod remote;
 mod stale;
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use thiserror::Error;
-use troupe_types::{TaskId, TurnId};
+use troupe_types::{ExecutionId, TaskId, TurnId};
 
 use self::{
     git::{Auth, Git},
     paths::check_url,
 };
-pub use self::{paths::Roots, stale::StaleWorkspace};
+pub use self::{paths::Roots, remote::clone_host, stale::StaleWorkspace};
 use crate::{
     event::{DIFF_BYTES_MAX, Diff, DiffFile},
     job::{WorkspaceSource, WorkspaceSpec},
@@ -51,7 +54,11 @@ pub struct Workspaces {
     dir: PathBuf,
     roots: Roots,
     git: Git,
+    keepers: Arc<Mutex<BTreeMap<TaskId, Keeper>>>,
 }
+
+/// Held while the files of a Task's workspace are kept: its Bots work there at the same time.
+type Keeper = Arc<tokio::sync::Mutex<()>>;
 
 /// A workspace that is ready.
 #[derive(Clone, Debug)]
@@ -62,6 +69,7 @@ pub struct Workspace {
     path: PathBuf,
     git: Git,
     repository: Repository,
+    keeper: Keeper,
 }
 
 /// Where the files of turns are kept.
@@ -122,7 +130,8 @@ impl Workspaces {
     /// used.
     #[must_use]
     pub fn new(machine: &Machine, dir: PathBuf, roots: Roots) -> Self {
-        Self { git: Git::new(machine.clone(), dir.join("git-home")), dir, roots }
+        let git = Git::new(machine.clone(), dir.join("git-home"));
+        Self { dir, roots, git, keepers: Arc::default() }
     }
 
     /// The Task's own directory: its workspace, its runtimes' private directories.
@@ -159,7 +168,15 @@ impl Workspaces {
             // The disk may be full: this turn may be the one that makes room.
             tracing::warn!(%task, %error, "the use of a workspace was not noted");
         }
-        Ok(Workspace { task, dir, path, git: self.git.clone(), repository })
+        let keeper = self.keeper(task);
+        Ok(Workspace { task, dir, path, git: self.git.clone(), repository, keeper })
+    }
+
+    fn keeper(&self, task: TaskId) -> Keeper {
+        let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody has that workspace open.
+        keepers.retain(|_, keeper| Arc::strong_count(keeper) > 1);
+        Arc::clone(keepers.entry(task).or_default())
     }
 
     fn auth(
@@ -323,6 +340,7 @@ impl Workspaces {
                 // Refused by git itself while it holds commits of its own.
                 let _ = run(vec!["branch".into(), "-q".into(), "-d".into(), branch_of(task)]).await;
             }
+            // Those of earlier versions, too: they had no execution in them.
             let prefix = format!("{REFS}/{task}/");
             let list = vec!["for-each-ref".into(), "--format=%(refname)".into(), prefix];
             for name in run(list).await.unwrap_or_default().lines() {
@@ -340,25 +358,36 @@ impl Workspace {
     }
 
     /// Keeps all files as they are now (ignored ones left out) under the hidden ref
-    /// `refs/troupe/TASK/begin` or `refs/troupe/TASK/TURN`. The index and the checkout are not
+    /// `refs/troupe/TASK/EXECUTION/begin` or `refs/troupe/TASK/EXECUTION/TURN`: Bots of one Task
+    /// work at the same time, and each has states of its own. The index and the checkout are not
     /// touched. `false`: there is nowhere to keep them.
     ///
     /// # Errors
     /// If git fails.
-    pub async fn keep(&self, turn: Option<TurnId>) -> Result<bool, WorkspaceError> {
+    pub async fn keep(
+        &self,
+        execution: ExecutionId,
+        turn: Option<TurnId>,
+    ) -> Result<bool, WorkspaceError> {
         if self.repository == Repository::None {
             return Ok(false);
         }
-        let index = self.dir.join("index.part");
+        let _one_at_a_time = self.keeper.lock().await;
+        let index = self.dir.join(format!("index-{execution}.part"));
         // One that a crash left would hold old files.
         let _ = fs::remove_file(&index);
-        let kept = self.keep_with(&index, turn).await;
+        let kept = self.keep_with(&index, &self.name_of(execution, turn), turn).await;
         // It may not have been made.
         let _ = fs::remove_file(&index);
         kept.map(|()| true)
     }
 
-    async fn keep_with(&self, index: &Path, turn: Option<TurnId>) -> Result<(), WorkspaceError> {
+    async fn keep_with(
+        &self,
+        index: &Path,
+        name: &str,
+        turn: Option<TurnId>,
+    ) -> Result<(), WorkspaceError> {
         let head = self.run(&["rev-parse", "-q", "--verify", "HEAD^{commit}"], None).await.ok();
         let parent = head.as_deref().map(str::trim).filter(|head| !head.is_empty());
         if let Some(parent) = parent {
@@ -372,23 +401,24 @@ impl Workspace {
             args.extend(["-p", parent]);
         }
         let commit = self.run(&args, None).await?;
-        self.run(&["update-ref", &self.name_of(turn), commit.trim()], None).await?;
+        self.run(&["update-ref", name, commit.trim()], None).await?;
         Ok(())
     }
 
-    /// What changed between two kept states, bounded; `None` if one is not kept or nothing did.
+    /// What changed between two kept states of an execution, bounded; `None` if one is not kept or nothing did.
     ///
     /// # Errors
     /// If git fails.
     pub async fn diff(
         &self,
+        execution: ExecutionId,
         from: Option<TurnId>,
         to: TurnId,
     ) -> Result<Option<Diff>, WorkspaceError> {
         if self.repository == Repository::None {
             return Ok(None);
         }
-        let (from, name) = (self.name_of(from), self.name_of(Some(to)));
+        let (from, name) = (self.name_of(execution, from), self.name_of(execution, Some(to)));
         for state in [&from, &name] {
             if self.run(&["rev-parse", "-q", "--verify", state], None).await.is_err() {
                 return Ok(None);
@@ -416,9 +446,9 @@ impl Workspace {
         Ok(Some(Diff { id: format!("diff-{to}"), tool: None, files, patch, truncated }))
     }
 
-    fn name_of(&self, turn: Option<TurnId>) -> String {
+    fn name_of(&self, execution: ExecutionId, turn: Option<TurnId>) -> String {
         let state = turn.map_or_else(|| "begin".to_owned(), |turn| turn.to_string());
-        format!("{REFS}/{}/{state}", self.task)
+        format!("{REFS}/{}/{execution}/{state}", self.task)
     }
 
     async fn run(&self, args: &[&str], index: Option<&Path>) -> Result<String, WorkspaceError> {

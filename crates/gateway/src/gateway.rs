@@ -59,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) hub: Hub,
     started: AtomicBool,
     draining: AtomicBool,
+    cut_off: AtomicBool,
 }
 
 pub(crate) type Shared = Arc<Inner>;
@@ -70,6 +71,10 @@ impl Inner {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Acquire)
     }
 
     pub(crate) fn options(&self) -> &GatewayOptions {
@@ -112,6 +117,7 @@ impl Gateway {
             state,
             started: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            cut_off: AtomicBool::new(false),
         });
         let (layer, io) = live::socketio::build(&inner);
         let router = http::router(&inner, layer);
@@ -135,6 +141,12 @@ impl Gateway {
     /// From now on `/ready` says so.
     pub fn set_ready(&self) {
         self.inner.started.store(true, Ordering::Release);
+    }
+
+    /// Whether this node alone does not reach the store: `/ready` says so, and balancers send
+    /// people to the others. What comes nonetheless is tried.
+    pub fn set_cut_off(&self, is_cut_off: bool) {
+        self.inner.cut_off.store(is_cut_off, Ordering::Release);
     }
 
     /// From now on new work is refused with 503; health is told, and frames still flow.

@@ -15,6 +15,8 @@ pub struct GatewayOptions {
     pub listen: Vec<IpAddr>,
     /// People reach it over https (own certificate, or a proxy): cookies are `Secure`.
     pub https: bool,
+    /// A proxy is in front of the listener: whom it speaks for is the last of `X-Forwarded-For`.
+    pub proxied: bool,
     /// Besides administrators, whoever shows this may read `/metrics`.
     pub scrape_token: Option<String>,
     /// The scripted demo model answers.
@@ -51,6 +53,7 @@ impl Default for GatewayOptions {
             public_hosts: Vec::new(),
             listen: Vec::new(),
             https: false,
+            proxied: false,
             scrape_token: None,
             demo: false,
             serves_people: true,

@@ -1,6 +1,6 @@
 //! Why there is no link.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
 use thiserror::Error;
 use troupe_wire::{DecodeError, EncodeError, Refusal};
@@ -19,6 +19,14 @@ pub enum LinkError {
     /// The connection could not be begun, or broke off.
     #[error("the connection failed: {reason}")]
     Connection {
+        /// What QUIC or TLS said.
+        reason: String,
+    },
+    /// Who came to a door did not get through its handshake.
+    #[error("the handshake failed: {reason}")]
+    Handshake {
+        /// Where it came from.
+        from: SocketAddr,
         /// What QUIC or TLS said.
         reason: String,
     },
@@ -49,6 +57,12 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// Whether it is the fault of one stream, so that its connection goes on.
+    #[must_use]
+    pub const fn is_of_stream(&self) -> bool {
+        matches!(self, Self::Stream(_) | Self::Purpose(_))
+    }
+
     /// Whether dialling again may succeed without anything else changing.
     #[must_use]
     pub const fn is_transient(&self) -> bool {

@@ -11,7 +11,8 @@ pub struct LinkOptions {
     pub idle: Duration,
     /// Time from the first packet to the end of both hellos. Default 5 s.
     pub ready_deadline: Duration,
-    /// A stream that takes nothing for so long is closed. Default 5 s.
+    /// A stream that takes nothing for so long is closed, as is a new one whose peer does not say
+    /// what it is for. Default 5 s.
     pub write_stall: Duration,
     /// First wait before a peer is dialled again. Default 0.2 s.
     pub redial_min: Duration,

@@ -9,14 +9,17 @@ use quinn::{
     ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout,
     ServerConfig, TransportConfig, VarInt, rustls::pki_types::CertificateDer,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use crate::{
     cert::{CertError, NodeCert},
     error::LinkError,
     name::check_node_name,
     options::LinkOptions,
-    stream::{Arriving, Carrier, Connection, LinkStream, Network, Protocol, Purpose, StallGuard},
+    stream::{
+        Arriving, Carrier, Connection, LinkStream, Network, Protocol, Purpose, StallGuard,
+        purpose_of,
+    },
     tls::{self, ALPN_NODE},
 };
 
@@ -132,6 +135,15 @@ impl ConnectionIdGenerator for RandomIds {
 }
 
 pub(crate) fn failed(error: &dyn std::error::Error) -> LinkError {
+    LinkError::Connection { reason: chain(error) }
+}
+
+/// Who came from there did not get in.
+pub(crate) fn shut_out(from: SocketAddr, error: &dyn std::error::Error) -> LinkError {
+    LinkError::Handshake { from, reason: chain(error) }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
     let mut reason = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
@@ -139,7 +151,7 @@ pub(crate) fn failed(error: &dyn std::error::Error) -> LinkError {
         reason.push_str(&inner.to_string());
         source = inner.source();
     }
-    LinkError::Connection { reason }
+    reason
 }
 
 /// The next peer at the door of an endpoint; floods are turned away before any handshake.
@@ -164,8 +176,9 @@ pub(crate) async fn arriving(
         }
         let options = options.clone();
         return Some(Box::pin(async move {
-            let connecting = incoming.accept().map_err(|error| failed(&error))?;
-            let connection = connecting.await.map_err(|error| failed(&error))?;
+            let from = incoming.remote_address();
+            let connecting = incoming.accept().map_err(|error| shut_out(from, &error))?;
+            let connection = connecting.await.map_err(|error| shut_out(from, &error))?;
             let connection: Arc<dyn Connection> = Arc::new(QuicConnection { connection, options });
             Ok(connection)
         }));
@@ -232,7 +245,7 @@ impl Connection for QuicConnection {
     async fn accept(&self) -> Result<LinkStream, LinkError> {
         let (write, mut read) =
             self.connection.accept_bi().await.map_err(|error| failed(&error))?;
-        let purpose = Purpose::of(read.read_u8().await.map_err(LinkError::Stream)?)?;
+        let purpose = purpose_of(&mut read, self.options.write_stall).await?;
         Ok(self.stream(purpose, (write, read)))
     }
 
@@ -333,5 +346,66 @@ mod resetting {
                 None => Poll::Ready(Ok(())),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt as _, time::timeout};
+    use troupe_types::SystemClock;
+
+    use super::*;
+    use crate::cert::NodeCa;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// Both ends of a connection between two nodes, the near one as quinn has it.
+    async fn pair(
+        options: LinkOptions,
+    ) -> (quinn::Connection, Arc<dyn Connection>, [QuicNetwork; 2]) {
+        let now = SystemClock::shared().now();
+        let ca = NodeCa::create("test", now).unwrap();
+        let network = |node| {
+            let (at, cert) = ("127.0.0.1:0".parse().unwrap(), ca.issue(node, now).unwrap());
+            QuicNetwork::bind(at, ca.cert_pem(), &cert, options.clone()).unwrap().unwrap()
+        };
+        let (a, b) = (network("node-1"), network("node-2"));
+        let to = b.local_addr().unwrap();
+        let near = async {
+            a.endpoint.connect_with(a.client.clone(), to, "node-2").unwrap().await.unwrap()
+        };
+        let far = async { b.arriving(0).await.unwrap().await.unwrap() };
+        let (near, far) = timeout(LONG, async { tokio::join!(near, far) }).await.unwrap();
+        (near, far, [a, b])
+    }
+
+    /// One stream that comes to nothing, of whatever kind, is an error of its own: the next one is
+    /// accepted.
+    #[tokio::test]
+    async fn a_bad_stream_leaves_the_connection_as_it_is() {
+        let write_stall = Duration::from_millis(300);
+        let (near, far, _networks) = pair(LinkOptions { write_stall, ..Default::default() }).await;
+        // Let go of before its purpose could be read.
+        let (mut gone, _read) = near.open_bi().await.unwrap();
+        gone.reset(VarInt::from_u32(2)).unwrap();
+        let error = timeout(LONG, far.accept()).await.unwrap().unwrap_err();
+        assert!(matches!(error, LinkError::Stream(_)) && error.is_of_stream(), "{error}");
+        // Of a later version.
+        let (mut newer, _read) = near.open_bi().await.unwrap();
+        newer.write_all(&[99]).await.unwrap();
+        let error = timeout(LONG, far.accept()).await.unwrap().unwrap_err();
+        assert!(matches!(error, LinkError::Purpose(99)) && error.is_of_stream(), "{error}");
+        // One that says nothing is known by a later one, and holds that up for a while only.
+        let (_silent, _read) = near.open_bi().await.unwrap();
+        let (mut good, _read) = near.open_bi().await.unwrap();
+        good.write_all(&[Purpose::Bulk.code(), 7]).await.unwrap();
+        let error = timeout(LONG, far.accept()).await.unwrap().unwrap_err();
+        assert!(error.is_of_stream(), "{error}");
+        let mut stream = timeout(LONG, far.accept()).await.unwrap().unwrap();
+        assert_eq!(stream.purpose, Purpose::Bulk);
+        assert_eq!(timeout(LONG, stream.read.read_u8()).await.unwrap().unwrap(), 7);
+        near.close(VarInt::from_u32(0), b"done");
+        let error = timeout(LONG, far.accept()).await.unwrap().unwrap_err();
+        assert!(!error.is_of_stream(), "{error}");
     }
 }

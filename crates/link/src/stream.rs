@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep, sleep_until},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
 
 use crate::error::LinkError;
@@ -92,6 +92,16 @@ impl Purpose {
     }
 }
 
+/// What a peer's new stream is for. The next stream waits for this, so there is a deadline.
+pub(crate) async fn purpose_of(
+    read: &mut (impl AsyncRead + Unpin),
+    patience: Duration,
+) -> Result<Purpose, LinkError> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "the peer does not say what it is for");
+    let code = timeout(patience, read.read_u8()).await.unwrap_or_else(|_| Err(late()));
+    Purpose::of(code.map_err(LinkError::Stream)?)
+}
+
 /// One stream, open both ways. Its writer has a deadline against readers that do not read.
 pub struct LinkStream {
     /// What for.
@@ -121,7 +131,8 @@ pub trait Connection: fmt::Debug + Send + Sync + 'static {
     /// was not read yet is lost.
     ///
     /// # Errors
-    /// The connection is gone, or the peer opened something unknown.
+    /// The connection is gone; or the peer opened something unknown, or let go of a stream before
+    /// it was known, which leaves all others as they are ([`LinkError::is_of_stream`]).
     async fn accept(&self) -> Result<LinkStream, LinkError>;
 
     /// Whether the peer's certificate is of this node.

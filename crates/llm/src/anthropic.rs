@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod request;
+mod thinking;
 
 const VERSION: &str = "2023-06-01";
 

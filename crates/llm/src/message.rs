@@ -155,11 +155,38 @@ pub enum Thinking {
     /// As the model does by itself.
     #[default]
     Default,
-    /// With at most so many tokens (Anthropic; at least 1,024 and below the output limit).
-    /// Others get an [`Effort`] that fits.
+    /// With at most so many tokens (Claude before 4.6; at least 1,024 and below the output
+    /// limit). Others get an [`Effort`] that fits.
     Budget(u32),
-    /// As the provider understands the word (OpenAI). Anthropic gets a budget that fits.
+    /// As the provider understands the word (OpenAI, Claude from 4.6 on). An older Claude gets a
+    /// budget that fits.
     Effort(Effort),
+}
+
+impl Effort {
+    /// As providers write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
+impl Thinking {
+    /// The word that is meant, or fits a budget.
+    #[must_use]
+    pub const fn effort(self) -> Option<Effort> {
+        Some(match self {
+            Self::Default => return None,
+            Self::Effort(effort) => effort,
+            Self::Budget(0..4_096) => Effort::Low,
+            Self::Budget(4_096..12_288) => Effort::Medium,
+            Self::Budget(12_288..) => Effort::High,
+        })
+    }
 }
 
 /// One call of a model.

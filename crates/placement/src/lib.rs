@@ -32,6 +32,6 @@ pub mod timings;
 pub use effect::{AttemptId, Effect, FenceReason, HandoffId, Input, LeaseView, Owner, PeerMessage};
 pub use hash::{Candidate, preferred, ranked};
 pub use lease::Identity;
-pub use node::Node;
+pub use node::{Node, Rebalancing};
 pub use op::{Answer, StoreOp};
 pub use timings::{InvalidTimings, Timings};

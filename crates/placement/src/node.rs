@@ -23,6 +23,8 @@ use crate::{
     timings::Timings,
 };
 
+pub use self::policy::Rebalancing;
+
 /// Decides for one node what it may own, claims it, and gives it away.
 #[derive(Debug)]
 pub struct Node {
@@ -245,10 +247,16 @@ impl Node {
         self.slots.values().filter(|slot| matches!(slot.state, State::Source(_))).count()
     }
 
-    /// Whether rebalancing rests: switched off, or the store is slow.
+    /// Whether shards move by themselves.
     #[must_use]
-    pub fn is_rebalance_paused(&self, now: MonoTime) -> bool {
-        self.paused || self.pace.p99(now) > self.timings.pause_above
+    pub fn rebalancing(&self, now: MonoTime) -> Rebalancing {
+        if self.paused {
+            Rebalancing::Paused
+        } else if self.pace.p99(now) > self.timings.pause_above {
+            Rebalancing::StoreIsSlow
+        } else {
+            Rebalancing::On
+        }
     }
 
     fn context(&self, now: MonoTime) -> Context<'_> {
@@ -529,12 +537,14 @@ impl Node {
             if slot.busy && priority == Priority::Unwanted {
                 room = room.saturating_sub(1);
             }
-            due.extend(slot.next(cx).map(|op| (priority, slot.shard, op)));
+            // What failed before comes behind what did not: it must not take all places for ever.
+            let turn = (priority, slot.not_before);
+            due.extend(slot.next(cx).map(|op| (turn, slot.shard, op)));
         });
         self.jitter = jitter;
-        // Those of one priority stay in their order.
-        due.sort_by_key(|(priority, ..)| *priority);
-        let unwanted = due.partition_point(|(priority, ..)| *priority < Priority::Unwanted);
+        // Those of one turn stay in their order.
+        due.sort_by_key(|(turn, ..)| *turn);
+        let unwanted = due.partition_point(|((priority, _), ..)| *priority < Priority::Unwanted);
         due.truncate(free.min(unwanted + room));
         for (_, shard, op) in due {
             if let Some(slot) = self.slots.get_mut(&shard) {

@@ -58,7 +58,8 @@ pub(crate) struct Slot {
     check: bool,
     /// An operation is under way.
     pub(crate) busy: bool,
-    not_before: MonoTime,
+    /// After an operation that failed; zero after one that did not.
+    pub(crate) not_before: MonoTime,
     /// When a shard without owner may be claimed.
     claim_at: Option<MonoTime>,
     /// The hash has named this other node since then.
@@ -232,6 +233,10 @@ impl Slot {
         out: &mut Vec<Effect>,
     ) {
         self.busy = false;
+        if matches!(answer, Answer::Applied | Answer::Refused) {
+            // A read is no proof that the row can be written.
+            self.not_before = MonoTime::ZERO;
+        }
         match (op, answer) {
             (StoreOp::Claim { row, .. } | StoreOp::Bump { row, .. }, Answer::Applied) => {
                 self.resolve(Some(row), cx, out);

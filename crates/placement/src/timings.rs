@@ -39,8 +39,12 @@ pub struct Timings {
     pub rank_delay: Duration,
     /// The hash must name another owner for so long before a shard moves there.
     pub differs_for: Duration,
-    /// Hand-offs of one source that are under way at once.
+    /// Hand-offs of one source that are under way at once, without those that wait for a step.
     pub moves_max: usize,
+    /// The same with them.
+    pub moves_waiting_max: usize,
+    /// A hand-off that has waited so long for the end of a step makes way for others.
+    pub step_long: Duration,
     /// Rebalancing pauses while compare-and-sets take longer than this (99th percentile).
     pub pause_above: Duration,
     /// The target of a hand-off must answer within this.
@@ -77,6 +81,8 @@ impl Default for Timings {
             rank_delay: s(3),
             differs_for: s(10),
             moves_max: 8,
+            moves_waiting_max: 64,
+            step_long: s(1),
             pause_above: ms(500),
             prepare_max: s(2),
             step_max: s(45),

@@ -30,6 +30,9 @@ pub struct Explanation {
     pub allowed: Vec<String>,
     /// What it is for.
     pub doc: String,
+    /// Where nothing uses it yet: how things are, or what to do, instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unused: Option<String>,
     /// What is inside.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<FieldSummary>,
@@ -149,15 +152,20 @@ impl Here {
             default: None,
             allowed: Vec::new(),
             doc: doc.to_owned(),
+            unused: None,
             fields,
         };
         match &self.at {
-            At::Document(kind) => base(kind.name().to_owned(), schema::spec_of(*kind).doc),
+            At::Document(kind) => Explanation {
+                unused: schema::unused(*kind).map(str::to_owned),
+                ..base(kind.name().to_owned(), schema::spec_of(*kind).doc)
+            },
             At::Part(object) => base(object.name.to_owned(), object.doc),
             At::Field(field) => Explanation {
                 required: field.required,
                 default: field.default.to_value(),
                 allowed: allowed(&field.ty),
+                unused: field.unused.map(str::to_owned),
                 ..base(type_name(&field.ty), field.doc)
             },
             At::Value(ty) => Explanation { allowed: allowed(ty), ..base(type_name(ty), "") },
@@ -250,6 +258,9 @@ impl fmt::Display for Explanation {
         writeln!(f)?;
         if !self.doc.is_empty() {
             writeln!(f, "  {}", self.doc)?;
+        }
+        if let Some(instead) = &self.unused {
+            writeln!(f, "  nothing uses this yet: {instead}")?;
         }
         if !self.allowed.is_empty() {
             writeln!(f, "  allowed: {}", self.allowed.join(", "))?;

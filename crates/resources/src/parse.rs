@@ -208,6 +208,9 @@ impl Reader<'_> {
         if broken || self.problems.errors() > errors_before {
             return None;
         }
+        if let Some((kind, instead)) = kind.and_then(|kind| Some((kind, schema::unused(kind)?))) {
+            self.unused(kind, instead, &node, path);
+        }
         let resource = Resource {
             api_version: schema::API_VERSION.to_owned(),
             kind: kind?,
@@ -217,6 +220,17 @@ impl Reader<'_> {
             status: document.remove("status").unwrap_or_default(),
         };
         Some(Located { resource, file: self.source.name.to_owned(), node })
+    }
+
+    /// Nothing uses documents of this kind yet.
+    fn unused(&mut self, kind: Kind, instead: &str, node: &Node, path: &str) {
+        if self.options.names_only {
+            return;
+        }
+        let path = if path.is_empty() { "kind".to_owned() } else { format!("{path}.kind") };
+        let message = format!("a {kind} is kept, and nothing uses it yet; {instead}");
+        let problem = Problem::new(node.locate("kind"), &path, Code::NoEffect, message);
+        self.problems.push(problem.warning());
     }
 
     fn namespaced(&self, mut metadata: Map<String, Value>, node: &Node) -> Map<String, Value> {

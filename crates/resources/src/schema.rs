@@ -76,11 +76,22 @@ pub struct Field {
     pub secret: bool,
     /// What it is for.
     pub doc: &'static str,
+    /// Where nothing uses it yet: how things are instead. Whoever writes it is warned.
+    pub unused: Option<&'static str>,
 }
 
 impl Field {
     const fn new(name: &'static str, ty: Type, doc: &'static str) -> Self {
-        Self { name, aliases: &[], ty, required: false, default: Default::None, secret: false, doc }
+        Self {
+            name,
+            aliases: &[],
+            ty,
+            required: false,
+            default: Default::None,
+            secret: false,
+            doc,
+            unused: None,
+        }
     }
 
     const fn required(mut self) -> Self {
@@ -100,6 +111,11 @@ impl Field {
 
     const fn secret(mut self) -> Self {
         self.secret = true;
+        self
+    }
+
+    const fn unused(mut self, instead: &'static str) -> Self {
+        self.unused = Some(instead);
         self
     }
 }
@@ -296,6 +312,23 @@ pub const fn status_of(kind: Kind) -> &'static Object {
         Kind::Subscription => &subscription::STATUS,
         _ => &envelope::STATUS,
     }
+}
+
+/// Where nothing uses a kind's documents yet: what to do instead.
+#[must_use]
+pub const fn unused(kind: Kind) -> Option<&'static str> {
+    Some(match kind {
+        Kind::Ghost | Kind::Model | Kind::Shell | Kind::Bot | Kind::Team | Kind::Skill => {
+            return None;
+        }
+        Kind::Workspace => "name the repository with the Task: `troupe run --repo URL`",
+        Kind::Task => "begin a Task with `troupe run`, or in the console",
+        Kind::Device => "a device enrols itself: `troupe device invite`",
+        Kind::KnowledgeBase | Kind::Retriever => {
+            "give the Ghost an MCP server that searches: `spec.mcpServers`"
+        }
+        Kind::Subscription => "have `troupe run` called at its times, by cron for example",
+    })
 }
 
 /// The whole document of a kind; its `kind` field allows every kind.

@@ -22,8 +22,8 @@ pub use knowledge::{
     StorageConfig, StorageType, SummaryModelRef,
 };
 pub use model::{
-    ApiFormat, EmbeddingConfig, ModelCapabilities, ModelConfig, ModelEnv, ModelSpec, ModelType,
-    Provider, RerankConfig, SttConfig, TtsConfig,
+    ApiFormat, Auth, EmbeddingConfig, ModelCapabilities, ModelConfig, ModelEnv, ModelSpec,
+    ModelType, Provider, RerankConfig, SttConfig, Thinking, TtsConfig,
 };
 pub use subscription::{
     CronTrigger, EventTrigger, EventType, ExecutionTarget, GitPush, IntervalTrigger, IntervalUnit,

@@ -103,6 +103,16 @@ impl Checker<'_> {
                 this.problems.push(Problem::new(entry.at, &this.path, Code::Conflict, message));
             });
         } else if let Some(checked) = checked {
+            // The default is no statement: it is written out when a resource is printed.
+            if let Some(instead) = field.unused
+                && field.default.to_value().as_ref() != Some(&checked)
+            {
+                let message = format!("nothing uses this yet: {instead}");
+                self.inside(&entry.key, |this| {
+                    let problem = Problem::new(entry.at, &this.path, Code::NoEffect, message);
+                    this.problems.push(problem.warning());
+                });
+            }
             value.insert(field.name.to_owned(), checked);
         } else {
             // Present but wrong: it shall not be reported as missing too.

@@ -18,3 +18,6 @@ mod properties;
 #[cfg(test)]
 #[path = "it/shipped.rs"]
 mod shipped;
+#[cfg(test)]
+#[path = "it/unused.rs"]
+mod unused;

@@ -6,7 +6,7 @@
 //! Everything here is for administrators alone. What changes something leaves a line in the log
 //! (target `audit`) and a row in the directory, whatever its outcome.
 
-mod audit;
+pub(crate) mod audit;
 mod backup;
 pub mod cluster;
 mod containers;

@@ -10,8 +10,10 @@
 mod authority;
 mod containers;
 mod convert;
+mod inbox;
 mod invites;
 mod live;
+mod refusals;
 mod session;
 
 use std::fmt;

@@ -4,12 +4,16 @@
 
 #[path = "it/cancel.rs"]
 mod cancel;
+#[path = "it/devices.rs"]
+mod devices;
 #[path = "it/egress.rs"]
 mod egress;
 #[path = "it/follow.rs"]
 mod follow;
 #[path = "it/host.rs"]
 mod host;
+#[path = "it/models.rs"]
+mod models;
 #[path = "it/operations.rs"]
 mod operations;
 #[path = "it/repeat.rs"]
@@ -18,5 +22,7 @@ mod repeat;
 mod resources;
 #[path = "it/secrets.rs"]
 mod secrets;
+#[path = "it/skills.rs"]
+mod skills;
 #[path = "it/versions.rs"]
 mod versions;

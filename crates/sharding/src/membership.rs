@@ -33,7 +33,7 @@ use tokio::{
     time::timeout,
 };
 use troupe_actor::{TaskHandle, spawn_task};
-pub use troupe_placement::{Identity, InvalidTimings, LeaseView, Timings};
+pub use troupe_placement::{Identity, InvalidTimings, LeaseView, Rebalancing, Timings};
 use troupe_store::{Floors, Ownership};
 use troupe_types::{Epoch, Incarnation, LeaseRow, ShardId, Uuid};
 
@@ -99,8 +99,8 @@ pub struct ClusterStatus {
     pub leases: Vec<(LeaseRow, Duration)>,
     /// All Shards, in order.
     pub shards: Vec<ShardStatus>,
-    /// Rebalancing rests: switched off, or the store is slow.
-    pub is_paused: bool,
+    /// Whether shards move by themselves.
+    pub rebalancing: Rebalancing,
 }
 
 /// One Shard for operators.

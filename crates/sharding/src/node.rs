@@ -13,7 +13,7 @@
 //! - Everything that waits for a peer has a deadline and a bound; a frozen peer stalls what is
 //!   meant for it and nothing else.
 //! - One link per pair of nodes: the name that comes first dials; a new link ends the older one
-//!   before it begins, and an older boot is turned away.
+//!   before it begins, and an older boot is turned away. Which one is older, leases tell.
 
 mod asked;
 pub(crate) mod asks;
@@ -26,6 +26,7 @@ pub mod observer;
 pub mod options;
 mod peer;
 pub mod questions;
+mod seat;
 mod server;
 pub(crate) mod shared;
 mod streams;

@@ -139,6 +139,8 @@ pub(crate) struct Aftermath {
     pub(crate) look: bool,
     /// It was the activation itself that failed.
     pub(crate) in_activation: bool,
+    /// Its wake-up is out of memory: have it woken again after a while.
+    pub(crate) wake_later: bool,
 }
 
 /// A message that was given up.

@@ -43,6 +43,8 @@ type Group = watch::Receiver<Option<Verdict>>;
 
 pub(crate) struct Barrier {
     held: OnceLock<Held>,
+    /// The boot under which a join was sent, whatever became of it.
+    asked: Mutex<Option<Uuid>>,
     over: AtomicBool,
     told: watch::Sender<bool>,
     /// The group whose read is not sent yet.
@@ -54,6 +56,7 @@ impl Barrier {
     pub(crate) fn new() -> Self {
         Self {
             held: OnceLock::new(),
+            asked: Mutex::default(),
             over: AtomicBool::new(false),
             told: watch::Sender::new(false),
             forming: Mutex::new(None),
@@ -64,6 +67,20 @@ impl Barrier {
     /// Depends on this lease from here on; `false` if it depends on another one already.
     pub(crate) fn hold(&self, held: Held) -> bool {
         *self.held.get_or_init(|| held.clone()) == held
+    }
+
+    /// A join under this boot is about to be sent.
+    pub(crate) fn ask(&self, boot_id: Uuid) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(boot_id);
+    }
+
+    /// A quorum's newest row of a lease. If a join asked for this one it is held from here on:
+    /// the answer to the join may be lost for good.
+    pub(crate) fn seen(&self, row: &LeaseRow) {
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.held().is_none() && asked == Some(row.boot_id) && row.state != NodeState::Dead {
+            self.hold(Held::from(row));
+        }
     }
 
     pub(crate) fn held(&self) -> Option<&Held> {

@@ -185,6 +185,7 @@ impl Ownership for ScyllaStore {
         if taken || self.inner.barrier.is_over() {
             return Err(OwnershipError::Refused);
         }
+        self.inner.barrier.ask(new.boot_id);
         let node = (self.cluster(), new.node.as_str());
         self.cql().write(&self.statements().node_insert, node).await?;
         let old = self.lease_row(&new.node).await?;
@@ -234,7 +235,9 @@ impl Ownership for ScyllaStore {
                 _ => Settled::Refused,
             })
         };
-        self.change(new.clone(), send, settle).await
+        let renewed = self.change(new.clone(), send, settle).await?;
+        self.inner.barrier.seen(&renewed);
+        Ok(renewed)
     }
 
     async fn kill(&self, seen: &LeaseRow) -> Result<(), OwnershipError> {
@@ -256,7 +259,11 @@ impl Ownership for ScyllaStore {
     }
 
     async fn lease(&self, node: &NodeName) -> Result<Option<LeaseRow>, ReadError> {
-        self.lease_row(node).await.map_err(unread(LEASES))
+        let row = self.lease_row(node).await.map_err(unread(LEASES))?;
+        if let Some(row) = &row {
+            self.inner.barrier.seen(row);
+        }
+        Ok(row)
     }
 
     async fn leases(&self) -> Result<Vec<LeaseRow>, ReadError> {

@@ -103,15 +103,15 @@ statements! {
     archive_frame: Read, SMALL, "SELECT first_frame, frames FROM archive
         WHERE kind = ? AND entity = ? AND bucket = ? AND seq = ?";
 
-    // Everything there is, in the order of tokens, for copies.
-    entities_first: Read, SMALL, "SELECT DISTINCT kind, entity, fence FROM journal
-        WHERE token(kind, entity) >= -9223372036854775808 LIMIT ?";
-    entities_after: Read, SMALL, "SELECT DISTINCT kind, entity, fence FROM journal
-        WHERE token(kind, entity) > token(?, ?) LIMIT ?";
-    blobs_first: Read, SMALL, "SELECT DISTINCT hash FROM blob
+    // Everything there is, in the order of tokens, for copies. Plain scans: one with DISTINCT
+    // was seen to fail on Cassandra 5.0.5. A partition of statics alone has one row too.
+    entities_first: Read, SMALL, "SELECT kind, entity, fence FROM journal
+        WHERE token(kind, entity) >= -9223372036854775808 PER PARTITION LIMIT 1 LIMIT ?";
+    entities_after: Read, SMALL, "SELECT kind, entity, fence FROM journal
+        WHERE token(kind, entity) > token(?, ?) PER PARTITION LIMIT 1 LIMIT ?";
+    blobs_first: Read, SMALL, "SELECT hash FROM blob
         WHERE token(hash) >= -9223372036854775808 LIMIT ?";
-    blobs_after: Read, SMALL, "SELECT DISTINCT hash FROM blob
-        WHERE token(hash) > token(?) LIMIT ?";
+    blobs_after: Read, SMALL, "SELECT hash FROM blob WHERE token(hash) > token(?) LIMIT ?";
 
     // The wake index. Its write times are made of fences: no clock can hide a row.
     wake_insert: Write, SMALL, "INSERT INTO wake (cluster, shard, due, why, kind, entity, fence)
@@ -218,6 +218,8 @@ mod tests {
             assert_eq!(conditional, *kind == Kind::Lwt, "{text}");
             let reads = matches!(kind, Kind::Read | Kind::Serial);
             assert_eq!(text.starts_with("SELECT"), reads, "{text}");
+            let scans = text.contains("token(");
+            assert!(!(scans && text.contains("DISTINCT")), "{text}");
         }
     }
 }

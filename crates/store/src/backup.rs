@@ -25,6 +25,6 @@ mod tests;
 
 pub use dump::{DumpError, dump};
 pub use file::{FORMAT, FileError, Reader, Totals, Verified, verify};
-pub use load::{LoadError, load, may_load};
+pub use load::{LoadError, begin, load, may_load};
 pub use mark::{Restored, StartError, check_start};
 pub use record::{Head, Kind, Record};

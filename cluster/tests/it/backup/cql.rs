@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Servers to run a node on; `None`: the test is skipped.
-fn servers() -> Option<(String, String)> {
+pub(super) fn servers() -> Option<(String, String)> {
     let name = |name: &str| std::env::var_os(name).and_then(|text| text.into_string().ok());
     let servers = name("TROUPE_TEST_CQL").zip(name("TROUPE_TEST_REDIS"));
     if servers.is_none() {
@@ -27,18 +27,39 @@ fn servers() -> Option<(String, String)> {
 }
 
 /// A cluster of one node.
-struct One<'a> {
-    home: &'a Home,
-    servers: (String, String),
-    keyspace: String,
+pub(super) struct One<'a> {
+    pub(super) name: &'static str,
+    pub(super) home: &'a Home,
+    pub(super) servers: (String, String),
+    pub(super) keyspace: String,
+}
+
+/// The keys of these nodes, below `keys`.
+pub(super) async fn init(home: &Home, nodes: &str) -> Result<()> {
+    let mut init = troupe();
+    init.args(["node", "init", "--cluster", "one", "--nodes", nodes, "--out", "keys"]);
+    init.current_dir(home.path()).stdout(Stdio::null());
+    ensure!(init.status().await?.success(), "no keys");
+    Ok(())
+}
+
+pub(super) fn fresh_keyspace() -> String {
+    format!("troupe_it_{}", Uuid::new_v4().simple())
 }
 
 impl One<'_> {
     /// What `troupe node` and `troupe node restore` both take.
     fn words(&self) -> Vec<String> {
-        let words = ["--name", "n0", "--keys", "keys/n0", "--cql", &self.servers.0];
-        let more = ["--keyspace", &self.keyspace, "--replication", "1", "--data-dir", "n0"];
+        let keys = format!("keys/{}", self.name);
+        let words = ["--name", self.name, "--keys", &keys, "--cql", &self.servers.0];
+        let more = ["--keyspace", &self.keyspace, "--replication", "1", "--data-dir", self.name];
         words.into_iter().chain(more).map(str::to_owned).collect()
+    }
+
+    /// `troupe node restore` of a file.
+    pub(super) fn restore(&self, file: &str) -> Vec<String> {
+        let verb = ["node", "restore", file].map(str::to_owned);
+        verb.into_iter().chain(self.words()).collect()
     }
 
     fn ready_file(&self) -> PathBuf {
@@ -83,12 +104,8 @@ async fn a_cluster_is_restored_into_an_empty_keyspace() -> Result<()> {
     let gate = Gate::closed();
     let fake = model(&gate).await?;
     let home = Home::new()?;
-    let mut init = troupe();
-    init.args(["node", "init", "--cluster", "one", "--nodes", "n0", "--out", "keys"]);
-    init.current_dir(home.path()).stdout(Stdio::null());
-    ensure!(init.status().await?.success(), "no keys");
-    let keyspace = || format!("troupe_it_{}", Uuid::new_v4().simple());
-    let first = One { home: &home, servers, keyspace: keyspace() };
+    init(&home, "n0").await?;
+    let first = One { name: "n0", home: &home, servers, keyspace: fresh_keyspace() };
     let (child, told) = first.start().await?;
     let token = told["setup_token"].as_str().context("no setup token")?;
     let node = rest(&told)?;
@@ -104,19 +121,15 @@ async fn a_cluster_is_restored_into_an_empty_keyspace() -> Result<()> {
     assert_eq!(made["tasks"], 3, "{made}");
 
     // A store in use is told from its contents, and its node goes on.
-    let restore = |one: &One<'_>| -> Vec<String> {
-        let verb = ["node", "restore", "all.backup"].map(str::to_owned);
-        verb.into_iter().chain(one.words()).collect()
-    };
-    let words = restore(&first);
+    let words = first.restore("all.backup");
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     assert!(me.say(&words).await?.fails(5).contains("not empty"));
     let late = node.run(&who, "alone", "Be brief, and late.").await?;
     node.settled(&who, &late, "COMPLETED").await?;
     stop(child).await?;
 
-    let second = One { keyspace: keyspace(), servers: first.servers.clone(), home: &home };
-    let words = restore(&second);
+    let second = One { keyspace: fresh_keyspace(), servers: first.servers.clone(), ..first };
+    let words = second.restore("all.backup");
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     assert!(me.say(&words).await?.ok().contains("restored"));
     let (child, told) = second.start().await?;

@@ -170,6 +170,35 @@ async fn always_holds_in_later_turns() -> Result<()> {
     Ok(())
 }
 
+/// Where the policy of the machine does not let "always" count, it is not on offer, nobody can
+/// say it, and the same is asked each time.
+#[tokio::test]
+async fn a_policy_without_grants_is_asked_each_time() -> Result<()> {
+    let Some(runtimes) = runtimes() else { return Ok(()) };
+    let bash = || Answer::tool("Bash", json!({"command": "echo x >> x.txt", "description": "d"}));
+    let job = Rule::any().human("the job").then(bash()).then(bash()).then(Answer::text("Twice."));
+    let fake = model(vec![job]).await?;
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    node.apply(&who, &team("ClaudeCode", &fake.url())).await?;
+    let mut machine = Machine::new(Some(&runtimes))?;
+    machine.write(".config/troupe-edge/policy.toml", "grants = false\n")?;
+    machine.join(&node, &who).await?;
+    let task = node.run(&who, "devs", "the job").await?;
+    for times in 1..=2 {
+        let block = asked(&node, &who, &task).await?;
+        assert!(!block["options"].to_string().contains("allow_always"), "{block}");
+        let always = json!({"answer": "allow_always"});
+        assert_eq!(answer(&node, &who, &task, &block, always).await?, 422);
+        assert_eq!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await?, 204);
+        let done = || machine.worked("x.txt").is_some_and(|text| text == "x\n".repeat(times));
+        assert!(try_until(PATIENCE, async || done()).await, "it was done {times} times");
+    }
+    node.settled(&who, &task, "COMPLETED").await?;
+    Ok(())
+}
+
 /// A directory of the device, in a worktree of the Task; only below the roots of its policy.
 #[tokio::test]
 async fn a_task_works_in_a_directory_that_the_policy_allows() -> Result<()> {

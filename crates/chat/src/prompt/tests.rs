@@ -47,8 +47,11 @@ fn model(context_window: u64) -> ModelPlan {
         base_url: None,
         headers: BTreeMap::new(),
         sealed_key: None,
+        bearer: false,
+        small_model: None,
         context_window,
         max_output_tokens: None,
+        thinking: None,
         trusted: false,
     }
 }

@@ -101,16 +101,22 @@ pub(crate) async fn connect(
 ) -> Connected {
     let connect = |(name, value): (&String, &Value)| {
         let (name, entry) = (name.clone(), Entry::read(name, value, member, services, options));
+        let left = entry.as_ref().map(|entry| entry.left.clone()).unwrap_or_default();
         async move {
             let limit = options.mcp_connect_timeout;
             let reached = async { reach(services, &name, entry?, options).await };
             let reached = tokio::time::timeout(limit, reached).await;
             let reached = reached.unwrap_or(Err(McpError::Timeout { after: limit }));
-            (name, reached)
+            (name, left, reached)
         }
     };
     let mut connected = Connected::default();
-    for (name, reached) in join_all(member.mcp_servers.iter().map(connect)).await {
+    for (name, left, reached) in join_all(member.mcp_servers.iter().map(connect)).await {
+        if !left.is_empty() {
+            let left = caps::cap_bytes(&caps::readable(&left.join(", ")), ERROR_BYTES_MAX);
+            let text = format!("MCP server `{name}` is sent {left} as it stands: not known here");
+            connected.warnings.push(text);
+        }
         match reached {
             Ok((session, tools)) => {
                 connected.sessions.push(session);

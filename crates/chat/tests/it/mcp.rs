@@ -104,9 +104,10 @@ async fn a_server_that_is_down_is_left_out() {
 async fn headers_are_opened_and_variables_replaced() {
     let server = McpServer::start().await.unwrap();
     server.require_token("s3cret");
-    let entry = json!({"url": "${{env.url}}", "headers": {"Authorization": "sealed:x"}});
+    let url = server.url().replace("/mcp", "/${{env.path}}");
+    let entry = json!({"url": url, "headers": {"Authorization": "sealed:x"}});
     let mut open = world(vec![ask("echo", json!({"text": "in"})), say("x")], &[("tools", entry)]);
-    let vars = json!({"env": {"url": server.url()}});
+    let vars = json!({"env": {"path": "mcp"}});
     open.run.options.variables = vars.as_object().cloned().unwrap_or_default();
     let (log, _) = open.go().await;
     assert_eq!(log.result("call_0").unwrap().0, "in");
@@ -114,6 +115,25 @@ async fn headers_are_opened_and_variables_replaced() {
     let (log, _) = shut.go().await;
     let told = log.statuses("warning")[0].text.clone().unwrap();
     assert!(told.contains("401"), "{told}");
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_sent_as_it_stands_and_people_are_told() {
+    let server = McpServer::start().await.unwrap();
+    let headers = json!({"X-Title": "${{task.title}}", "X-Token": "${{task.token}}"});
+    let entry = json!({"url": server.url(), "headers": headers});
+    let mut world = world(vec![ask("echo", json!({"text": "in"})), say("x")], &[("tools", entry)]);
+    let vars = json!({"task": {"title": "a\r\nX-Admin: yes"}});
+    world.run.options.variables = vars.as_object().cloned().unwrap_or_default();
+    let (log, ended) = world.go().await;
+    assert_eq!((ended, log.result("call_0").unwrap().0.as_str()), (RunEnd::Done, "in"));
+    let told: Vec<String> = log.statuses("warning").into_iter().filter_map(|s| s.text).collect();
+    assert_eq!(
+        told,
+        [
+            "MCP server `tools` is sent ${{task.title}}, ${{task.token}} as it stands: not known here"
+        ]
+    );
 }
 
 #[tokio::test]

@@ -115,8 +115,11 @@ pub(crate) fn team(names: &[&str]) -> TeamPlan {
         base_url: None,
         headers: BTreeMap::new(),
         sealed_key: None,
+        bearer: false,
+        small_model: None,
         context_window: 200_000,
         max_output_tokens: None,
+        thinking: None,
         trusted: false,
     };
     let member = |name: &&str| MemberPlan {

@@ -5,6 +5,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::Value;
+use troupe_resources::print::value_to_yaml;
 use troupe_types::FrameSeq;
 
 use crate::args::Format;
@@ -48,12 +49,9 @@ impl Printer {
     /// One frame.
     pub fn frame(&mut self, event: &str, data: &Value) {
         match self.format {
-            Format::Json => {
-                let line = serde_json::json!({"event": event, "data": data});
-                println!("{line}");
-            }
+            Format::Json | Format::Yaml => print!("{}", written(self.format, event, data)),
             Format::Name => {}
-            Format::Table | Format::Yaml => self.tell(event, data),
+            Format::Table => self.tell(event, data),
         }
     }
 
@@ -176,7 +174,7 @@ impl Printer {
     }
 
     fn note(&mut self, text: &str) {
-        if self.format == Format::Json {
+        if matches!(self.format, Format::Json | Format::Yaml) {
             return;
         }
         self.end_line();
@@ -184,6 +182,15 @@ impl Printer {
         let text = printable(text);
         if self.colour { eprintln!("\x1b[36m-- {text}\x1b[0m") } else { eprintln!("-- {text}") }
     }
+}
+
+/// A frame for programs: a line of JSON, or a document of YAML.
+fn written(format: Format, event: &str, data: &Value) -> String {
+    let frame = serde_json::json!({"event": event, "data": data});
+    if format == Format::Yaml {
+        return format!("---\n{}", value_to_yaml(&frame));
+    }
+    format!("{frame}\n")
 }
 
 /// What an agent asks, and how to answer it.
@@ -219,6 +226,18 @@ mod tests {
         let words = "may Bash do this? touch x (troupe approve or deny, block 2.1.1)";
         assert_eq!(asks(&approval).as_deref(), Some(words));
         assert_eq!(asks(&serde_json::json!({"type": "tool"})), None);
+    }
+
+    #[test]
+    fn frames_for_programs_stand_apart() {
+        let data = serde_json::json!({"seq": 7, "content": "a\nb"});
+        let json = written(Format::Json, "chat:chunk", &data);
+        assert_eq!(json.lines().count(), 1, "{json}");
+        let yaml = written(Format::Yaml, "chat:chunk", &data).repeat(2);
+        assert_eq!(yaml.lines().filter(|line| *line == "---").count(), 2, "{yaml}");
+        for part in ["event:", "chat:chunk", "seq: 7"] {
+            assert!(yaml.contains(part), "{part} in {yaml}");
+        }
     }
 
     #[test]

@@ -30,25 +30,23 @@ impl Socket {
     pub(super) async fn open(client: &Client) -> Result<Self, CliError> {
         let stream = tokio::time::timeout(ACK_TIMEOUT, client.socket("/api/v1/stream"))
             .await
-            .map_err(|e| CliError::local("the node does not answer", e))??;
+            .map_err(|e| CliError::link("the node does not answer", e))??;
         let mut socket = Self { stream, early: VecDeque::new(), next_id: 0 };
         socket.call("auth", json!({"token": client.token().await})).await?;
         Ok(socket)
     }
 
-    /// Everything after a seq, then what comes live. The answer is the head.
+    /// Everything after a seq, then what comes live. The answer is the head; `None`: that is more
+    /// than is sent again, and nothing comes.
     pub(super) async fn resume(
         &mut self,
         task: TaskId,
         after: FrameSeq,
-    ) -> Result<FrameSeq, CliError> {
+    ) -> Result<Option<FrameSeq>, CliError> {
         // Without a join: that one would send live frames before the missing ones.
         let ack = self.call("chat:resume", json!({"task_id": task, "after": after})).await?;
-        if ack["rejoin"] == true {
-            let text = "too far behind to catch up; open the task in the console, or attach anew";
-            return Err(CliError::Usage(text.to_owned()));
-        }
-        Ok(FrameSeq(ack["head"].as_u64().unwrap_or(after.0)))
+        let head = FrameSeq(ack["head"].as_u64().unwrap_or(after.0));
+        Ok((ack["rejoin"] != true).then_some(head))
     }
 
     /// The next event; `None`: the connection has ended.
@@ -69,10 +67,11 @@ impl Socket {
         let id = self.next_id;
         payload["op"] = op.into();
         payload["id"] = id.into();
-        self.stream
-            .send(Message::text(payload.to_string()))
+        let sending = self.stream.send(Message::text(payload.to_string()));
+        tokio::time::timeout(ACK_TIMEOUT, sending)
             .await
-            .map_err(|e| CliError::local("the stream broke", e))?;
+            .map_err(|e| CliError::link("the node does not answer", e))?
+            .map_err(|e| CliError::link("the stream broke", e))?;
         while let Some(message) = self.read(ACK_TIMEOUT).await? {
             if message["ack"] == json!(id) {
                 return acked(&message["data"]);
@@ -81,10 +80,7 @@ impl Socket {
             if let Some((name, data)) = &event
                 && name == "auth:error"
             {
-                // The last word of this connection. With a fresh token another one may do.
-                let text = data["error"].as_str().unwrap_or("the token is not good any more");
-                let code = data["code"].as_str().unwrap_or("unauthorized");
-                return Err(CliError::Problem(Box::new(Problem::new(401, code, text))));
+                return Err(CliError::Problem(Box::new(turned_away(data))));
             }
             if let Some(event) = event
                 && self.early.len() < EARLY_EVENTS_MAX
@@ -92,7 +88,7 @@ impl Socket {
                 self.early.push_back(event);
             }
         }
-        Err(CliError::Local { what: "the stream ended".into(), source: None })
+        Err(CliError::Link { what: "the stream ended".into(), source: None })
     }
 
     async fn read(&mut self, patience: Duration) -> Result<Option<Value>, CliError> {
@@ -101,7 +97,7 @@ impl Socket {
             let message = match next {
                 Ok(Some(Ok(message))) => message,
                 Ok(None | Some(Err(_))) => return Ok(None),
-                Err(e) => return Err(CliError::local("the node is silent", e)),
+                Err(e) => return Err(CliError::link("the node is silent", e)),
             };
             if let Message::Text(text) = message {
                 return Ok(Some(serde_json::from_str(&text).unwrap_or(Value::Null)));
@@ -112,6 +108,14 @@ impl Socket {
 
 fn event_of(message: &Value) -> Option<(String, Value)> {
     Some((message["ev"].as_str()?.to_owned(), message["data"].clone()))
+}
+
+/// The last word of a connection. Another one may do: with a fresh token, or once the node is well.
+fn turned_away(data: &Value) -> Problem {
+    let text = data["error"].as_str().unwrap_or("the token is not good any more");
+    let code = data["code"].as_str().unwrap_or("unauthorized");
+    let status = if matches!(code, "draining" | "unavailable") { 503 } else { 401 };
+    Problem::new(status, code, text)
 }
 
 fn acked(data: &Value) -> Result<Value, CliError> {
@@ -127,30 +131,17 @@ fn acked(data: &Value) -> Result<Value, CliError> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{net::TcpListener, task::JoinSet};
-
     use super::*;
+    use crate::testing::FakeNode;
 
     /// A token lives shorter than many Tasks: who follows must hear that it is over.
     #[tokio::test]
     async fn a_token_that_is_over_is_a_problem_and_no_broken_link() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let mut node = JoinSet::new();
-        node.spawn(async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
-            let asked = socket.next().await.unwrap().unwrap().into_text().unwrap();
-            assert!(asked.contains("\"op\":\"auth\""), "{asked}");
-            let data = json!({"error": "The token has expired.", "code": "token_expired"});
-            let refused = json!({"ev": "auth:error", "data": data}).to_string();
-            socket.send(Message::text(refused)).await.unwrap();
-            socket.close(None).await.unwrap();
-        });
-        let client = Client::anonymous(&url, None).unwrap();
-        let error = Socket::open(&client).await.unwrap_err();
-        let CliError::Problem(problem) = error else { panic!("{error:?}") };
+        let node = FakeNode::start().await;
+        let client = node.client();
+        let refused = json!({"error": "The token has expired.", "code": "token_expired"});
+        let (opened, ()) = tokio::join!(Socket::open(&client), node.turned_away(&refused));
+        let CliError::Problem(problem) = opened.unwrap_err() else { panic!("no problem") };
         assert_eq!((problem.status, problem.code.as_str()), (401, "token_expired"));
-        node.join_next().await.unwrap().unwrap();
     }
 }

@@ -34,7 +34,8 @@ pub(super) async fn run(client: &Client, format: Format, args: ExecArgs) -> Resu
         return Ok(());
     }
     let task = ack.task_id;
-    let options = FollowOptions { after: FrameSeq::ZERO, until: Until::TurnEnds, format };
+    let (after, past, until) = (FrameSeq::ZERO, FrameSeq::ZERO, Until::TurnEnds);
+    let options = FollowOptions { after, past, until, format };
     let status = follow(client, task, options).await?;
     if status == Status::Failed {
         let page: Value = client.get(&format!("/api/v1/tasks/{task}/turns?limit=1")).await?;

@@ -2,8 +2,9 @@
 #![expect(clippy::print_stdout, reason = "a client prints")]
 
 use serde_json::{Value, json};
+use troupe_types::ApiKeyId;
 
-use super::secret;
+use super::{beginning, only_one, secret};
 use crate::{
     args::{Format, GitVerb, KeyVerb, UserVerb},
     client::{Client, segment},
@@ -11,24 +12,45 @@ use crate::{
     output::{self, Table},
 };
 
+const KEYS: &str = "/api/v1/api-keys";
+
 pub(super) async fn keys(client: &Client, format: Format, verb: KeyVerb) -> Result<(), CliError> {
     match verb {
         KeyVerb::Add { name } => {
-            let made: Value = client.post("/api/v1/api-keys", &json!({"name": name})).await?;
+            let made: Value = client.post(KEYS, &json!({"name": name})).await?;
             let key = made["key"].as_str().unwrap_or_default().to_owned();
             let table = || format!("{key}\nKeep it now: it is shown once.\n");
             output::print(format, &made, table, || vec![key.clone()]);
         }
         KeyVerb::Ls => {
-            let list: Value = client.get("/api/v1/api-keys").await?;
+            let list: Value = client.get(KEYS).await?;
             print_list(format, &list, &["id", "name", "key_prefix", "expires_at", "last_used_at"]);
         }
         KeyVerb::Delete { id } => {
-            client.delete(&format!("/api/v1/api-keys/{}", segment(&id))).await?;
+            let id = key_id(client, &id).await?;
+            client.delete(&format!("{KEYS}/{id}")).await?;
             println!("key/{id} deleted");
         }
     }
     Ok(())
+}
+
+/// A whole id, or a unique beginning of one (with or without `key_`).
+async fn key_id(client: &Client, given: &str) -> Result<ApiKeyId, CliError> {
+    if let Ok(id) = given.parse() {
+        return Ok(id);
+    }
+    let wanted = beginning(given, ApiKeyId::PREFIX)?;
+    let list: Value = client.get(KEYS).await?;
+    let mut found = Vec::new();
+    for key in list["items"].as_array().into_iter().flatten() {
+        let id = key["id"].as_str().unwrap_or_default();
+        let begins = id.strip_prefix("key_").is_some_and(|id| id.starts_with(&wanted));
+        if let (true, Ok(id)) = (begins, id.parse::<ApiKeyId>()) {
+            found.push((id, key["name"].as_str().unwrap_or_default().to_owned()));
+        }
+    }
+    only_one(given, "key", "troupe key ls", &found)
 }
 
 pub(super) async fn git(client: &Client, format: Format, verb: GitVerb) -> Result<(), CliError> {

@@ -2,12 +2,16 @@
 #![expect(clippy::print_stdout, reason = "a client prints")]
 #![expect(clippy::print_stderr, reason = "warnings go to standard error")]
 
-use std::path::{Path, PathBuf};
+mod files;
+mod watch;
 
 use serde_json::{Value, json};
 use troupe_api::resource::ApplyAnswer;
 
-use super::stdin_text;
+use self::{
+    files::Files,
+    watch::{Seen, Watch, version},
+};
 use crate::{
     args::{ApplyArgs, DeleteArgs, DescribeArgs, Format, GetArgs},
     client::{Client, segment},
@@ -15,32 +19,26 @@ use crate::{
     output::{self, Table},
 };
 
-/// Largest file that is sent.
-const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
 pub(super) async fn apply(
     client: &Client,
     format: Format,
     args: ApplyArgs,
 ) -> Result<(), CliError> {
-    let mut query = format!("?dry-run={}&ignore-unknown={}", args.dry_run, args.ignore_unknown);
+    let query = format!("?dry-run={}&ignore-unknown={}", args.dry_run, args.ignore_unknown);
     let path = match &args.namespace {
-        Some(namespace) => format!("/api/v1/namespaces/{}/apply", segment(namespace)),
-        None => "/api/v1/apply".to_owned(),
+        Some(namespace) => format!("/api/v1/namespaces/{}/apply{query}", segment(namespace)),
+        None => format!("/api/v1/apply{query}"),
     };
-    for (name, text) in read_all(&args.file)? {
-        query.truncate(query.find("&file=").unwrap_or(query.len()));
-        query.push_str(&format!("&file={}", segment(&name)));
-        let answer: ApplyAnswer = client.post_text(&format!("{path}{query}"), text).await?;
-        print_answer(format, &answer);
-    }
+    let answer = Files::read(&args.file)?.send(client, path).await?;
+    print_answer(format, &answer);
     Ok(())
 }
 
 fn print_answer(format: Format, answer: &ApplyAnswer) {
     for warning in &answer.warnings {
+        let file = warning.file.as_ref().map(|f| format!("{f}:")).unwrap_or_default();
         let line = warning.line.map(|l| format!("{l}: ")).unwrap_or_default();
-        eprintln!("warning: {line}{}: {}", warning.path, warning.message);
+        eprintln!("warning: {file}{line}{}: {}", warning.path, warning.message);
     }
     let dry = if answer.dry_run { " (dry run)" } else { "" };
     let lines = || {
@@ -53,52 +51,6 @@ fn print_answer(format: Format, answer: &ApplyAnswer) {
     let names =
         || answer.results.iter().map(|r| format!("{}/{}", r.kind.to_lowercase(), r.name)).collect();
     output::print(format, &value, || lines().join("\n") + "\n", names);
-}
-
-/// Files, directories (their .yaml, .yml and .json files by name) and standard input.
-fn read_all(paths: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>, CliError> {
-    let mut texts = Vec::new();
-    for path in paths {
-        if path.as_os_str() == "-" {
-            texts.push(("-".to_owned(), stdin_text(FILE_BYTES_MAX)?.into_bytes()));
-        } else if path.is_dir() {
-            let mut files = list(path)?;
-            files.sort();
-            if files.is_empty() {
-                let shown = path.display();
-                return Err(CliError::Usage(format!("{shown} holds no .yaml, .yml or .json file")));
-            }
-            for file in files {
-                texts.push(read(&file)?);
-            }
-        } else {
-            texts.push(read(path)?);
-        }
-    }
-    Ok(texts)
-}
-
-fn list(directory: &Path) -> Result<Vec<PathBuf>, CliError> {
-    let fail = |e| CliError::local(format!("cannot read {}", directory.display()), e);
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        let known = |e: &std::ffi::OsStr| e == "yaml" || e == "yml" || e == "json";
-        if path.is_file() && path.extension().is_some_and(known) {
-            files.push(path);
-        }
-    }
-    Ok(files)
-}
-
-fn read(path: &Path) -> Result<(String, Vec<u8>), CliError> {
-    let fail = |e| CliError::local(format!("cannot read {}", path.display()), e);
-    let size = std::fs::metadata(path).map_err(fail)?.len();
-    if size > FILE_BYTES_MAX {
-        let shown = path.display();
-        return Err(CliError::Usage(format!("{shown} has {size} bytes, 16 MiB are allowed")));
-    }
-    Ok((path.display().to_string(), std::fs::read(path).map_err(fail)?))
 }
 
 fn list_path(namespace: Option<&str>, kind: &str) -> String {
@@ -124,34 +76,80 @@ pub(super) async fn get(client: &Client, format: Format, args: GetArgs) -> Resul
     }
     let min = args.min_version.map(|min| format!("min_version={min}"));
     let own = args.namespace.as_deref().unwrap_or("default");
+    // A version, to begin from or to watch after, is of one namespace.
+    let one = args.watch || min.is_some() || !args.names.is_empty();
+    let namespace = if one { Some(own) } else { args.namespace.as_deref() };
+    let selector = args.selector.as_ref().map(|s| format!("labelSelector={}", segment(s)));
+    let query: Vec<String> = selector.into_iter().chain(min.clone()).collect();
+    let mut list = list_path(namespace, kind);
+    if !query.is_empty() {
+        list.push_str(&format!("?{}", query.join("&")));
+    }
+    let mut since = None;
     let value = if args.names.is_empty() {
-        // A version, to begin from or to watch after, is of one namespace.
-        let one = args.watch || min.is_some();
-        let namespace = if one { Some(own) } else { args.namespace.as_deref() };
-        let selector = args.selector.as_ref().map(|s| format!("labelSelector={}", segment(s)));
-        let query: Vec<String> = selector.into_iter().chain(min).collect();
-        let mut path = list_path(namespace, kind);
-        if !query.is_empty() {
-            path.push_str(&format!("?{}", query.join("&")));
-        }
-        client.get::<Value>(&path).await?
+        let listed = client.get::<Value>(&list).await?;
+        since = version(&listed);
+        listed
     } else {
+        if args.watch {
+            // Before they are read, so that nothing is missed in between.
+            since = version(&client.get(&list).await?);
+        }
         let query = min.map(|min| format!("?{min}")).unwrap_or_default();
-        let mut items = Vec::new();
-        for name in &args.names {
-            let path = format!("{}/{}{query}", list_path(Some(own), kind), segment(name));
-            items.push(client.get::<Value>(&path).await?);
-        }
-        match items.len() {
-            1 => items.remove(0),
-            _ => json!({"apiVersion": "agent.wecode.io/v1", "kind": "List", "items": items}),
-        }
+        named(client, &list_path(namespace, kind), &args.names, &query).await?
     };
     print_resources(format, &value);
     if args.watch {
-        watch(client, format, own, kind, &value).await?;
+        let watch = Watch::new(client, own, list, since);
+        watch.run(|seen| print_seen(format, kind, &args.names, seen)).await?;
     }
     Ok(())
+}
+
+/// One resource as it is, several as a list.
+async fn named(
+    client: &Client,
+    list: &str,
+    names: &[String],
+    query: &str,
+) -> Result<Value, CliError> {
+    let mut items = Vec::new();
+    for name in names {
+        items.push(client.get::<Value>(&format!("{list}/{}{query}", segment(name))).await?);
+    }
+    Ok(match items.len() {
+        1 => items.remove(0),
+        _ => json!({"apiVersion": "agent.wecode.io/v1", "kind": "List", "items": items}),
+    })
+}
+
+/// Prints what a watch tells of a kind, and of some names if any are given.
+fn print_seen(format: Format, kind: &str, names: &[String], seen: Seen<'_>) {
+    let name = |item: &Value| item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let wanted = |item: &Value| names.is_empty() || names.contains(&name(item));
+    match seen {
+        Seen::Listed(listed) => {
+            let mut listed = listed.clone();
+            if let Some(items) = listed["items"].as_array_mut() {
+                items.retain(wanted);
+            }
+            print_resources(format, &listed);
+        }
+        Seen::Changed(event) => {
+            let item = &event["resource"];
+            let of = item["kind"].as_str().and_then(|k| plural(k).ok());
+            if of != Some(kind) || !wanted(item) {
+                return;
+            }
+            if format == Format::Json {
+                println!("{event}");
+            } else {
+                let change = event["type"].as_str().unwrap_or_default().to_lowercase();
+                println!("{change} {}", name(item));
+            }
+        }
+        Seen::Lost(error) => eprintln!("-- connection lost ({error}); trying again"),
+    }
 }
 
 fn print_resources(format: Format, value: &Value) {
@@ -196,38 +194,6 @@ fn about(item: &Value) -> String {
     ];
     let line = candidates.into_iter().find_map(Value::as_str).unwrap_or_default();
     line.chars().take(60).collect()
-}
-
-async fn watch(
-    client: &Client,
-    format: Format,
-    namespace: &str,
-    kind: &str,
-    listed: &Value,
-) -> Result<(), CliError> {
-    let since = listed["metadata"]["resourceVersion"].as_u64().unwrap_or(0);
-    let path = format!("/api/v1/namespaces/{}/watch?since={since}", segment(namespace));
-    let mut response = client.lines(&path).await?;
-    let mut buffer = Vec::new();
-    let broke = |e| CliError::local("the watch broke", e);
-    while let Some(chunk) = response.chunk().await.map_err(broke)? {
-        buffer.extend_from_slice(&chunk);
-        while let Some(end) = buffer.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = buffer.drain(..=end).collect();
-            let Ok(event) = serde_json::from_slice::<Value>(&line) else { continue };
-            let wanted = event["resource"]["kind"].as_str().and_then(|k| plural(k).ok());
-            if event["type"] == "BOOKMARK" || wanted != Some(kind) {
-                continue;
-            }
-            if format == Format::Json {
-                println!("{event}");
-            } else {
-                let name = event["resource"]["metadata"]["name"].as_str().unwrap_or_default();
-                println!("{} {name}", event["type"].as_str().unwrap_or_default().to_lowercase());
-            }
-        }
-    }
-    Ok(())
 }
 
 pub(super) async fn describe(
@@ -285,11 +251,9 @@ pub(super) async fn delete(
         }
         return Ok(());
     }
-    for (_, text) in read_all(&args.file)? {
-        let path = format!("/api/v1/namespaces/{}/delete", segment(&args.namespace));
-        let answer: ApplyAnswer = client.post_text(&path, text).await?;
-        print_answer(format, &answer);
-    }
+    let path = format!("/api/v1/namespaces/{}/delete?dry-run=false", segment(&args.namespace));
+    let answer = Files::read(&args.file)?.send(client, path).await?;
+    print_answer(format, &answer);
     Ok(())
 }
 

@@ -3,13 +3,12 @@
 
 use serde_json::{Value, json};
 use troupe_api::{
-    Problem,
     chat::ChatSendAck,
     task::{Page, TaskLite, WhyAnswer},
 };
 use troupe_types::{FrameSeq, Status, TaskId};
 
-use super::{fresh_key, stdin_text};
+use super::{beginning, fresh_key, only_one, stdin_text};
 use crate::{
     args::{AttachArgs, ConfirmArgs, Format, LsArgs, RetryArgs, RunArgs, SendArgs},
     client::{Client, segment},
@@ -70,7 +69,8 @@ async fn watch(
     after: FrameSeq,
     format: Format,
 ) -> Result<Status, CliError> {
-    let options = FollowOptions { after, until: Until::TurnEnds, format };
+    let until = Until::TurnEnds;
+    let options = FollowOptions { after, past: FrameSeq::ZERO, until, format };
     follow(client, task, options).await
 }
 
@@ -139,12 +139,14 @@ pub(super) async fn attach(
     let outline = joined["outline"].as_array().cloned().unwrap_or_default();
     let turns = usize::try_from(args.turns).unwrap_or(usize::MAX);
     let first = outline.get(outline.len().saturating_sub(turns));
+    let head = joined["head"].as_u64().unwrap_or(0);
     let after = match first.filter(|_| turns > 0) {
         Some(turn) => turn["first_seq"].as_u64().unwrap_or(1).saturating_sub(1),
-        None => joined["head"].as_u64().unwrap_or(0),
+        None => head,
     };
+    let (after, past) = (FrameSeq(after), FrameSeq(head));
     let until = if args.follow { Until::Forever } else { Until::TurnEnds };
-    let options = FollowOptions { after: FrameSeq(after), until, format };
+    let options = FollowOptions { after, past, until, format };
     verdict(task, follow(client, task, options).await?)
 }
 
@@ -254,11 +256,8 @@ pub(super) async fn resolve(client: &Client, given: &str) -> Result<TaskId, CliE
     if let Ok(task) = given.parse() {
         return Ok(task);
     }
-    let wanted = given.strip_prefix("tsk_").unwrap_or(given).to_ascii_lowercase();
-    if wanted.len() < 3 {
-        return Err(CliError::Usage(format!("`{given}` is too short: give 3 characters or more")));
-    }
-    let mut found: Vec<TaskLite> = Vec::new();
+    let wanted = beginning(given, TaskId::PREFIX)?;
+    let mut found: Vec<(TaskId, String)> = Vec::new();
     let mut cursor = None::<String>;
     for _ in 0..PREFIX_PAGES_MAX {
         let next = cursor.as_ref().map(|c| format!("&cursor={}", segment(c)));
@@ -267,23 +266,11 @@ pub(super) async fn resolve(client: &Client, given: &str) -> Result<TaskId, CliE
         let begins = |t: &TaskLite| {
             t.id.to_string().strip_prefix("tsk_").is_some_and(|id| id.starts_with(&wanted))
         };
-        found.extend(page.items.into_iter().filter(begins));
+        found.extend(page.items.into_iter().filter(begins).map(|t| (t.id, t.title)));
         cursor = page.next;
         if cursor.is_none() || found.len() > 5 {
             break;
         }
     }
-    match &found[..] {
-        [one] => Ok(one.id),
-        [] => {
-            let text = format!("no task begins with `{given}`; see: troupe ls");
-            Err(CliError::Problem(Box::new(Problem::new(404, "not_found", text))))
-        }
-        many => {
-            let lines: Vec<String> =
-                many.iter().take(5).map(|t| format!("\n  {}  {}", t.id, t.title)).collect();
-            let message = format!("several tasks begin with `{given}`:{}", lines.concat());
-            Err(CliError::Usage(message))
-        }
-    }
+    only_one(given, "task", "troupe ls", &found)
 }

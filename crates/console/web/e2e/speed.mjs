@@ -38,6 +38,7 @@ async function streamed(world, page, id) {
 export const speed = [
   {
     name: 'speed: Markdown at 200 pieces a second',
+    alone: true,
     async run(world) {
       const page = await ready(world)
       const model = await new Model(() => ({ text: long(60_000), piece: 30, pace: 200 })).start()
@@ -49,6 +50,7 @@ export const speed = [
   },
   {
     name: 'speed: Markdown as fast as it goes',
+    alone: true,
     async run(world) {
       const page = await ready(world)
       const model = await new Model(() => ({ text: long(300_000), piece: 40, pace: 2_000 })).start()
@@ -59,6 +61,7 @@ export const speed = [
   },
   {
     name: 'speed: 10,000 frames',
+    alone: true,
     async run(world) {
       const { browser, node } = world
       const page = await ready(world)

@@ -42,6 +42,7 @@ struct World {
     warm_wanted: usize,
     rows: Vec<ContainerRow>,
     seen: Vec<Seen>,
+    stuck: Vec<String>,
     warm: Vec<String>,
     in_hand: Vec<String>,
     warming: usize,
@@ -87,6 +88,7 @@ impl World {
             rows: &self.rows,
             silent: &self.silent,
             seen: &self.seen,
+            stuck: &self.stuck,
             warm: &self.warm,
             in_hand: &self.in_hand,
             warming: self.warming,
@@ -102,6 +104,17 @@ fn the_oldest_wish_comes_first_and_takes_what_waits() {
     let world = World::new(2, vec![wanted(1, 5), wanted(2, 50), wanted(3, 1)]).warm(&["w"]);
     let expected = [Step::Start(task(2), Some("w".to_owned())), Step::Start(task(1), None)];
     assert_eq!(world.steps(), expected);
+}
+
+#[test]
+fn what_cannot_be_removed_is_tried_again_and_takes_a_place() {
+    let left = |n: &str| Seen { name: n.to_owned(), running: false };
+    let mut world = World::new(2, vec![wanted(1, 5), wanted(2, 1)]);
+    world.seen = vec![left("a"), left("gone")];
+    world.stuck = vec!["a".to_owned(), "no-longer-there".to_owned()];
+    let removes = ["a", "gone"].map(|name| Step::Remove(name.to_owned()));
+    let start = Step::Start(task(1), None);
+    assert_eq!(world.steps(), [removes.as_slice(), &[start]].concat());
 }
 
 #[test]

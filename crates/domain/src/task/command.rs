@@ -230,6 +230,9 @@ pub struct SendMessage {
     pub content: String,
     /// The resolved Team.
     pub plan: Arc<TeamPlan>,
+    /// The Model that is the Task's from now on; empty: the Bots' own are. `None`: as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// What the Task is made with, if it does not exist.
     pub create: Option<CreateTask>,
 }

@@ -99,7 +99,7 @@ pub struct MemberPlan {
     pub base_image: Option<String>,
     /// The model, if the runtime takes one from us.
     pub model: Option<ModelPlan>,
-    /// MCP servers by name, as in the Ghost; secret values replaced by references.
+    /// MCP servers by name, as in the Ghost and its Skills; secret values replaced by references.
     pub mcp_servers: BTreeMap<String, Value>,
     /// Names of the Skills on offer.
     pub skills: Vec<String>,
@@ -117,6 +117,9 @@ pub struct SkillPlan {
     pub description: String,
     /// Its instructions.
     pub text: String,
+    /// They stand in the prompt from the start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preload: bool,
 }
 
 /// A model as one turn uses it.
@@ -134,12 +137,35 @@ pub struct ModelPlan {
     pub headers: BTreeMap<String, String>,
     /// The sealed key (`sealed:v1:..`), opened only when the model is called.
     pub sealed_key: Option<String>,
+    /// The key is sent as `Authorization: Bearer` whatever the provider.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bearer: bool,
+    /// A cheaper model for small things, for runtimes that use one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub small_model: Option<String>,
     /// Tokens of prompt and answer together.
     pub context_window: u64,
     /// Tokens of one answer.
     pub max_output_tokens: Option<u64>,
+    /// How much it thinks before it answers; `None`: as the model does by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<ThinkingPlan>,
     /// An administrator applied it: loopback addresses are open to it.
     pub trusted: bool,
+}
+
+/// How much a model thinks before it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThinkingPlan {
+    /// A little.
+    Low,
+    /// Normally.
+    Medium,
+    /// A lot.
+    High,
+    /// With at most so many tokens.
+    Tokens(u32),
 }
 
 impl TeamPlan {

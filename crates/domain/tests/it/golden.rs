@@ -58,8 +58,11 @@ fn a_plan() -> troupe_domain::task::TeamPlan {
         base_url: Some("http://127.0.0.1:1".into()),
         headers: BTreeMap::from([("x-a".into(), "b".into())]),
         sealed_key: Some("sealed:v1:k:c".into()),
+        bearer: false,
+        small_model: None,
         context_window: 100_000,
         max_output_tokens: Some(4_096),
+        thinking: None,
         trusted: true,
     };
     let full = MemberPlan {

@@ -90,6 +90,7 @@ impl World {
             sender: Sender::User { user_id: ann(), user_name: "ann".into() },
             content: content.into(),
             plan: Arc::clone(plan),
+            model: None,
             create,
         }
     }
@@ -574,7 +575,8 @@ pub(crate) fn plan_of(
 ) -> TeamPlan {
     // The golden files hold what this made before there were images and texts of Skills.
     let hash = format!("{model:?}-{leader}-{members:?}").replace("base_image: None, ", "");
-    let hash = hash.replace(", skill_texts: []", "");
+    let hash = hash.replace(", skill_texts: []", "").replace("thinking: None, ", "");
+    let hash = hash.replace("bearer: false, small_model: None, ", "");
     TeamPlan {
         hash: Uuid::new_v5(&Uuid::NAMESPACE_OID, hash.as_bytes()).simple().to_string(),
         name: "team".into(),

@@ -10,6 +10,7 @@ use troupe_executor::{Secrets, StaleWorkspace};
 use troupe_link::Redial;
 use troupe_wire::device::{AttemptKey, Capabilities, DeviceFrame};
 
+use super::ends::Unwritten;
 use crate::{
     execution::{ExecutorMsg, Seats},
     link::{FromLink, LinkActor, LinkArgs, LinkMsg},
@@ -57,6 +58,13 @@ pub(super) struct Running {
     pub(super) forget: bool,
 }
 
+impl Running {
+    /// Stops it. One that is ending already tells its end all the same.
+    pub(super) fn stop(&self, cancel: bool) {
+        let _ = self.actor.send_message(ExecutorMsg::Stop { cancel });
+    }
+}
+
 pub(super) struct AgentState {
     pub(super) args: AgentArgs,
     link: Option<ActorRef<LinkMsg>>,
@@ -67,6 +75,8 @@ pub(super) struct AgentState {
     pub(super) wanting: BTreeMap<AttemptKey, Accepted>,
     /// Attempts that begin when an earlier one of the same execution is over.
     pub(super) after: BTreeMap<AttemptKey, (AttemptKey, Secrets)>,
+    /// Ends that are not on the disk.
+    pub(super) unwritten: BTreeMap<AttemptKey, Unwritten>,
     pub(super) seats: Seats,
     pub(super) draining: bool,
     pub(super) shutdown: Option<oneshot::Sender<()>>,
@@ -85,20 +95,7 @@ impl Actor for AgentActor {
         myself: ActorRef<AgentMsg>,
         args: AgentArgs,
     ) -> Result<AgentState, ActorProcessingErr> {
-        let relink = Redial::new(&args.options.link);
-        let mut state = AgentState {
-            args,
-            link: None,
-            relink,
-            running: BTreeMap::new(),
-            by_actor: BTreeMap::new(),
-            wanting: BTreeMap::new(),
-            after: BTreeMap::new(),
-            seats: Seats::default(),
-            draining: false,
-            shutdown: None,
-            going_down: false,
-        };
+        let mut state = AgentState::new(args);
         state.go_on(&myself).await?;
         state.link_up(&myself).await?;
         state.look_for_stale(&myself);
@@ -127,9 +124,7 @@ impl Actor for AgentActor {
             AgentMsg::Shutdown { reply } => {
                 state.draining = true;
                 state.going_down = true;
-                for run in state.running.values() {
-                    run.actor.send_message(ExecutorMsg::Stop { cancel: false })?;
-                }
+                state.running.values().for_each(|run| run.stop(false));
                 state.shutdown = Some(reply);
                 state.maybe_down();
             }
@@ -164,6 +159,24 @@ impl Actor for AgentActor {
 }
 
 impl AgentState {
+    pub(super) fn new(args: AgentArgs) -> Self {
+        let relink = Redial::new(&args.options.link);
+        Self {
+            args,
+            link: None,
+            relink,
+            running: BTreeMap::new(),
+            by_actor: BTreeMap::new(),
+            wanting: BTreeMap::new(),
+            after: BTreeMap::new(),
+            unwritten: BTreeMap::new(),
+            seats: Seats::default(),
+            draining: false,
+            shutdown: None,
+            going_down: false,
+        }
+    }
+
     async fn link_up(&mut self, me: &ActorRef<AgentMsg>) -> Done {
         let args = (self.args.link.clone(), Arc::clone(&self.args.from_agent));
         let (link, _) = Actor::spawn_linked(None, LinkActor, args, me.get_cell()).await?;

@@ -6,10 +6,10 @@ use ractor::{Actor, ActorRef};
 use tokio::{sync::oneshot, time::timeout};
 use troupe_actor::spawn_task;
 use troupe_executor::{Decision, Secrets};
-use troupe_types::{OutSeq, Uuid};
+use troupe_types::Uuid;
 use troupe_wire::device::{
-    Assignment, AssignmentAnswer, AssignmentRefusal, AttemptKey, DeviceFrame, Ended as EndedFrame,
-    EndedHow, Forget, Input, InputAnswer, InputFate, InputKind, SecretsGiven, SecretsWanted,
+    Assignment, AssignmentAnswer, AssignmentRefusal, AttemptKey, DeviceFrame, Forget, Input,
+    InputAnswer, InputFate, InputKind, SecretsGiven, SecretsWanted,
 };
 
 use super::{
@@ -52,7 +52,7 @@ impl AgentState {
         Ok(())
     }
 
-    async fn say(&self, frame: DeviceFrame) {
+    pub(super) async fn say(&self, frame: DeviceFrame) {
         // Without a link it is thrown away, and said again after the next hello.
         if timeout(SAY_MAX, self.args.out.send(frame)).await.is_err() {
             tracing::warn!("the link takes nothing");
@@ -65,24 +65,15 @@ impl AgentState {
                 DeviceFrame::Assignment(assignment) => self.assignment(me, *assignment).await?,
                 DeviceFrame::Input(input) => self.input(input).await?,
                 DeviceFrame::SecretsGiven(given) => self.secrets(me, given).await?,
-                DeviceFrame::Forget(forget) => self.forget(forget).await?,
+                DeviceFrame::Forget(forget) => self.forget(forget).await,
                 DeviceFrame::Drain(drain) => self.drain(drain.on),
                 other => tracing::debug!(?other, "nothing that a device is told"),
             },
             FromLink::Linked => self.linked().await?,
-            FromLink::Damaged(key) => {
-                let text = "the device's disk lost output that it had sent".to_owned();
-                match self.running.get(&key) {
-                    // Its end as "paused" is told as lost.
-                    Some(run) => run.actor.send_message(ExecutorMsg::Stop { cancel: false })?,
-                    None => self.end(key, Ended::Lost, text).await?,
-                }
-            }
+            FromLink::Damaged(key) => self.damaged(key).await,
             FromLink::Revoked(message) => {
                 tracing::warn!(%message, "this device is not wanted any more: its work stops");
-                for run in self.running.values() {
-                    run.actor.send_message(ExecutorMsg::Stop { cancel: true })?;
-                }
+                self.running.values().for_each(|run| run.stop(true));
             }
         }
         Ok(())
@@ -91,46 +82,11 @@ impl AgentState {
     /// A link came up: what may have been lost with the last one is said again.
     async fn linked(&mut self) -> Done {
         self.linked_again();
-        for key in self.args.outbox.attempts() {
-            let ended = self.args.outbox.marks(key).is_some_and(|marks| marks.borrow().ended);
-            if ended {
-                self.say_ended(key).await?;
-            }
-        }
+        self.say_ends().await?;
         for key in self.wanting.keys().copied().collect::<Vec<_>>() {
             self.say(DeviceFrame::SecretsWanted(SecretsWanted { key })).await;
         }
         Ok(())
-    }
-
-    async fn say_ended(&self, key: AttemptKey) -> Done {
-        let fold = match self.args.outbox.fold(key).await {
-            Err(OutboxError::Unknown) => return Ok(()),
-            fold => fold?,
-        };
-        let Some((how, message)) = fold.ended else { return Ok(()) };
-        let how = match how {
-            Ended::Finished => EndedHow::Finished,
-            Ended::Cancelled => EndedHow::Cancelled,
-            Ended::Lost => EndedHow::Lost,
-        };
-        let last = fold.last;
-        self.say(DeviceFrame::Ended(EndedFrame { key, last, how, message })).await;
-        Ok(())
-    }
-
-    async fn end(&mut self, key: AttemptKey, how: Ended, text: String) -> Done {
-        match self.args.outbox.note(key, Record::Ended(how, text)).await {
-            Ok(()) => self.say_ended(key).await,
-            Err(OutboxError::Unknown) => Ok(()),
-            Err(error) => {
-                tracing::error!(?key, %error, "the end of an execution was not written");
-                let (how, message) = (EndedHow::Lost, error.to_string());
-                let last = OutSeq::ZERO;
-                self.say(DeviceFrame::Ended(EndedFrame { key, last, how, message })).await;
-                Ok(())
-            }
-        }
     }
 
     async fn assignment(&mut self, me: &ActorRef<AgentMsg>, assignment: Assignment) -> Done {
@@ -179,7 +135,7 @@ impl AgentState {
         match earlier.and_then(|earlier| self.running.get(&earlier).map(|run| (earlier, run))) {
             Some((earlier, run)) => {
                 // The cluster gave the earlier one up; both must not work in one place.
-                let _ = run.actor.send_message(ExecutorMsg::Stop { cancel: true });
+                run.stop(true);
                 self.after.insert(earlier, (key, secrets));
             }
             None => {
@@ -207,6 +163,7 @@ impl AgentState {
         let args = ExecutorArgs {
             key,
             job,
+            always: options.policy.grants,
             secrets,
             fold,
             engine,
@@ -228,16 +185,9 @@ impl AgentState {
         crash: Option<String>,
     ) -> Done {
         let forget = self.running.remove(&key).is_some_and(|run| run.forget);
-        match crash {
-            Some(_) if self.going_down => {}
-            Some(error) => {
-                tracing::error!(?key, %error, "an executor ended before its run");
-                self.end(key, Ended::Lost, format!("the device gave it up: {error}")).await?;
-            }
-            None => self.say_ended(key).await?,
-        }
+        self.ended(key, crash).await?;
         if forget {
-            self.args.outbox.remove(key).await?;
+            self.remove(key).await;
         }
         if let Some((next, secrets)) = self.after.remove(&key)
             && !self.going_down
@@ -259,7 +209,7 @@ impl AgentState {
     async fn input(&mut self, input: Input) -> Done {
         let Input { key, id, kind, name, body } = input;
         let fold = match self.args.outbox.fold(key).await {
-            Ok(fold) if fold.ended.is_none() => fold,
+            Ok(fold) if fold.ended.is_none() && !self.unwritten.contains_key(&key) => fold,
             Ok(_) | Err(OutboxError::Unknown) => {
                 self.answer(key, id, InputFate::Gone, "it is over here").await;
                 return Ok(());
@@ -273,9 +223,10 @@ impl AgentState {
         let cancel = kind == InputKind::Cancel;
         let always = (kind == InputKind::Approval && is_always(&body)).then(|| name.clone());
         let record = Record::Input(StoredInput { id, cancel, always });
-        if let Err(error) = self.args.outbox.note(key, record).await {
+        if let Err(error) = self.args.outbox.note_now(key, record).await {
+            // Unanswered, so that it comes again. A cancel counts all the same.
             tracing::error!(?key, %error, "an input was not written");
-            return Ok(()); // Unanswered, so that it comes again.
+            return if cancel { self.cancel(key).await } else { Ok(()) };
         }
         if cancel {
             self.answer(key, id, InputFate::Taken, "").await;
@@ -286,7 +237,8 @@ impl AgentState {
             return Ok(());
         };
         let (reply, told) = oneshot::channel();
-        run.actor.send_message(ExecutorMsg::Input { kind, name, body, reply })?;
+        // One that is ending drops it, and with it the reply: it is gone.
+        let _ = run.actor.send_message(ExecutorMsg::Input { kind, name, body, reply });
         let out = self.args.out.clone();
         drop(spawn_task("input", async move {
             let answer = timeout(INPUT_MAX, told).await;
@@ -301,7 +253,7 @@ impl AgentState {
 
     async fn cancel(&mut self, key: AttemptKey) -> Done {
         match self.running.get(&key) {
-            Some(run) => run.actor.send_message(ExecutorMsg::Stop { cancel: true })?,
+            Some(run) => run.stop(true),
             None => {
                 self.wanting.remove(&key);
                 self.after.retain(|_, (next, _)| *next != key);
@@ -316,17 +268,19 @@ impl AgentState {
         self.say(DeviceFrame::InputAnswer(answer)).await;
     }
 
-    async fn forget(&mut self, forget: Forget) -> Done {
+    async fn forget(&mut self, forget: Forget) {
         let key = forget.key;
         self.wanting.remove(&key);
         self.after.retain(|_, (next, _)| *next != key);
         match self.running.get_mut(&key) {
             Some(run) => {
                 run.forget = true;
-                run.actor.send_message(ExecutorMsg::Stop { cancel: true })?;
+                run.stop(true);
             }
-            None => self.args.outbox.remove(key).await?,
+            None => self.remove(key).await,
         }
-        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,10 @@ use troupe_types::Clock;
 use troupe_wire::device::{AttemptKey, InputFate, InputKind};
 
 use super::{
+    input::Told,
     last::Seats,
-    run::{Outcome, Run, Stop, Told},
+    run::{Outcome, Run},
+    stop::Stop,
 };
 use crate::{
     engine::Engine,
@@ -53,6 +55,8 @@ pub struct ExecutorArgs {
     pub key: AttemptKey,
     /// The job, checked against the policy.
     pub job: Job,
+    /// Whether the policy lets "always" count: else it is neither offered nor heard.
+    pub always: bool,
     /// Its secrets.
     pub secrets: Secrets,
     /// What its log says so far.
@@ -98,6 +102,7 @@ impl Actor for ExecutorActor {
         let run = Run {
             key: args.key,
             job: args.job,
+            always: args.always,
             secrets: args.secrets,
             fold: args.fold,
             engine: args.engine,

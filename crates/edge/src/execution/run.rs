@@ -4,22 +4,22 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
 use troupe_domain::task::RunEvent;
 use troupe_executor::{
-    CommandError, Decision, Job, Launch, Prompt, Reply, RunCommand, RuntimeEvent, Secrets,
-    SessionId, Standing, Translator, TurnEnd, Workspace, Workspaces, write_skills,
+    ApprovalRequest, Job, Launch, Prompt, RunCommand, RuntimeEvent, Secrets, SessionId, Standing,
+    Translator, TurnEnd, Workspace, Workspaces, write_skills,
 };
 use troupe_types::{Clock, ErrorType};
-use troupe_wire::device::{
-    AttemptKey, ExecutionState, InputFate, InputKind, limits::DEVICE_BODY_BYTES_MAX,
-};
+use troupe_wire::device::{AttemptKey, ExecutionState, limits::DEVICE_BODY_BYTES_MAX};
 
 use super::{
+    input::Told,
     last::{LastTurn, Seats},
     resume::{closed, resumed},
+    stop::{Stop, Stops},
 };
 use crate::{
     engine::{Engine, RunControl, RunEvents, StartedRun},
@@ -33,29 +33,12 @@ const BEGAN: &str = "began";
 /// Text that waits for more of it is said after this.
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
 
-/// An input for a run.
-#[derive(Debug)]
-pub(super) struct Told {
-    pub(super) kind: InputKind,
-    pub(super) name: String,
-    pub(super) body: Bytes,
-    pub(super) reply: oneshot::Sender<(InputFate, String)>,
-}
-
-/// Why a run is to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// For good.
-    Cancel,
-    /// The agent ends; the attempt goes on with the next one.
-    Pause,
-}
-
 /// All that a run needs.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) key: AttemptKey,
     pub(super) job: Job,
+    pub(super) always: bool,
     pub(super) secrets: Secrets,
     pub(super) fold: Fold,
     pub(super) engine: Arc<dyn Engine>,
@@ -68,7 +51,7 @@ pub(super) struct Run {
 /// How a run went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It ended, and that is on the disk.
+    /// It ended, and that is on the disk, unless it was cancelled and there is no room for it.
     Ended(Ended, String),
     /// It was paused; it goes on when it is started again.
     Paused,
@@ -102,25 +85,48 @@ impl Run {
     pub(super) async fn run(
         mut self,
         mut inputs: mpsc::Receiver<Told>,
-        mut stop: mpsc::Receiver<Stop>,
+        stop: mpsc::Receiver<Stop>,
     ) -> Outcome {
-        match self.work(&mut inputs, &mut stop).await {
-            Ok(Some((how, text))) => {
-                let record = Record::Ended(how, text.clone());
-                match self.outbox.note(self.key, record).await {
-                    Ok(()) => Outcome::Ended(how, text),
-                    Err(error) => Outcome::NoOutbox(error.to_string()),
-                }
-            }
+        let ended = match Stops::new(stop, &self.outbox, self.key) {
+            Ok(mut stop) => match self.work(&mut inputs, &mut stop).await {
+                Ok(Some((how, text))) => self.note_end(how, text, &mut stop).await,
+                other => other,
+            },
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(Some((how, text))) => Outcome::Ended(how, text),
             Ok(None) => Outcome::Paused,
             Err(error) => Outcome::NoOutbox(error.to_string()),
+        }
+    }
+
+    /// Writes how it ended. A cancel waits for no room on the disk, and is heard while the end
+    /// does.
+    async fn note_end(
+        &self,
+        how: Ended,
+        text: String,
+        stop: &mut Stops,
+    ) -> Result<Option<End>, OutboxError> {
+        let record = Record::Ended(how, text.clone());
+        if stop.cancelled {
+            if let Err(error) = self.outbox.note_now(self.key, record).await {
+                tracing::warn!(key = ?self.key, %error, "the end of a run was not written");
+            }
+            return Ok(Some((how, text)));
+        }
+        tokio::select! {
+            biased;
+            noted = self.outbox.note(self.key, record) => noted.map(|()| Some((how, text))),
+            Some(stop) = stop.recv() => stop.end(),
         }
     }
 
     async fn work(
         &mut self,
         inputs: &mut mpsc::Receiver<Told>,
-        stop: &mut mpsc::Receiver<Stop>,
+        stop: &mut Stops,
     ) -> Result<Option<End>, OutboxError> {
         if self.fold.said.ended {
             return Ok(Some((Ended::Finished, String::new())));
@@ -128,29 +134,28 @@ impl Run {
         let seat = self.seats.of(&self.bot_dir());
         let _seat = tokio::select! {
             biased;
-            Some(stop) = stop.recv() => return Ok(stopped(stop)),
+            Some(stop) = stop.recv() => return stop.end(),
             seat = seat.lock_owned() => seat,
         };
         let resumes = self.engine.resumes();
         if !resumes && self.fold.session.is_some() {
-            self.push_all(closed(&self.fold.said)).await?;
-            self.push_all(vec![unknown()]).await?;
-            return Ok(Some((Ended::Finished, String::new())));
+            let mut said = closed(&self.fold.said);
+            said.push(unknown());
+            return self.last_words(said, stop).await;
         }
         let again = resumes && (self.fold.last.0 > 0 || self.fold.session.is_some());
-        if again {
-            self.push_all(resumed(&self.fold.said)).await?;
+        if again && let Some(stop) = self.say(resumed(&self.fold.said), stop).await? {
+            return stop.end();
         }
         let started = tokio::select! {
             biased;
-            Some(stop) = stop.recv() => return Ok(stopped(stop)),
+            Some(stop) = stop.recv() => return stop.end(),
             started = self.start(again) => started,
         };
         let (run, workspace) = match started {
             Ok(started) => started,
             Err((error, text)) => {
-                self.push_all(vec![RunEvent::Failed { error, text }]).await?;
-                return Ok(Some((Ended::Finished, String::new())));
+                return self.last_words(vec![RunEvent::Failed { error, text }], stop).await;
             }
         };
         self.outbox.set_state(self.key, ExecutionState::Running);
@@ -159,16 +164,42 @@ impl Run {
         let translator = Translator::new(std::mem::take(&mut self.fold.said.answer), model);
         let session = self.fold.session.clone();
         let mut under = Under { control, translator, workspace, session };
-        let end = self.listen(&mut under, &mut *events, inputs, stop).await?;
-        if let Some(stop) = end {
+        let heard = self.listen(&mut under, &mut *events, inputs, stop).await;
+        if !matches!(heard, Ok(None)) {
             under.control.stop().await;
-            return Ok(stopped(stop));
         }
-        let end = self.wind_up(&mut under, &mut *events).await?;
-        if end.0 == Ended::Finished {
+        if let Some(stop) = heard? {
+            return stop.end();
+        }
+        let end = self.wind_up(&mut under, &mut *events, stop).await?;
+        if end.as_ref().is_some_and(|end| end.0 == Ended::Finished) {
             self.remember(under.session);
         }
-        Ok(Some(end))
+        Ok(end)
+    }
+
+    /// Says things while nothing runs; a stop is heard.
+    async fn say(
+        &self,
+        said: Vec<RunEvent>,
+        stop: &mut Stops,
+    ) -> Result<Option<Stop>, OutboxError> {
+        tokio::select! {
+            biased;
+            pushed = self.push_all(said) => pushed.map(|()| None),
+            Some(stop) = stop.recv() => Ok(Some(stop)),
+        }
+    }
+
+    async fn last_words(
+        &self,
+        said: Vec<RunEvent>,
+        stop: &mut Stops,
+    ) -> Result<Option<End>, OutboxError> {
+        match self.say(said, stop).await? {
+            Some(stop) => stop.end(),
+            None => Ok(Some((Ended::Finished, String::new()))),
+        }
     }
 
     /// Until the turn is over, the runtime is, or a stop comes.
@@ -177,7 +208,7 @@ impl Run {
         under: &mut Under,
         events: &mut dyn RunEvents,
         inputs: &mut mpsc::Receiver<Told>,
-        stop: &mut mpsc::Receiver<Stop>,
+        stop: &mut Stops,
     ) -> Result<Option<Stop>, OutboxError> {
         let mut flush_at = None;
         loop {
@@ -190,13 +221,14 @@ impl Run {
                 biased;
                 Some(stop) = stop.recv() => return Ok(Some(stop)),
                 Some(told) = inputs.recv() => {
-                    tell(&under.control, told).await;
+                    told.give(&*under.control, self.always).await;
                     continue;
                 }
                 () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => {
                     flush_at = None;
                     let text = under.translator.flush();
-                    if let Some(stop) = self.push_heeding(text.into_iter().collect(), under, inputs, stop).await? {
+                    let pushing = self.push_all(text.into_iter().collect());
+                    if let Some(stop) = self.heeding(pushing, under, inputs, stop).await? {
                         return Ok(Some(stop));
                     }
                     continue;
@@ -204,6 +236,7 @@ impl Run {
                 event = events.next() => event,
             };
             let Some(event) = event else { return Ok(None) };
+            let event = self.allowed(event);
             if let Some(stop) = self.on_event(event, under, inputs, stop).await? {
                 return Ok(Some(stop));
             }
@@ -220,12 +253,15 @@ impl Run {
         event: RuntimeEvent,
         under: &mut Under,
         inputs: &mut mpsc::Receiver<Told>,
-        stop: &mut mpsc::Receiver<Stop>,
+        stop: &mut Stops,
     ) -> Result<Option<Stop>, OutboxError> {
         if let RuntimeEvent::Session(session) = &event {
             under.session = Some(session.session.0.clone());
             let record = Record::Session(session.session.0.clone());
-            self.outbox.note(self.key, record).await?;
+            let noting = self.outbox.note(self.key, record);
+            if let Some(stop) = self.heeding(noting, under, inputs, stop).await? {
+                return Ok(Some(stop));
+            }
         }
         match &event {
             RuntimeEvent::Approval(_) | RuntimeEvent::Question(_) => {
@@ -244,38 +280,45 @@ impl Run {
             said.extend(under.translator.event(RuntimeEvent::Diff(diff), now));
         }
         said.extend(under.translator.event(event, now));
-        self.push_heeding(said, under, inputs, stop).await
+        self.heeding(self.push_all(said), under, inputs, stop).await
     }
 
-    /// Says things; meanwhile inputs and a stop are heard, also when the outbox has no room and
-    /// the runtime therefore waits.
-    async fn push_heeding(
+    /// Writes something; meanwhile inputs and a stop are heard, also when the outbox has no room
+    /// and the runtime therefore waits.
+    async fn heeding(
         &self,
-        said: Vec<RunEvent>,
+        writing: impl Future<Output = Result<(), OutboxError>>,
         under: &Under,
         inputs: &mut mpsc::Receiver<Told>,
-        stop: &mut mpsc::Receiver<Stop>,
+        stop: &mut Stops,
     ) -> Result<Option<Stop>, OutboxError> {
-        let mut pushing = Box::pin(self.push_all(said));
+        let mut writing = Box::pin(writing);
         loop {
             tokio::select! {
                 biased;
-                pushed = &mut pushing => {
-                    pushed?;
-                    return Ok(None);
-                }
+                written = &mut writing => return written.map(|()| None),
                 Some(stop) = stop.recv() => return Ok(Some(stop)),
-                Some(told) = inputs.recv() => tell(&under.control, told).await,
+                Some(told) = inputs.recv() => told.give(&*under.control, self.always).await,
             }
+        }
+    }
+
+    /// An event as this device's policy has it: "always" is not on offer where it does not count.
+    fn allowed(&self, event: RuntimeEvent) -> RuntimeEvent {
+        match event {
+            RuntimeEvent::Approval(request) if !self.always => {
+                RuntimeEvent::Approval(ApprovalRequest { always: None, ..request })
+            }
+            event => event,
         }
     }
 
     /// What the turn changed in the workspace. A workspace without git has no diff.
     async fn changes(&self, workspace: &Workspace) -> Option<troupe_executor::Diff> {
-        let turn = self.job.turn;
-        let kept = workspace.keep(Some(turn)).await;
+        let (execution, turn) = (self.job.execution, self.job.turn);
+        let kept = workspace.keep(execution, Some(turn)).await;
         match kept {
-            Ok(true) => match workspace.diff(None, turn).await {
+            Ok(true) => match workspace.diff(execution, None, turn).await {
                 Ok(diff) => diff,
                 Err(error) => {
                     tracing::warn!(%error, "no diff of the turn");
@@ -293,7 +336,7 @@ impl Run {
     async fn push_all(&self, events: Vec<RunEvent>) -> Result<(), OutboxError> {
         for event in events {
             let body = encode(event);
-            if self.outbox.is_full_for(body.len()) {
+            if self.outbox.is_full_for(self.key, body.len()) {
                 tracing::info!(key = ?self.key, "the outbox is full: the runtime waits");
                 self.outbox.set_state(self.key, ExecutionState::Paused);
                 self.outbox.push(self.key, body).await?;
@@ -310,7 +353,8 @@ impl Run {
         &self,
         under: &mut Under,
         events: &mut dyn RunEvents,
-    ) -> Result<End, OutboxError> {
+        stop: &mut Stops,
+    ) -> Result<Option<End>, OutboxError> {
         // It may have ended already.
         let _ = under.control.tell(RunCommand::Finish).await;
         let ending = async { while events.next().await.is_some() {} };
@@ -318,19 +362,20 @@ impl Run {
             under.control.stop().await;
         }
         match under.translator.standing() {
-            Standing::Ended => Ok((Ended::Finished, String::new())),
+            Standing::Ended => Ok(Some((Ended::Finished, String::new()))),
             Standing::Interrupted => {
                 let text = under.translator.flush();
-                self.push_all(text.into_iter().collect()).await?;
-                Ok((Ended::Cancelled, "interrupted".to_owned()))
+                match self.say(text.into_iter().collect(), stop).await? {
+                    Some(stop) => stop.end(),
+                    None => Ok(Some((Ended::Cancelled, "interrupted".to_owned()))),
+                }
             }
             Standing::Running | Standing::Waiting => {
                 let (error, text) = (ErrorType::GenericError, "the runtime ended without a word");
                 let failed = TurnEnd::Failed { error, text: text.to_owned() };
                 let now = self.clock.now();
                 let said = under.translator.event(RuntimeEvent::TurnEnded(failed), now);
-                self.push_all(said).await?;
-                Ok((Ended::Finished, String::new()))
+                self.last_words(said, stop).await
             }
         }
     }
@@ -366,7 +411,7 @@ impl Run {
         }
         let opened = self.workspaces.open(job.task, &job.workspace, &self.secrets).await;
         let workspace = opened.map_err(|error| (ErrorType::InvalidParameter, chain(&error)))?;
-        if !again && let Err(error) = workspace.keep(None).await {
+        if !again && let Err(error) = workspace.keep(job.execution, None).await {
             tracing::warn!(%error, "the state before the turn was not kept");
         }
         // Of the Task, not of the Bot: two Bots with one Skill write the same.
@@ -397,13 +442,6 @@ fn unknown() -> RunEvent {
     RunEvent::Failed { error: ErrorType::GenericError, text: text.to_owned() }
 }
 
-const fn stopped(stop: Stop) -> Option<(Ended, String)> {
-    match stop {
-        Stop::Cancel => Some((Ended::Cancelled, String::new())),
-        Stop::Pause => None,
-    }
-}
-
 /// An event as it is kept and sent; one that is too large becomes a failure that says so.
 fn encode(event: RunEvent) -> Bytes {
     let bytes = serde_json::to_vec(&event).unwrap_or_default();
@@ -422,49 +460,4 @@ fn encode(event: RunEvent) -> Bytes {
         }),
     };
     Bytes::from(serde_json::to_vec(&instead).unwrap_or_default())
-}
-
-/// Gives an input to the runtime, and the answer to who asked.
-async fn tell(control: &Arc<dyn RunControl>, told: Told) {
-    let Told { kind, name, body, reply } = told;
-    let answer = match command(kind, name, &body) {
-        Err(text) => (InputFate::Unsupported, text),
-        Ok(command) => match control.tell(command).await {
-            Ok(()) => (InputFate::Taken, String::new()),
-            // It is over in the runtime already, which told so itself.
-            Err(CommandError::NotOpen) => (InputFate::Gone, CommandError::NotOpen.to_string()),
-            Err(CommandError::Ended) => (InputFate::Gone, CommandError::Ended.to_string()),
-            Err(CommandError::OutcomeUnknown) => (InputFate::Taken, String::new()),
-            Err(error) => (InputFate::Unsupported, error.to_string()),
-        },
-    };
-    drop(reply.send(answer));
-}
-
-fn command(kind: InputKind, name: String, body: &[u8]) -> Result<RunCommand, String> {
-    fn read<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
-        serde_json::from_slice(body).map_err(|error| format!("the input does not read: {error}"))
-    }
-    Ok(match kind {
-        InputKind::Approval => RunCommand::Approve { id: name, decision: read(body)? },
-        InputKind::Answer => RunCommand::Answer { id: name, reply: read(body)? },
-        InputKind::Steer => RunCommand::Steer { prompt: read(body)? },
-        InputKind::Interrupt => RunCommand::Interrupt,
-        InputKind::Withdrawn | InputKind::Expired => late(kind, name, body),
-        InputKind::Cancel | InputKind::Other(_) => {
-            return Err("this device does not know this input".to_owned());
-        }
-    })
-}
-
-/// The body says whether it is about a question; else it is about an approval.
-fn late(kind: InputKind, id: String, body: &[u8]) -> RunCommand {
-    let expired = kind == InputKind::Expired;
-    if body == b"question" {
-        let reply = if expired { Reply::Expired } else { Reply::Withdrawn };
-        RunCommand::Answer { id, reply }
-    } else {
-        let decision = if expired { Decision::Expired } else { Decision::Withdrawn };
-        RunCommand::Approve { id, decision }
-    }
 }

@@ -26,7 +26,10 @@ use troupe_wire::{
     },
 };
 
-use super::{CREDIT_PIECE, FromLink, LinkArgs, OUT_MAX, PING_EVERY, sender::send_attempt};
+use super::{
+    CREDIT_PIECE, FromLink, LinkArgs, OUT_MAX, PING_EVERY,
+    sender::{Sent, send_attempt},
+};
 
 /// A device that could not renew its certificate tries again after this.
 const RENEW_AGAIN: Duration = Duration::from_secs(600);
@@ -214,7 +217,7 @@ impl Up<'_> {
     /// A sender for each attempt that has, or may yet have, output.
     async fn send_all(&self) -> Over {
         let mut changes = self.args.outbox.changes();
-        let mut senders: JoinSet<(AttemptKey, Result<(), DeviceLinkError>)> = JoinSet::new();
+        let mut senders: JoinSet<(AttemptKey, Result<Sent, DeviceLinkError>)> = JoinSet::new();
         let mut running: BTreeMap<AttemptKey, AbortHandle> = BTreeMap::new();
         loop {
             changes.borrow_and_update();
@@ -243,7 +246,12 @@ impl Up<'_> {
                     }
                 }
                 Some(sent) = senders.join_next(), if !senders.is_empty() => match sent {
-                    Ok((_, Ok(()))) => {}
+                    Ok((_, Ok(Sent::All))) => {}
+                    Ok((key, Ok(Sent::Unreadable))) => {
+                        if let Err(over) = self.to_agent(FromLink::Damaged(key)).await {
+                            return over;
+                        }
+                    }
                     Ok((_, Err(error))) => return Over::Broke(error),
                     Err(error) if error.is_cancelled() => {}
                     Err(_) => return broke("a sender ended"),

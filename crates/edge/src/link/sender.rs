@@ -20,6 +20,15 @@ struct Stream {
     read: BoxRead,
 }
 
+/// Why no more output of an attempt is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// There is none.
+    All,
+    /// What is on the disk cannot be read.
+    Unreadable,
+}
+
 /// Runs until all output of an ended attempt is sent, or the attempt is forgotten.
 ///
 /// # Errors
@@ -29,8 +38,8 @@ pub(super) async fn send_attempt(
     outbox: Outbox,
     connection: Arc<dyn Connection>,
     credits: Arc<Credits>,
-) -> Result<(), DeviceLinkError> {
-    let Some(mut marks) = outbox.marks(key) else { return Ok(()) };
+) -> Result<Sent, DeviceLinkError> {
+    let Some(mut marks) = outbox.marks(key) else { return Ok(Sent::All) };
     let mut next = marks.borrow().acked.next();
     let mut stream: Option<Stream> = None;
     loop {
@@ -49,7 +58,8 @@ pub(super) async fn send_attempt(
             Err(OutboxError::Unknown | OutboxError::Closed) => break,
             Err(error) => {
                 tracing::error!(?key, %error, "output cannot be read");
-                break;
+                finish(stream).await;
+                return Ok(Sent::Unreadable);
             }
         };
         for (out_seq, body) in batch.into_iter().take_while(|(seq, _)| *seq <= now.durable) {
@@ -75,7 +85,7 @@ pub(super) async fn send_attempt(
         }
     }
     finish(stream).await;
-    Ok(())
+    Ok(Sent::All)
 }
 
 async fn attach(

@@ -60,6 +60,8 @@ pub struct ExecutionLog {
     segments: VecDeque<Segment>,
     file: File,
     len: u64,
+    /// Bytes of the last segment that only say what older ones said.
+    base: u64,
     fold: Fold,
     /// Places of the outputs after `acked`, in order.
     places: VecDeque<Place>,
@@ -98,12 +100,15 @@ fn open_file(path: &Path) -> io::Result<File> {
 struct Scan {
     fold: Option<Fold>,
     places: VecDeque<Place>,
+    /// Where the first record of the segment that was read last ends.
+    base: u64,
 }
 
 impl Scan {
     /// Reads one segment; answers how many of its bytes are good.
     fn segment(&mut self, number: u64, bytes: &Bytes) -> Option<u64> {
         let mut at = SEGMENT_HEAD.len();
+        self.base = 0;
         if bytes.get(..at) != Some(SEGMENT_HEAD) {
             return None;
         }
@@ -114,6 +119,9 @@ impl Scan {
                 break;
             }
             at += used;
+            if self.base == 0 {
+                self.base = u64::try_from(at).unwrap_or(0);
+            }
         }
         u64::try_from(at).ok()
     }
@@ -160,6 +168,7 @@ impl ExecutionLog {
             segments: VecDeque::from([Segment { number: 1, last: OutSeq::ZERO }]),
             file,
             len: 0,
+            base: 0,
             fold: Fold::new(accepted.clone()),
             places: VecDeque::new(),
             waiting: 0,
@@ -169,6 +178,7 @@ impl ExecutionLog {
         let mut bytes = BytesMut::from(&SEGMENT_HEAD[..]);
         first.encode(&mut bytes)?;
         log.write(&bytes)?;
+        log.base = log.len;
         sync_dir(dir)?;
         sync_dir(dir.parent().unwrap_or(dir))?;
         Ok(log)
@@ -207,6 +217,7 @@ impl ExecutionLog {
             segments,
             file: open_file(&path).map_err(LogError::Io)?,
             len: good,
+            base: scan.base,
             fold,
             places: scan.places,
             waiting: 0,
@@ -228,6 +239,7 @@ impl ExecutionLog {
             let mut bytes = BytesMut::from(&SEGMENT_HEAD[..]);
             Record::Checkpoint(Box::new(self.fold.clone())).encode(&mut bytes)?;
             self.write(&bytes)?;
+            self.base = self.len;
         }
         let waiting = usize::try_from(self.fold.last.0 - self.fold.acked.0).unwrap_or(usize::MAX);
         while self.places.len() > waiting {
@@ -275,7 +287,7 @@ impl ExecutionLog {
     /// # Errors
     /// The disk refused; the log is as it was.
     pub fn append(&mut self, record: &Record) -> io::Result<()> {
-        if self.len >= SEGMENT_BYTES {
+        if self.outgrew(SEGMENT_BYTES) {
             self.rotate()?;
         }
         let at = self.len;
@@ -319,6 +331,12 @@ impl ExecutionLog {
         Ok(())
     }
 
+    /// Whether the last segment is this long, by a good part with more than it began with: else
+    /// a long checkpoint would be written anew again and again.
+    const fn outgrew(&self, bytes: u64) -> bool {
+        self.len >= bytes && self.len - self.base >= self.base / 2
+    }
+
     /// Begins a segment with all that is known, so that older ones can go.
     fn rotate(&mut self) -> io::Result<()> {
         self.sync()?;
@@ -329,13 +347,16 @@ impl ExecutionLog {
         Record::Checkpoint(Box::new(self.fold.clone())).encode(&mut bytes)?;
         let (old, old_len) = (std::mem::replace(&mut self.file, file), self.len);
         self.len = 0;
-        if let Err(error) = self.write(&bytes).and_then(|()| self.sync()) {
+        // Older segments go once it is there: then it must outlive a power failure.
+        let written = self.write(&bytes).and_then(|()| self.sync());
+        if let Err(error) = written.and_then(|()| sync_dir(&self.dir)) {
             (self.file, self.len) = (old, old_len);
             let _ = fs::remove_file(segment_path(&self.dir, number));
             return Err(error);
         }
+        self.base = self.len;
         self.segments.push_back(Segment { number, last: self.fold.last });
-        sync_dir(&self.dir)
+        Ok(())
     }
 
     /// Takes an acknowledgement; answers the bytes of outputs that need not be kept any more.
@@ -353,21 +374,33 @@ impl ExecutionLog {
         (freed, self.trim(upto))
     }
 
-    /// Notes the mark, lazily: one that is lost makes outputs come twice, which is allowed.
+    /// Notes the mark, lazily: one that is lost makes outputs come twice, which is allowed. So
+    /// segments go first, which makes room: each later one begins with all that is known, and who
+    /// opens the log takes outputs that are gone for acknowledged ones.
     fn trim(&mut self, upto: OutSeq) -> io::Result<()> {
         self.fold.acked = upto;
-        let done = upto == self.fold.last && self.len > SEGMENT_DONE_BYTES;
-        if done {
-            self.rotate()?;
+        let gone = self.drop_acked();
+        let noted = if upto == self.fold.last && self.outgrew(SEGMENT_DONE_BYTES) {
+            self.rotate().and_then(|()| self.drop_acked())
         } else {
-            let mut bytes = BytesMut::new();
-            Record::Acked(upto).encode(&mut bytes)?;
-            self.write(&bytes)?;
-        }
-        while self.segments.len() > 1 && self.segments[0].last <= upto {
-            if let Some(segment) = self.segments.pop_front() {
-                fs::remove_file(segment_path(&self.dir, segment.number))?;
-            }
+            self.append_mark(upto)
+        };
+        gone.and(noted)
+    }
+
+    fn append_mark(&mut self, upto: OutSeq) -> io::Result<()> {
+        let mut bytes = BytesMut::new();
+        Record::Acked(upto).encode(&mut bytes)?;
+        self.write(&bytes)
+    }
+
+    /// Deletes the segments before the last one all of whose outputs were acknowledged.
+    fn drop_acked(&mut self) -> io::Result<()> {
+        while self.segments.len() > 1 && self.segments[0].last <= self.fold.acked {
+            match fs::remove_file(segment_path(&self.dir, self.segments[0].number)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => self.segments.pop_front(),
+            };
         }
         Ok(())
     }

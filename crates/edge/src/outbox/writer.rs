@@ -1,15 +1,22 @@
 //! The one who writes: takes what waits, writes it, syncs once, tells.
 
-use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use troupe_types::OutSeq;
-use troupe_wire::device::{AttemptKey, ExecutionState};
-
-use super::{
-    Entries, Entry, ExecutionLog, Fold, Logs, Marks, OutboxError, Record, attempt_dir, lock,
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
 };
+use troupe_types::OutSeq;
+use troupe_wire::device::AttemptKey;
+
+use super::{Entries, Entry, ExecutionLog, Fold, Logs, OutboxError, Record, attempt_dir, lock};
 
 /// Commands of one group.
 const GROUP_MAX: usize = 256;
@@ -21,13 +28,41 @@ type Reply<T> = oneshot::Sender<Result<T, OutboxError>>;
 /// What is wanted of the writer.
 #[derive(Debug)]
 pub(super) enum Command {
-    Create { key: AttemptKey, record: Box<Record>, reply: Reply<()> },
-    Note { key: AttemptKey, record: Box<Record>, reply: Reply<()> },
-    Output { key: AttemptKey, body: Bytes, room: OwnedSemaphorePermit },
-    Ack { key: AttemptKey, upto: OutSeq },
-    Read { key: AttemptKey, from: OutSeq, bytes_max: usize, reply: Reply<Vec<(OutSeq, Bytes)>> },
-    Fold { key: AttemptKey, reply: Reply<Fold> },
-    Remove { key: AttemptKey, reply: Reply<()> },
+    Create {
+        key: AttemptKey,
+        record: Box<Record>,
+        reply: Reply<()>,
+    },
+    /// `waits`: until there is room on the disk, if it is full.
+    Note {
+        key: AttemptKey,
+        record: Box<Record>,
+        waits: bool,
+        reply: Reply<()>,
+    },
+    Output {
+        key: AttemptKey,
+        body: Bytes,
+        room: OwnedSemaphorePermit,
+    },
+    Ack {
+        key: AttemptKey,
+        upto: OutSeq,
+    },
+    Read {
+        key: AttemptKey,
+        from: OutSeq,
+        bytes_max: usize,
+        reply: Reply<Vec<(OutSeq, Bytes)>>,
+    },
+    Fold {
+        key: AttemptKey,
+        reply: Reply<Fold>,
+    },
+    Remove {
+        key: AttemptKey,
+        reply: Reply<()>,
+    },
 }
 
 /// What the writer shares with handles.
@@ -44,8 +79,13 @@ pub(super) struct Writer {
     dir: PathBuf,
     logs: Logs,
     shared: Shared,
-    /// Logs that a sync failed for: nothing more is promised of them.
+    /// Logs that a write or a sync failed for: nothing more is promised of them.
     broken: BTreeSet<AttemptKey>,
+    /// Notes and outputs for which the disk had no room, in their order. They wait, and whoever
+    /// wants to write more to the same log does too; nothing else does.
+    aside: BTreeMap<AttemptKey, VecDeque<Command>>,
+    /// When they are tried again.
+    again_at: Instant,
 }
 
 /// Answers that go out after the sync.
@@ -58,85 +98,71 @@ struct Told {
 
 impl Writer {
     pub(super) fn new(dir: PathBuf, logs: Logs, shared: Shared) -> Self {
-        Self { dir, logs, shared, broken: BTreeSet::new() }
+        let (broken, aside, again_at) = (BTreeSet::new(), BTreeMap::new(), Instant::now());
+        Self { dir, logs, shared, broken, aside, again_at }
     }
 
     /// Runs until every handle is dropped.
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let mut group = Vec::with_capacity(GROUP_MAX);
-        while queue.recv_many(&mut group, GROUP_MAX).await > 0 {
-            while !group.is_empty() {
-                let (mut me, mut commands) = (self, group);
-                let worked = tokio::task::spawn_blocking(move || {
-                    let full = me.group(&mut commands);
-                    (me, commands, full)
-                });
-                let full;
-                // A panic in there ends the writer, and the agent with it.
-                match worked.await {
-                    Ok(back) => (self, group, full) = back,
-                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+        loop {
+            tokio::select! {
+                biased;
+                () = sleep_until(self.again_at), if !self.aside.is_empty() => {}
+                came = queue.recv_many(&mut group, GROUP_MAX) => {
+                    if came == 0 {
+                        return;
+                    }
                 }
-                if full {
-                    // Nothing is dropped: what is left waits, and whoever wants more does too.
-                    tracing::warn!("the disk is full: the outbox waits");
-                    tokio::time::sleep(FULL_WAIT).await;
-                }
+            }
+            let (mut me, mut commands) = (self, group);
+            let worked = tokio::task::spawn_blocking(move || {
+                me.group(&mut commands);
+                (me, commands)
+            });
+            // A panic in there ends the writer, and the agent with it.
+            match worked.await {
+                Ok(back) => (self, group) = back,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         }
     }
 
-    /// Works through commands from the front; those that are left did not happen. Whether the
-    /// disk is full.
-    fn group(&mut self, commands: &mut Vec<Command>) -> bool {
+    /// Works through commands from the front.
+    fn group(&mut self, commands: &mut Vec<Command>) {
         let mut told = Told::default();
-        let mut rest = std::mem::take(commands).into_iter();
-        let mut full = false;
-        for command in rest.by_ref() {
-            if let Some(back) = self.command(command, &mut told) {
-                commands.push(back);
-                full = true;
-                break;
+        if !self.aside.is_empty() && self.again_at <= Instant::now() {
+            for (key, waiting) in std::mem::take(&mut self.aside) {
+                told.touched.insert(key);
+                waiting.into_iter().for_each(|command| self.command(command, &mut told));
             }
+            self.again_at = Instant::now() + FULL_WAIT;
         }
-        commands.extend(rest);
+        commands.drain(..).for_each(|command| self.command(command, &mut told));
         self.finish(told);
-        full
     }
 
-    /// Does one command. `Some`: the disk is full, try it again.
-    fn command(&mut self, command: Command, told: &mut Told) -> Option<Command> {
+    /// Does one command, or sets it aside if the disk has no room for it.
+    fn command(&mut self, command: Command, told: &mut Told) {
         match command {
             Command::Create { key, record, reply } => self.create(key, &record, reply, told),
-            Command::Note { key, record, reply } => match self.append(key, &record) {
+            Command::Note { key, record, waits, reply } => match self.append(key, &record) {
                 Ok(()) => {
                     told.touched.insert(key);
                     told.notes.push((key, reply));
                 }
-                Err(Failed::Full) => return Some(Command::Note { key, record, reply }),
-                Err(Failed::With(error)) => drop(reply.send(Err(error))),
-            },
-            Command::Output { key, body, room } => {
-                let log = self.logs.get(&key)?;
-                let record = Record::Output(log.fold().last.next(), body.clone());
-                match self.append(key, &record) {
-                    Ok(()) => {
-                        room.forget();
-                        told.touched.insert(key);
-                    }
-                    Err(Failed::Full) => return Some(Command::Output { key, body, room }),
-                    Err(Failed::With(error)) => {
-                        tracing::error!(?key, %error, "an output was not written");
-                        self.broken.insert(key);
-                    }
+                Err(OutboxError::Full) if waits => {
+                    self.set_aside(key, Command::Note { key, record, waits, reply }, told);
                 }
-            }
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Command::Output { key, body, room } => self.output(key, body, room, told),
             Command::Ack { key, upto } => {
                 if let Some(log) = self.logs.get_mut(&key) {
                     let (freed, done) = log.ack(upto);
                     self.shared.room.add_permits(usize::try_from(freed).unwrap_or(0));
                     if let Err(error) = done {
-                        tracing::warn!(%error, "an acknowledged segment stays for now");
+                        tracing::warn!(%error, "an acknowledgement was not noted");
                     }
                     told.touched.insert(key);
                 }
@@ -157,7 +183,6 @@ impl Writer {
                 told.came_or_went = true;
             }
         }
-        None
     }
 
     fn create(&mut self, key: AttemptKey, record: &Record, reply: Reply<()>, told: &mut Told) {
@@ -181,20 +206,72 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, key: AttemptKey, record: &Record) -> Result<(), Failed> {
-        if self.broken.contains(&key) {
-            let text = "a write failed before".to_owned();
-            return Err(Failed::With(OutboxError::Damaged(text)));
+    fn output(
+        &mut self,
+        key: AttemptKey,
+        body: Bytes,
+        room: OwnedSemaphorePermit,
+        told: &mut Told,
+    ) {
+        let Some(log) = self.logs.get(&key) else { return };
+        let record = Record::Output(log.fold().last.next(), body.clone());
+        match self.append(key, &record) {
+            Ok(()) => {
+                room.forget();
+                told.touched.insert(key);
+            }
+            Err(OutboxError::Full) => {
+                self.set_aside(key, Command::Output { key, body, room }, told);
+            }
+            Err(OutboxError::Disk(error)) => {
+                tracing::error!(?key, %error, "an output was not written: the log is given up");
+                self.give_up(key);
+                told.touched.insert(key);
+            }
+            // Whoever writes to a log that was given up is told so.
+            Err(_) => {}
         }
-        let log = self.logs.get_mut(&key).ok_or(Failed::With(OutboxError::Unknown))?;
+    }
+
+    fn append(&mut self, key: AttemptKey, record: &Record) -> Result<(), OutboxError> {
+        if self.broken.contains(&key) {
+            return Err(OutboxError::Damaged("a write failed before".to_owned()));
+        }
+        let log = self.logs.get_mut(&key).ok_or(OutboxError::Unknown)?;
+        if self.aside.contains_key(&key) {
+            return Err(OutboxError::Full);
+        }
         log.append(record).map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failed::Full,
-            _ => Failed::With(OutboxError::Disk(error.to_string())),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OutboxError::Full,
+            _ => OutboxError::Disk(error.to_string()),
         })
+    }
+
+    fn set_aside(&mut self, key: AttemptKey, command: Command, told: &mut Told) {
+        if self.aside.is_empty() {
+            self.again_at = Instant::now() + FULL_WAIT;
+        }
+        self.aside.entry(key).or_default().push_back(command);
+        told.touched.insert(key);
+    }
+
+    /// Nothing more is written to a log.
+    fn give_up(&mut self, key: AttemptKey) {
+        self.broken.insert(key);
+        self.drop_aside(key, &OutboxError::Damaged("a write failed".to_owned()));
+    }
+
+    fn drop_aside(&mut self, key: AttemptKey, error: &OutboxError) {
+        for command in self.aside.remove(&key).into_iter().flatten() {
+            if let Command::Note { reply, .. } = command {
+                drop(reply.send(Err(error.clone())));
+            }
+        }
     }
 
     fn remove(&mut self, key: AttemptKey) -> Result<(), OutboxError> {
         self.broken.remove(&key);
+        self.drop_aside(key, &OutboxError::Unknown);
         lock(&self.shared.entries).remove(&key);
         let log = self.logs.remove(&key).ok_or(OutboxError::Unknown)?;
         let waiting = usize::try_from(log.waiting_bytes()).unwrap_or(0);
@@ -206,22 +283,13 @@ impl Writer {
     fn finish(&mut self, told: Told) {
         for key in &told.touched {
             let Some(log) = self.logs.get_mut(key) else { continue };
-            if let Err(error) = log.sync() {
+            if !self.broken.contains(key)
+                && let Err(error) = log.sync()
+            {
                 tracing::error!(?key, %error, "a log could not be synced: it is given up");
-                self.broken.insert(*key);
-                continue;
+                self.give_up(*key);
             }
-            let mut entries = lock(&self.shared.entries);
-            let entry = entries.entry(*key).or_insert_with(|| Entry::of(log));
-            let now = Marks::of(log.fold());
-            entry.marks.send_if_modified(|marks| {
-                let changed = *marks != now;
-                *marks = now;
-                changed
-            });
-            if now.ended {
-                entry.state = ExecutionState::Ended;
-            }
+            self.tell(*key);
         }
         for (key, reply) in told.notes {
             let broken = self.broken.contains(&key);
@@ -232,9 +300,20 @@ impl Writer {
             self.shared.changes.send_modify(|n| *n += 1);
         }
     }
-}
 
-enum Failed {
-    Full,
-    With(OutboxError),
+    /// Tells how far a log is. Of one that was given up nothing more counts as written.
+    fn tell(&self, key: AttemptKey) {
+        let Some(log) = self.logs.get(&key) else { return };
+        let mut entries = lock(&self.shared.entries);
+        if self.broken.contains(&key) {
+            if let Some(entry) = entries.get_mut(&key) {
+                entry.gave_up();
+            }
+            return;
+        }
+        let entry = entries.entry(key).or_insert_with(|| Entry::of(log));
+        if entry.is_now(log.fold(), self.aside.contains_key(&key)) {
+            tracing::warn!(?key, "the disk is full: what an execution writes waits");
+        }
+    }
 }

@@ -85,7 +85,7 @@ fn a_file_that_does_not_read_is_no_policy() {
 }
 
 #[test]
-fn patterns_and_hosts() {
+fn patterns() {
     for (pattern, text, expected) in [
         ("*", "", true),
         ("a/*", "a/b", true),
@@ -98,12 +98,55 @@ fn patterns_and_hosts() {
     ] {
         assert_eq!(fits(pattern, text), expected, "{pattern} {text}");
     }
-    for (url, host) in [
-        ("https://user@git.example:8443/x/y", "git.example"),
-        ("git@git.example:x/y", "git.example"),
-        ("ssh://git@[fd00::1]:22/x", "fd00::1"),
-        ("file:///tmp/x", ""),
+}
+
+#[test]
+fn a_host_is_compared_as_git_reads_it() {
+    let clones = |policy: &str, url: &str| {
+        let clone = serde_json::json!({"workspace": {"source": {"from": "clone", "url": url}}});
+        Policy::parse(policy).unwrap().check("a/b", "ada", job(&clone))
+    };
+    for good in [
+        "https://git.good.example/x",
+        "https://GIT.Good.example.:8443/x",
+        "ssh://git@git.good.example/x",
+        "git@git.good.example:x/y",
+        "https://git.good.example/x?from=evil.com",
     ] {
-        assert_eq!(git_host(url), host, "{url}");
+        assert!(clones("clone-hosts = ['*.Good.example']", good).is_ok(), "{good}");
+    }
+    for bad in [
+        "https://evil.com?.good.example/x",
+        "https://evil.com#.good.example/x",
+        "https://evil.com\\.good.example/x",
+        "https://git.good.example@evil.com/x",
+        "https://evil.com%2f.good.example/x",
+        "ssh://git@evil.com@git.good.example/x",
+        "git@evil.com:.good.example/x",
+        "git@evil.com#.good.example:x",
+        "https://git.good.example.evil.com/x",
+    ] {
+        let refused = clones("clone-hosts = ['*.good.example']", bad).unwrap_err();
+        assert_eq!(refused.field, "clone-hosts", "{bad}");
+    }
+    // Nor where all hosts are allowed: a word in front of @ may be a token, and is not repeated.
+    let refused = clones("", "https://sk-token@evil.com?x/y").unwrap_err();
+    assert!(!refused.to_string().contains("sk-token"), "{refused}");
+    assert!(clones("clone-hosts = ['fd00::*']", "ssh://git@[FD00::1]:22/x").is_ok());
+}
+
+#[test]
+fn variables_are_refused_unless_the_policy_names_them() {
+    let sets = |name: &str| job(&serde_json::json!({"env": {name: "x"}}));
+    assert_eq!(refused("", sets("GREETING")), "env");
+    assert_eq!(refused("env = ['OTHER*']", sets("GREETING")), "env");
+    let policy = Policy::parse("env = ['GREET*', 'A']").unwrap();
+    assert!(policy.check("a/b", "ada", sets("GREETING")).is_ok());
+    assert!(policy.check("a/b", "ada", sets("A")).is_ok());
+    for never in ["GIT_CONFIG_COUNT", "BASH_ENV", "LD_PRELOAD", "PATH", "ANTHROPIC_BASE_URL", ""] {
+        let error = Policy::parse("env = ['*']").unwrap().check("a/b", "ada", sets(never));
+        let error = error.unwrap_err();
+        assert_eq!(error.field, "env", "{never}");
+        assert!(error.to_string().contains("`env` in its policy file"), "{error}");
     }
 }

@@ -143,6 +143,60 @@ fn acknowledged_segments_go_and_what_they_said_stays() {
     assert!(!path.exists());
 }
 
+/// How many segments there ever were.
+fn newest(dir: &Path) -> usize {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    let number = |name: std::ffi::OsString| name.to_str().unwrap()[..8].parse().unwrap();
+    names.map(number).max().unwrap()
+}
+
+/// A long job goes into every segment, so a new one must be worth it.
+#[test]
+fn a_long_checkpoint_is_written_seldom() {
+    for (spec, outputs) in [(400 * 1024, 300), (1_200 * 1024, 300)] {
+        let dir = tempfile::tempdir().unwrap();
+        let Record::Accepted(mut job) = accepted() else { unreachable!() };
+        job.spec = "x".repeat(spec);
+        let mut log = ExecutionLog::create(dir.path(), &Record::Accepted(job)).unwrap();
+        for n in 1..=outputs {
+            log.append_output(body(n, 2_000)).unwrap();
+            log.ack(OutSeq(n)).1.unwrap();
+        }
+        log.sync().unwrap();
+        assert!(newest(dir.path()) <= 4, "{spec}: {} segments", newest(dir.path()));
+        drop(log);
+        let log = ExecutionLog::open(dir.path()).unwrap().unwrap();
+        assert_eq!((log.fold().last, log.fold().acked), (OutSeq(outputs), OutSeq(outputs)));
+    }
+}
+
+/// A segment goes before the mark that allows it is written, and then the machine stops.
+#[test]
+fn a_segment_that_is_gone_counts_as_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = ExecutionLog::create(dir.path(), &accepted()).unwrap();
+    for n in 1..=3_000 {
+        log.append_output(body(n, 1_000)).unwrap();
+    }
+    log.sync().unwrap();
+    drop(log);
+    let names = || fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let mut left: Vec<_> = names().collect();
+    left.sort();
+    assert_eq!(left.len(), 3);
+    let mut acked = 0;
+    for gone in &left[..2] {
+        fs::remove_file(gone).unwrap();
+        let mut log = ExecutionLog::open(dir.path()).unwrap().unwrap();
+        assert_eq!(log.fold().last, OutSeq(3_000));
+        assert!(log.fold().acked.0 > acked + 500, "{}", log.fold().acked);
+        acked = log.fold().acked.0;
+        for seq in [acked + 1, 3_000] {
+            assert_eq!(log.read(OutSeq(seq), 1).unwrap()[0], (OutSeq(seq), body(seq, 1_000)));
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Append(usize),

@@ -5,5 +5,6 @@
 mod agents;
 mod cuts;
 mod engine;
+mod full;
 mod logs;
 mod owner;

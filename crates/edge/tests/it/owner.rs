@@ -158,10 +158,17 @@ impl Owner {
                 let (key, out_seq) = (output.key, OutSeq(u64::try_from(list.len()).unwrap()));
                 kept.doubles += usize::from(output.out_seq.0 < next);
                 if mute {
-                    Vec::new()
-                } else {
-                    vec![DeviceFrame::OutputAck(OutputAck { key, out_seq })]
+                    return Vec::new();
                 }
+                let mut answers = vec![DeviceFrame::OutputAck(OutputAck { key, out_seq })];
+                // The end may be told before the last output arrives.
+                let over = kept.ended.get(&key).is_some_and(|ended| ended.last <= out_seq);
+                if over && !kept.keep_ended {
+                    kept.wanted.remove(&key);
+                    let reason = "committed".to_owned();
+                    answers.push(DeviceFrame::Forget(Forget { key, reason }));
+                }
+                answers
             }
             DeviceFrame::AssignmentAnswer(answer) => {
                 if matches!(answer, AssignmentAnswer::Refused { .. }) {

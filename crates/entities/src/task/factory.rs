@@ -4,11 +4,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use troupe_chat::ChatServices;
 use troupe_sharding::{Crash, EntityContext, EntityFactory};
 use troupe_types::{EntityKind, Seq, Status, TaskId, Timestamp, UserId, Uuid, limits};
 
-use super::{actor::TaskActor, internal::TaskInternal};
+use super::{actor::TaskActor, internal::TaskInternal, reads::FOLDS_MAX};
 
 /// Bounds of a Task that tests make smaller.
 #[derive(Clone, Debug)]
@@ -74,6 +75,8 @@ pub struct TaskFactory {
     pub(super) chat: Arc<ChatServices>,
     pub(super) notifier: Arc<dyn Notifier>,
     pub(super) options: TaskOptions,
+    /// Turns of all Tasks of the node to read an archive as a whole.
+    pub(super) folds: Arc<Semaphore>,
 }
 
 impl TaskFactory {
@@ -81,7 +84,7 @@ impl TaskFactory {
     #[must_use]
     pub fn new(chat: Arc<ChatServices>, notifier: Arc<dyn Notifier>, options: TaskOptions) -> Self {
         crate::metrics::describe();
-        Self { chat, notifier, options }
+        Self { chat, notifier, options, folds: Arc::new(Semaphore::new(FOLDS_MAX)) }
     }
 }
 

@@ -4,6 +4,7 @@ mod servers;
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
 use troupe_chat::{Conversation, prompt};
 use troupe_domain::task::{
     CollaborationModel, Execution, MemberPlan, SkillPlan, TaskState, TeamPlan,
@@ -20,6 +21,9 @@ use crate::git::GitTokenRow;
 
 /// Earlier conversation that a job carries, in bytes: its end.
 const HISTORY_BYTES_MAX: usize = 96 * 1024;
+/// Instructions with preloaded Skills, in bytes: Claude Code has them as one argument, and Linux
+/// takes none of 128 KiB.
+const INSTRUCTIONS_BYTES_MAX: usize = 96 * 1024;
 /// The name of the model's key among the secrets.
 const MODEL_KEY: &str = "model_key";
 /// The name of the token for a private repository.
@@ -37,7 +41,9 @@ pub(super) struct Asked<'a> {
     pub(super) execution: &'a Execution,
     pub(super) shell: &'a str,
     pub(super) labels: &'a BTreeMap<String, String>,
-    pub(super) grants: &'a [serde_json::Value],
+    pub(super) grants: &'a [Value],
+    /// What its MCP entries may refer to.
+    pub(super) variables: &'a Map<String, Value>,
     /// Its owner's token for the host that its files come from.
     pub(super) git_token: Option<&'a GitTokenRow>,
 }
@@ -54,11 +60,11 @@ pub(super) fn previous(state: &TaskState) -> Option<TurnId> {
 }
 
 pub(super) fn job(asked: &Asked<'_>, conversation: Conversation) -> Result<JobAndSecrets, String> {
-    let Asked { task, turn, previous, plan, execution, shell, labels, grants, git_token } = *asked;
+    let Asked { task, turn, previous, plan, execution, shell, labels, grants, .. } = *asked;
     let member = plan.member(execution.member).ok_or("the team has no such member any more")?;
     let turn = turn.ok_or("the task has no turn")?;
     let runtime: RuntimeKind = serde_json::from_value(shell.into()).map_err(|e| e.to_string())?;
-    let asked = conversation.items.iter().rev().find_map(|item| match item {
+    let said = conversation.items.iter().rev().find_map(|item| match item {
         troupe_chat::HistoryItem::Person { text, .. } => Some(text.clone()),
         troupe_chat::HistoryItem::Handoff { text } => Some(text.clone()),
         _ => None,
@@ -72,12 +78,13 @@ pub(super) fn job(asked: &Asked<'_>, conversation: Conversation) -> Result<JobAn
         history = format!("[earlier messages are left out]\n{}", &history[from..]);
     }
     let command = match runtime {
-        RuntimeKind::Command => Some(command(&asked.unwrap_or_default())?),
+        RuntimeKind::Command => Some(command(&said.unwrap_or_default())?),
         _ => None,
     };
+    let rules = prompt::system(plan, execution.member, &execution.work);
     let (model, mut secrets) = model(member);
-    let mcp_servers = servers(member, &mut secrets);
-    let workspace = workspace(labels, git_token, &mut secrets);
+    let mcp_servers = servers(member, asked.variables, &mut secrets);
+    let workspace = workspace(labels, asked.git_token, &mut secrets);
     let job = Job {
         task,
         turn,
@@ -85,7 +92,7 @@ pub(super) fn job(asked: &Asked<'_>, conversation: Conversation) -> Result<JobAn
         attempt: execution.attempt,
         bot: member.name.clone(),
         runtime,
-        instructions: prompt::system(plan, execution.member, &execution.work),
+        instructions: instructions(member, rules),
         prompt: Prompt::text(prompt),
         history,
         previous,
@@ -106,8 +113,23 @@ pub(super) fn job(asked: &Asked<'_>, conversation: Conversation) -> Result<JobAn
     Ok((job, secrets))
 }
 
+/// The system prompt with the preloaded Skills. One that is too long for it is on the device
+/// all the same, beside the others.
+fn instructions(member: &MemberPlan, mut all: String) -> String {
+    for skill in member.skill_texts.iter().filter(|skill| skill.preload) {
+        let text = prompt::preloaded(skill);
+        if all.len() + text.len() > INSTRUCTIONS_BYTES_MAX {
+            tracing::warn!(member = %member.name, skill = %skill.name, "too long to be preloaded");
+            continue;
+        }
+        let gap = if all.is_empty() { "" } else { "\n\n" };
+        all = format!("{all}{gap}{text}");
+    }
+    all
+}
+
 fn skill(skill: &SkillPlan) -> SkillText {
-    let SkillPlan { name, description, text } = skill.clone();
+    let SkillPlan { name, description, text, preload: _ } = skill.clone();
     SkillText { name, description, text }
 }
 
@@ -173,7 +195,8 @@ fn command(line: &str) -> Result<CommandSpec, String> {
 }
 
 /// The model of a member, and its key as a secret. Without a key of ours, and for the scripted
-/// demo, the runtime uses the login of the device.
+/// demo, the runtime uses the login of the device; not with an address of the Model's own, whose
+/// server would be shown it: a device refuses that.
 fn model(member: &MemberPlan) -> (Option<ModelAccess>, BTreeMap<String, String>) {
     let Some(plan) = member.model.as_ref().filter(|plan| plan.provider != "demo") else {
         return (None, BTreeMap::new());
@@ -185,10 +208,10 @@ fn model(member: &MemberPlan) -> (Option<ModelAccess>, BTreeMap<String, String>)
     });
     let access = ModelAccess {
         model: plan.model_id.clone(),
-        small_model: None,
+        small_model: plan.small_model.clone(),
         base_url: plan.base_url.clone(),
         key,
-        bearer: false,
+        bearer: plan.bearer,
         retries: 4,
     };
     (Some(access), secrets)
@@ -197,6 +220,41 @@ fn model(member: &MemberPlan) -> (Option<ModelAccess>, BTreeMap<String, String>)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn preloaded_skills_are_in_the_instructions_as_far_as_they_fit() {
+        let skill = |name: &str, preload, bytes: usize| SkillPlan {
+            name: name.to_owned(),
+            description: "d".to_owned(),
+            text: name.repeat(bytes),
+            preload,
+        };
+        let member = serde_json::json!({"name": "a", "shell_type": "Codex", "system_prompt": "",
+            "prompt": "", "require_confirmation": false, "context_passing": "none",
+            "mcp_servers": {}, "skills": []});
+        let mut member: MemberPlan = serde_json::from_value(member).unwrap();
+        let (long, rules) = (skill("x", true, INSTRUCTIONS_BYTES_MAX), "Be kind.".to_owned());
+        member.skill_texts = vec![skill("s", true, 3), skill("o", false, 3), long];
+        member.skill_texts.push(skill("t", true, 5));
+        let all = instructions(&member, rules);
+        assert_eq!(all, "Be kind.\n\nSkill `s`:\n\nsss\n\nSkill `t`:\n\nttttt");
+    }
+
+    #[test]
+    fn a_job_has_the_small_model_and_how_the_key_is_sent() {
+        let member = serde_json::json!({"name": "a", "shell_type": "ClaudeCode",
+            "system_prompt": "", "prompt": "", "require_confirmation": false,
+            "context_passing": "none", "mcp_servers": {}, "skills": [], "model": {
+                "name": "m", "provider": "claude", "model_id": "big", "headers": {},
+                "sealed_key": "sealed:v1:k:c", "context_window": 1, "trusted": false}});
+        let mut member: MemberPlan = serde_json::from_value(member).unwrap();
+        let access = model(&member).0.unwrap();
+        assert_eq!((access.small_model, access.bearer), (None, false));
+        let plan = member.model.as_mut().unwrap();
+        (plan.small_model, plan.bearer) = (Some("small".to_owned()), true);
+        let access = model(&member).0.unwrap();
+        assert_eq!((access.small_model.as_deref(), access.bearer), (Some("small"), true));
+    }
 
     #[test]
     fn a_command_line_is_words_and_nothing_else() {

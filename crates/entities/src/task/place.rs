@@ -9,6 +9,7 @@ use serde_json::Map;
 use tokio::task::JoinSet;
 use troupe_actor::spawn_task;
 use troupe_api::device::{DevicePresence, DeviceView};
+use troupe_chat::variables;
 use troupe_domain::task::{AttemptToken, Command, Execution, RunEvent, TeamPlan};
 use troupe_executor::RuntimeKind;
 use troupe_resources::selector::{Comparison, Selector, Term};
@@ -23,9 +24,8 @@ use super::{
     container,
     effects::Effect,
     internal::TaskInternal,
-    job::{Asked, REPO_LABEL, job, previous},
+    job::{Asked, JobAndSecrets, REPO_LABEL, job, previous},
     reads::Reader,
-    runner::fold,
 };
 use crate::{
     device::{DeviceAddress, DeviceReply, Has, Offer, devices_of},
@@ -140,6 +140,7 @@ impl TaskActor {
             task,
             owner,
             user: self.state.owner_name.clone(),
+            title: self.state.title.clone(),
             shell,
             plan,
             execution: of,
@@ -259,6 +260,7 @@ pub(super) struct Search {
     pub(super) task: TaskId,
     pub(super) owner: UserId,
     user: String,
+    title: String,
     shell: String,
     pub(super) plan: Arc<TeamPlan>,
     pub(super) execution: Execution,
@@ -366,12 +368,13 @@ impl Search {
         self.offer_to(&free, free.len() == fitting.len()).await
     }
 
-    /// Offers it to one after the other; `all`: no others fit.
-    async fn offer_to(&self, free: &[&DeviceView], all: bool) -> Placed {
-        let Ok(entries) = self.reader.all_entries().await else { return Placed::Unknown };
-        let Some(conversation) = fold(&entries, &self.plan, self.execution.id) else {
+    /// What a device would be given.
+    async fn job(&self) -> Result<JobAndSecrets, Placed> {
+        let found = self.reader.conversation(&self.plan, self.execution.id).await;
+        let Ok(found) = found else { return Err(Placed::Unknown) };
+        let Some(conversation) = found else {
             tracing::warn!(task = %self.task, "the history lacks what was asked");
-            return Placed::Unknown;
+            return Err(Placed::Unknown);
         };
         let git_token = match self.labels.get(REPO_LABEL) {
             None => None,
@@ -379,12 +382,14 @@ impl Search {
                 Ok(token) => token,
                 Err(error) => {
                     tracing::warn!(%error, "a git token was not read");
-                    return Placed::Unknown;
+                    return Err(Placed::Unknown);
                 }
             },
         };
+        let (task, user) = ((self.task, &*self.title), (self.owner, &*self.user));
         let asked = Asked {
             git_token: git_token.as_ref(),
+            variables: &variables::known(&self.plan, task, user),
             task: self.task,
             turn: self.turn,
             previous: self.previous,
@@ -394,9 +399,14 @@ impl Search {
             labels: &self.labels,
             grants: &self.grants,
         };
-        let (job, secrets) = match job(&asked, conversation) {
+        job(&asked, conversation).map_err(|text| Placed::Failed(ErrorType::InvalidParameter, text))
+    }
+
+    /// Offers it to one after the other; `all`: no others fit.
+    async fn offer_to(&self, free: &[&DeviceView], all: bool) -> Placed {
+        let (job, secrets) = match self.job().await {
             Ok(job) => job,
-            Err(text) => return Placed::Failed(ErrorType::InvalidParameter, text),
+            Err(placed) => return placed,
         };
         let Ok(spec) = serde_json::to_string(&job) else {
             let text = "the job cannot be written".to_owned();

@@ -3,8 +3,11 @@
 //! A read takes what it needs of the actor's memory at once and does the rest (the archive, the
 //! fold) in a task of its own, so that a long transcript never holds up the Task.
 
+mod prompt;
+
 use std::{collections::BTreeSet, sync::Arc};
 
+use tokio::sync::Semaphore;
 use troupe_actor::spawn_task;
 use troupe_api::{
     FrameEvent,
@@ -24,6 +27,8 @@ use super::{
     window::Held,
 };
 use crate::codec;
+
+pub(super) use prompt::FOLDS_MAX;
 
 /// Bytes of archive that one read of it brings.
 const ARCHIVE_PAGE_BYTES: usize = 1024 * 1024;
@@ -55,6 +60,8 @@ pub(super) struct Reader {
     pub(super) public: Arc<Public>,
     pub(super) head: FrameSeq,
     held: Vec<Held>,
+    /// Turns of reading an archive as a whole.
+    folds: Arc<Semaphore>,
 }
 
 impl TaskActor {
@@ -65,6 +72,7 @@ impl TaskActor {
             public: Arc::clone(&self.public),
             head: self.window.head(),
             held: self.window.entries(),
+            folds: Arc::clone(&self.factory.folds),
         }
     }
 
@@ -290,25 +298,6 @@ impl Reader {
             .cloned()
             .collect();
         Piece { frames, bytes: size }
-    }
-
-    /// Every entry of the Task, oldest first: what prompts are made of.
-    pub(super) async fn all_entries(&self) -> Result<Vec<Arc<TaskEntry>>, ReadError> {
-        let mut entries = Vec::new();
-        let mut next = Seq(1);
-        let held_from = self.held.first().map_or(Seq(u64::MAX), |h| h.seq);
-        while next < held_from {
-            let page =
-                self.journal.read_archive_entries(self.entity, next, ARCHIVE_PAGE_BYTES).await?;
-            let Some(last) = page.last() else { break };
-            let after = last.seq.next();
-            for entry in page.iter().filter(|e| e.seq < held_from) {
-                entries.push(Arc::new(decode(self.entity, entry.seq, &entry.body)?));
-            }
-            next = after;
-        }
-        entries.extend(self.held.iter().map(|h| Arc::clone(&h.entry)));
-        Ok(entries)
     }
 }
 

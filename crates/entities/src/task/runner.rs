@@ -9,15 +9,15 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug_span};
 use troupe_actor::{TaskHandle, spawn_task};
-use troupe_chat::{ChatOptions, ChatRun, ChatServices, Conversation, Gone, RunSink, run};
-use troupe_domain::task::{
-    Command, Execution, History, HistoryItem, RunEvent, StepRecord, TaskEntry, TeamPlan,
+use troupe_chat::{
+    ChatOptions, ChatRun, ChatServices, Conversation, Gone, RunSink, run, variables,
 };
+use troupe_domain::task::{Command, Execution, HistoryItem, RunEvent, StepRecord, TeamPlan};
 use troupe_sharding::{Crash, InternalSender};
 use troupe_store::{BlobHash, Blobs};
 use troupe_telemetry::trace;
@@ -50,7 +50,8 @@ impl TaskActor {
     pub(super) fn spawn_runner(&mut self, execution: ExecutionId, attempt: Attempt) {
         self.starting.remove(&execution);
         self.unsettled = true;
-        let Some((task, plan)) = self.state.id.zip(self.state.plan().cloned()) else { return };
+        let known = self.state.id.zip(self.state.owner).zip(self.state.plan().cloned());
+        let Some(((task, owner), plan)) = known else { return };
         let current = self.state.execution(execution);
         let Some(current) = current.filter(|e| e.attempt == attempt && e.state.is_live()) else {
             return;
@@ -61,8 +62,10 @@ impl TaskActor {
             return;
         }
         let cancel = self.context.stop.child_token();
+        let (title, name) = (self.state.title.as_str(), self.state.owner_name.as_str());
         let job = Job {
             task,
+            variables: variables::known(&plan, (task, title), (owner, name)),
             plan,
             execution: current.clone(),
             reader: self.reader(),
@@ -172,6 +175,8 @@ impl Drop for TellGone {
 
 struct Job {
     task: TaskId,
+    /// What MCP entries may refer to.
+    variables: Map<String, Value>,
     plan: Arc<TeamPlan>,
     execution: Execution,
     reader: Reader,
@@ -200,18 +205,18 @@ impl Job {
             member: self.execution.member,
             work: self.execution.work,
             conversation,
-            options: ChatOptions::default(),
+            options: ChatOptions { variables: self.variables, ..ChatOptions::default() },
         };
         run(run_of, &self.chat, &self.sink, self.cancel).await;
     }
 
     /// What was said before, from the journal and its archive.
     async fn conversation(&self) -> Result<Conversation, String> {
-        let entries = self.reader.all_entries().await.map_err(|error| {
+        let found = self.reader.conversation(&self.plan, self.execution.id).await;
+        let found = found.map_err(|error| {
             tracing::error!(task = %self.task, %error, "the history cannot be read");
             "the task's history cannot be read; see the node's log".to_owned()
         })?;
-        let found = fold(&entries, &self.plan, self.execution.id);
         let mut conversation = found.ok_or("the task's history lacks this message")?;
         for record in &mut conversation.resume {
             self.sink.fetch(record).await?;
@@ -225,16 +230,6 @@ impl Job {
         }
         Ok(conversation)
     }
-}
-
-pub(super) fn fold(
-    entries: &[Arc<TaskEntry>],
-    plan: &TeamPlan,
-    execution: ExecutionId,
-) -> Option<Conversation> {
-    let mut history = History::new();
-    entries.iter().for_each(|entry| history.fold(entry));
-    history.conversation(plan, execution)
 }
 
 /// Where the chat shell says what happens.

@@ -134,8 +134,11 @@ pub(crate) fn member(name: &str) -> MemberPlan {
             base_url: None,
             headers: BTreeMap::new(),
             sealed_key: None,
+            bearer: false,
+            small_model: None,
             context_window: 128_000,
             max_output_tokens: None,
+            thinking: None,
             trusted: true,
         }),
         mcp_servers: BTreeMap::new(),
@@ -188,6 +191,7 @@ pub(crate) fn message(
         sender: Sender::User { user_id: ada(), user_name: "ada".into() },
         content: text.into(),
         plan: Arc::clone(plan),
+        model: None,
         create,
     })
 }

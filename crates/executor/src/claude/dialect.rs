@@ -14,7 +14,7 @@ use crate::{
         ApprovalRequest, Closing, Decision, Exit, QuestionRequest, Reply, RuntimeEvent,
         SessionInfo, TOOL_INPUT_BYTES_MAX, TOOL_OUTPUT_BYTES_MAX, ToolOutcome, TurnEnd,
     },
-    job::{Grant, Job, Prompt, SessionId},
+    job::{Grant, Job, Permissions, Prompt, SessionId},
     lines::Line,
     runtime::{CommandError, RunCommand},
     text,
@@ -25,6 +25,9 @@ const NAME: &str = "Claude Code";
 const OPEN_MAX: usize = 64;
 /// Lines that are no JSON and are shown; more are dropped.
 const STRAY_MAX: u32 = 20;
+/// What the model is told of everything that a job without the right to change things wants.
+const READ_ONLY: &str = "This Bot may only read here: nothing may be changed or run, and nobody can \
+                         allow it. Say what you found, or your plan, as your answer.";
 
 /// Something that a person is asked.
 #[derive(Debug)]
@@ -41,6 +44,7 @@ pub(super) struct ClaudeDialect {
     lost: bool,
     told_session: bool,
     first: Option<Prompt>,
+    read_only: bool,
     grants: BTreeSet<Grant>,
     /// Prompts that the runtime has not done with, by our uuid.
     prompts: BTreeSet<String>,
@@ -70,6 +74,7 @@ impl ClaudeDialect {
             lost,
             told_session: false,
             first: Some(first),
+            read_only: job.permissions == Permissions::ReadOnly,
             grants: job.grants.iter().cloned().collect(),
             prompts: BTreeSet::new(),
             end: None,
@@ -382,6 +387,12 @@ impl ClaudeDialect {
             let ids = questions.iter().map(|question| question.id.clone()).collect();
             self.open.insert(id.clone(), Asked::Question { input, ids });
             out.event(RuntimeEvent::Question(QuestionRequest { id, questions }));
+            return;
+        }
+        // What only reads is not asked for in this mode; an "allow" would lead out of it.
+        if self.read_only {
+            answer(&id, &deny(READ_ONLY), out);
+            self.denied.extend(request["tool_use_id"].as_str().map(str::to_owned));
             return;
         }
         let always = grant(tool, &input);

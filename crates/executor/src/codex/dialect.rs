@@ -59,6 +59,7 @@ enum Asked {
 pub(super) struct CodexDialect {
     cwd: PathBuf,
     policy: (&'static str, &'static str),
+    read_only: bool,
     instructions: String,
     history: String,
     wanted: Option<SessionId>,
@@ -97,6 +98,7 @@ impl CodexDialect {
         Self {
             cwd: cwd.to_owned(),
             policy,
+            read_only: job.permissions == Permissions::ReadOnly,
             instructions: job.instructions.clone(),
             history: job.history.clone(),
             wanted: job.session.clone(),
@@ -426,6 +428,19 @@ impl CodexDialect {
 
     /// Asks a person, unless it is granted for the whole Task.
     fn ask(&mut self, id: String, asked: Asked, mut request: ApprovalRequest, out: &mut Effects) {
+        // No yes of a person, and none for the Task, leads out of this.
+        if self.read_only {
+            return match asked {
+                Asked::Elicitation { request, .. } => {
+                    out.json(
+                        &json!({"id": request, "result": {"action": "decline", "content": null}}),
+                    );
+                }
+                Asked::Approval { request, .. } | Asked::Question { request } => {
+                    out.json(&json!({"id": request, "result": {"decision": "decline"}}));
+                }
+            };
+        }
         let granted = request.always.as_ref().is_some_and(|wanted| self.grants.contains(wanted));
         if granted {
             return match asked {

@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashSet,
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -12,6 +13,14 @@ const MOUNT: &str = "/sys/fs/cgroup";
 const V1: [&str; 3] = ["freezer", "pids", "memory"];
 /// A group can be removed a moment after its last process died.
 const REMOVE_WAIT: Duration = Duration::from_millis(500);
+
+/// Controllers of v2 that bounds are set with.
+const V2: [&str; 2] = ["pids", "memory"];
+/// Where this process and its children go, so that its own group may hand controllers down: v2 lets
+/// a group have processes or hand down, not both.
+const LEAF: &str = "troupe.agent";
+/// How often processes are looked for that were started while others were moved.
+const MOVES_MAX: u32 = 8;
 
 /// A group of ours in one hierarchy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +38,8 @@ enum Kind {
 pub(super) struct Cgroups {
     prefix: String,
     parents: Vec<(Kind, PathBuf)>,
-    /// v2 with its controllers handed down.
-    unified_limits: bool,
+    /// v2: its controllers are handed down, or why not.
+    unified_limits: Result<(), String>,
 }
 
 impl Cgroups {
@@ -45,6 +54,8 @@ impl Cgroups {
             if controllers.is_empty() {
                 let mounts = [Path::new(MOUNT).join("unified"), PathBuf::from(MOUNT)];
                 let root = mounts.into_iter().find(|m| m.join("cgroup.controllers").is_file());
+                // An earlier look may have moved us.
+                let path = path.strip_suffix(LEAF).unwrap_or(path).trim_end_matches('/');
                 parents.extend(root.map(|root| (Kind::Unified, root.join(path))));
             }
             for name in V1.iter().filter(|name| controllers.split(',').any(|c| c == **name)) {
@@ -57,16 +68,14 @@ impl Cgroups {
             }
         }
         let mut cgroups =
-            Self { prefix: format!("troupe-{owner}-"), parents, unified_limits: false };
+            Self { prefix: format!("troupe-{owner}-"), parents, unified_limits: Ok(()) };
         cgroups.parents.retain(|(kind, parent)| usable(*kind, parent, &cgroups.prefix));
         let kills = |(kind, _): &(Kind, PathBuf)| matches!(kind, Kind::Unified | Kind::Freezer);
         if !cgroups.parents.iter().any(kills) {
             return None;
         }
         if let Some((_, parent)) = cgroups.parents.iter().find(|(k, _)| *k == Kind::Unified) {
-            // Refused where this process itself is in the group: then there are no bounds.
-            let handed = fs::write(parent.join("cgroup.subtree_control"), "+pids +memory");
-            cgroups.unified_limits = handed.is_ok();
+            cgroups.unified_limits = hand_down(parent, &is_ours, &enable);
         }
         Some(cgroups)
     }
@@ -84,8 +93,15 @@ impl Cgroups {
         format!("cgroups ({})", names.join(", "))
     }
 
-    pub(super) fn has_limits(&self) -> bool {
-        self.unified_limits || self.parents.iter().any(|(kind, _)| *kind == Kind::Pids)
+    /// Whether bounds can be set, or why not.
+    pub(super) fn limits(&self) -> Result<(), &str> {
+        let has = |kind: Kind| self.parents.iter().any(|(k, _)| *k == kind);
+        match &self.unified_limits {
+            _ if has(Kind::Pids) => Ok(()),
+            Ok(()) if has(Kind::Unified) => Ok(()),
+            Ok(()) => Err("there is no group that has them"),
+            Err(why) => Err(why),
+        }
     }
 
     /// Makes the groups of one tree.
@@ -100,7 +116,7 @@ impl Cgroups {
                 return Err(error);
             }
             let (pids, memory) = match kind {
-                Kind::Unified if self.unified_limits => ("pids.max", "memory.max"),
+                Kind::Unified if self.unified_limits.is_ok() => ("pids.max", "memory.max"),
                 Kind::Pids => ("pids.max", ""),
                 Kind::Memory => ("", "memory.limit_in_bytes"),
                 Kind::Unified | Kind::Freezer => ("", ""),
@@ -144,6 +160,79 @@ impl Cgroups {
         }
         found.len()
     }
+}
+
+/// Lets a group of v2 hand its controllers to the groups below it. The processes in it go to a leaf
+/// first; that is done only if all of them are ours, and undone if it does not help.
+fn hand_down(
+    own: &Path,
+    ours: &dyn Fn(i32) -> bool,
+    enable: &dyn Fn(&Path) -> io::Result<()>,
+) -> Result<(), String> {
+    let offered = fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default();
+    if !V2.iter().all(|name| offered.split_ascii_whitespace().any(|has| has == *name)) {
+        return Err(format!("{} was not given the controllers pids and memory", own.display()));
+    }
+    // Done before, or a root: that may have processes.
+    if enable(own).is_ok() {
+        return Ok(());
+    }
+    let leaf = own.join(LEAF);
+    let made = fs::create_dir(&leaf);
+    if let Err(error) = made
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(format!("{} cannot be made: {error}", leaf.display()));
+    }
+    let moved = (0..MOVES_MAX).try_for_each(|_| move_all(own, &leaf, ours));
+    let handed = moved.and_then(|()| enable(own).map_err(|error| error.to_string()));
+    handed.map_err(|why| {
+        // Back where they were; what cannot go back is as well off where it is.
+        let _ = move_all(&leaf, own, ours);
+        let _ = fs::remove_dir(&leaf);
+        format!("{} cannot hand them down: {why}", own.display())
+    })
+}
+
+fn enable(own: &Path) -> io::Result<()> {
+    fs::write(own.join("cgroup.subtree_control"), "+pids +memory")
+}
+
+/// Moves every process of a group to another one; none if one of them is not ours.
+fn move_all(from: &Path, to: &Path, ours: &dyn Fn(i32) -> bool) -> Result<(), String> {
+    let list = fs::read_to_string(from.join("cgroup.procs")).map_err(|error| error.to_string())?;
+    let pids: Vec<i32> = list.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    if let Some(stranger) = pids.iter().find(|pid| !ours(**pid)) {
+        return Err(format!("process {stranger} is in it, too, and not of this agent"));
+    }
+    for pid in pids {
+        let file = fs::OpenOptions::new().append(true).open(to.join("cgroup.procs"));
+        let written = file.and_then(|mut file| writeln!(file, "{pid}"));
+        // One that ended meanwhile need not be moved.
+        if let Err(error) = written
+            && error.raw_os_error() != Some(rustix::io::Errno::SRCH.raw_os_error())
+        {
+            return Err(error.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// This process, or one that it started.
+fn is_ours(pid: i32) -> bool {
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    let mut at = pid;
+    // A process may end while it is looked at: then it is nobody's.
+    for _ in 0..64 {
+        if at == me {
+            return true;
+        }
+        match super::proc::parent(at) {
+            Some(parent) if parent > 0 => at = parent,
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// Whether a group can be made there, and does what we need.
@@ -268,5 +357,69 @@ impl Group {
         let memory = [(Kind::Unified, "memory.events"), (Kind::Memory, "memory.oom_control")];
         let pids = [(Kind::Unified, "pids.events"), (Kind::Pids, "pids.events")];
         Wants { oom_kills: sum(memory, "oom_kill "), forks_refused: sum(pids, "max ") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory that looks like a group of v2; what is written there stays there.
+    fn group(controllers: &str, pids: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("cgroup.controllers"), controllers).unwrap();
+        fs::write(dir.path().join("cgroup.procs"), pids).unwrap();
+        fs::create_dir(dir.path().join(LEAF)).unwrap();
+        fs::write(dir.path().join(LEAF).join("cgroup.procs"), "").unwrap();
+        dir
+    }
+
+    fn moved(dir: &Path) -> String {
+        fs::read_to_string(dir.join(LEAF).join("cgroup.procs")).unwrap()
+    }
+
+    /// As the kernel has it: refused until the processes are in the leaf.
+    fn once_moved(own: &Path) -> io::Result<()> {
+        match moved(own).is_empty() {
+            true => Err(io::ErrorKind::ResourceBusy.into()),
+            false => enable(own),
+        }
+    }
+
+    #[test]
+    fn controllers_are_handed_down_once_the_agent_is_in_a_leaf() {
+        let dir = group("cpu pids memory\n", "12\n15\n");
+        hand_down(dir.path(), &|_| true, &once_moved).unwrap();
+        assert!(moved(dir.path()).starts_with("12\n15\n"));
+        let handed = fs::read_to_string(dir.path().join("cgroup.subtree_control")).unwrap();
+        assert_eq!(handed, "+pids +memory");
+        // Where it is not refused, nobody is moved.
+        let dir = group("cpu pids memory\n", "12\n");
+        hand_down(dir.path(), &|_| true, &enable).unwrap();
+        assert_eq!(moved(dir.path()), "");
+    }
+
+    #[test]
+    fn strangers_are_not_moved_and_the_reason_is_told() {
+        let dir = group("pids memory\n", "12\n15\n");
+        let why = hand_down(dir.path(), &|pid| pid == 12, &once_moved).unwrap_err();
+        assert!(why.contains("process 15 is in it, too"), "{why}");
+        assert_eq!(moved(dir.path()), "");
+        let dir = group("cpu\n", "12\n");
+        let why = hand_down(dir.path(), &|_| true, &once_moved).unwrap_err();
+        assert!(why.contains("was not given the controllers pids and memory"), "{why}");
+        // Refused for good: they go back.
+        let dir = group("pids memory\n", "12\n");
+        let never = |_: &Path| Err(io::ErrorKind::PermissionDenied.into());
+        let why = hand_down(dir.path(), &|_| true, &never).unwrap_err();
+        assert!(why.contains("cannot hand them down"), "{why}");
+        let back = fs::read_to_string(dir.path().join("cgroup.procs")).unwrap();
+        assert!(back.starts_with("12\n12\n"), "{back}");
+    }
+
+    #[test]
+    fn this_process_and_its_children_are_ours() {
+        assert!(is_ours(i32::try_from(std::process::id()).unwrap()));
+        assert!(!is_ours(1) && !is_ours(0));
     }
 }

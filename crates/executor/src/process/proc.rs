@@ -27,6 +27,11 @@ pub(super) fn started(pid: i32) -> Option<u64> {
     Some(parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?.started)
 }
 
+/// The process that it was started by, or was given to.
+pub(super) fn parent(pid: i32) -> Option<i32> {
+    Some(parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?.parent)
+}
+
 /// The name in parentheses may hold anything, parentheses and spaces too.
 fn parse(stat: &str) -> Option<Process> {
     let pid = stat.split_once(' ')?.0.parse().ok()?;

@@ -140,6 +140,46 @@ fn an_approval_is_a_block_that_waits() {
     assert_eq!(translator.standing(), Standing::Waiting);
 }
 
+/// However many tools ran, a person is asked and the turn's diff is shown.
+#[test]
+fn a_person_is_asked_after_any_number_of_blocks() {
+    let shown = |out: &[RunEvent], wanted: &str| {
+        out.iter().any(|event| matches!(event, RunEvent::Block { name, .. } if name == wanted))
+    };
+    let ask = |id: &str| {
+        RuntimeEvent::Approval(ApprovalRequest {
+            id: id.to_owned(),
+            tool: "Bash".to_owned(),
+            title: "ls".to_owned(),
+            input: json!({}),
+            tool_call: None,
+            reason: None,
+            always: None,
+        })
+    };
+    let closed = |id: &str| RuntimeEvent::Closed { id: id.to_owned(), how: Closing::Allowed };
+    let mut translator = Translator::new("", "m");
+    // A sub-agent calls tools without a step of the Bot in between.
+    for n in 0..2_000 {
+        translator.event(call(&n.to_string()), now());
+        translator.event(ended(&n.to_string(), ToolOutcome::Done), now());
+    }
+    assert!(!shown(&translator.event(call("unseen"), now()), "unseen"));
+    assert!(shown(&translator.event(ask("r1"), now()), "r1"));
+    assert_eq!(translator.standing(), Standing::Waiting);
+    translator.event(closed("r1"), now());
+    let diff = Diff { id: "diff".to_owned(), ..Diff::default() };
+    assert!(shown(&translator.event(RuntimeEvent::Diff(diff), now()), "diff"));
+    // A step makes room again: what is final has left the Task's names, too.
+    translator.event(model_done(), now());
+    for n in 0..3_000 {
+        let name = format!("later-{n}");
+        assert!(shown(&translator.event(call(&name), now()), &name), "{n}");
+        translator.event(ended(&name, ToolOutcome::Done), now());
+        translator.event(model_done(), now());
+    }
+}
+
 #[test]
 fn text_goes_before_what_follows_it_and_is_bounded() {
     let (_, out) = all(vec![text("a"), call("x"), text("b")]);

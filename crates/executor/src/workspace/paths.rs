@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::WorkspaceError;
+use super::{
+    WorkspaceError,
+    remote::{Remote, Scheme},
+};
 
 /// Directories below which a job may work.
 #[derive(Clone, Debug, Default)]
@@ -65,43 +68,21 @@ impl Roots {
 
 /// Checks a URL; answers `https://host[:port]` if it is one that takes a token.
 pub(super) fn check_url(url: &str, local: bool) -> Result<Option<String>, WorkspaceError> {
-    let refused = |message: &str| Err(WorkspaceError::refused("source.url", message.to_owned()));
-    if url.is_empty() || url.starts_with('-') || url.chars().any(|c| c.is_control() || c == ' ') {
-        return refused("it is no URL of a repository");
-    }
-    let Some((scheme, rest)) = url.split_once("://") else {
-        // git@host:owner/name
-        let scp = url.split_once(':').filter(|(host, path)| {
-            host.contains('@') && !host.contains(['/', ':']) && !path.starts_with(':')
-        });
-        return match scp {
-            Some(_) => Ok(None),
-            None => refused("use https://, ssh:// or git@host:path"),
-        };
-    };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let userinfo = authority.rsplit_once('@').map(|(user, _)| user);
+    let refused = |message: &str| WorkspaceError::refused("source.url", message.to_owned());
+    let Remote { scheme, host, host_port, .. } = Remote::read(url).map_err(refused)?;
     match scheme {
-        "https" | "http" if userinfo.is_some() => {
-            refused("it holds a user or a token: give the token as a secret beside it")
-        }
-        "https" => Ok(Some(format!("https://{authority}"))),
+        Scheme::Https => Ok(Some(format!("https://{host_port}"))),
         // In the clear: for a server on this very machine only.
-        "http" if is_loopback(authority) => Ok(Some(format!("http://{authority}"))),
-        "http" => refused("http:// would send the code in the clear: use https://"),
-        "ssh" if userinfo.is_some_and(|user| user.contains(':')) => {
-            refused("it holds a password: ssh uses the device's keys")
+        Scheme::Http if matches!(host, "127.0.0.1" | "localhost" | "::1") => {
+            Ok(Some(format!("http://{host_port}")))
         }
-        "ssh" => Ok(None),
-        "file" if local => Ok(None),
-        "file" => refused("this device does not allow file:// URLs: name the directory instead"),
-        _ => refused("use https://, ssh:// or git@host:path"),
+        Scheme::Http => Err(refused("http:// would send the code in the clear: use https://")),
+        Scheme::Ssh => Ok(None),
+        Scheme::File if local => Ok(None),
+        Scheme::File => {
+            Err(refused("this device does not allow file:// URLs: name the directory instead"))
+        }
     }
-}
-
-fn is_loopback(authority: &str) -> bool {
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    matches!(host, "127.0.0.1" | "localhost" | "[::1]")
 }
 
 /// The last part of a URL, as a directory's name.
@@ -160,6 +141,8 @@ mod tests {
             "ftp://host/a",
             "",
             "https://host/a b",
+            "https://evil.com?.host/a",
+            "ssh://git:word@host/a",
         ] {
             assert!(origin(bad).is_err(), "{bad}");
         }

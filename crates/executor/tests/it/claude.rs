@@ -89,6 +89,12 @@ async fn a_whole_job() {
     assert!(request.tool == "Write" && request.title.ends_with("/a.txt"), "{request:?}");
     assert!(!claude.file("a.txt").exists());
     approve(&run, &request.id, Decision::Allow { input: None }).await.unwrap();
+    // Its name is of this process alone: one that the process before could have given is none.
+    let bare = request.id.split_once('-').unwrap().1.to_owned();
+    let old = approve(&run, &bare, Decision::AllowAlways).await;
+    assert_eq!(old, Err(CommandError::NotOpen));
+    let old = approve(&run, &format!("000000000000-{bare}"), Decision::AllowAlways).await;
+    assert_eq!(old, Err(CommandError::NotOpen));
     // A second answer comes too late.
     let twice = approve(&run, &request.id, Decision::AllowAlways).await;
     assert_eq!(twice, Err(CommandError::NotOpen));
@@ -346,4 +352,36 @@ async fn a_repository_allows_itself_nothing() {
     run.turn_end().await;
     run.handle.stop().await;
     assert!(!claude.file("x.txt").exists() && !claude.file("hooked.txt").exists());
+}
+
+/// Read only means that nobody is asked: not for leaving the plan, and "always" of before is void.
+#[tokio::test]
+async fn read_only_cannot_be_left() {
+    let script = Rule::any()
+        .human("look")
+        .then(bash("touch x.txt"))
+        .then(Answer::tool("ExitPlanMode", json!({"plan": "I will write."})))
+        .then(Answer::tool("Write", json!({"file_path": "y.txt", "content": "y"})))
+        .then(bash("touch z.txt"))
+        .then(Answer::text("Looked."));
+    let Some(claude) = Claude::new(vec![script]).await else { return };
+    let mut launch = claude.launch("look");
+    launch.job.permissions = Permissions::ReadOnly;
+    launch.job.grants =
+        ["Bash", "Write"].map(|tool| Grant { tool: tool.to_owned(), command: None }).to_vec();
+    let mut run = Run::start(&claude.runtime, launch).await;
+    assert!(matches!(run.turn_end().await, TurnEnd::Completed { .. }), "{:#?}", run.seen);
+    run.handle.stop().await;
+    let asked = run.seen.iter().any(|event| matches!(event, RuntimeEvent::Approval(_)));
+    assert!(!asked, "{:#?}", run.seen);
+    for file in ["x.txt", "y.txt", "z.txt"] {
+        assert!(!claude.file(file).exists(), "{file}");
+    }
+    let told = outcomes(&run);
+    assert_eq!(told.len(), 4, "{told:#?}");
+    for (outcome, text) in told {
+        assert_eq!(outcome, ToolOutcome::Denied, "{text}");
+        assert!(text.contains("may only read here"), "{text}");
+    }
+    assert_eq!(run.text(), "Looked.");
 }

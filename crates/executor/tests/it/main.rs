@@ -12,5 +12,6 @@ mod codex;
 mod commands;
 mod garbage;
 mod kit;
+mod logins;
 mod trees;
 mod workspaces;

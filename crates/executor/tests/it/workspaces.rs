@@ -11,7 +11,7 @@ use std::{
 use troupe_executor::{
     Roots, Secrets, Workspace, WorkspaceError, WorkspaceSource, WorkspaceSpec, Workspaces,
 };
-use troupe_types::{TaskId, TurnId, Uuid};
+use troupe_types::{ExecutionId, TaskId, TurnId, Uuid};
 
 use crate::kit::World;
 
@@ -56,6 +56,10 @@ fn task() -> TaskId {
     TaskId::from_uuid(Uuid::new_v4())
 }
 
+fn execution() -> ExecutionId {
+    ExecutionId::from_uuid(Uuid::new_v4())
+}
+
 fn existing(path: &Path) -> WorkspaceSpec {
     let source = WorkspaceSource::Existing { path: path.to_owned() };
     WorkspaceSpec { source, ..WorkspaceSpec::default() }
@@ -65,11 +69,12 @@ fn existing(path: &Path) -> WorkspaceSpec {
 async fn an_empty_workspace_has_diffs_too() {
     let kit = Kit::new();
     let (task, turn) = (task(), TurnId::from_uuid(Uuid::new_v4()));
+    let me = execution();
     let space = kit.open(task, &WorkspaceSpec::default()).await.unwrap();
-    assert!(space.keep(None).await.unwrap());
+    assert!(space.keep(me, None).await.unwrap());
     fs::write(space.path().join("new.txt"), "a\nb\n").unwrap();
-    assert!(space.keep(Some(turn)).await.unwrap());
-    let diff = space.diff(None, turn).await.unwrap().unwrap();
+    assert!(space.keep(me, Some(turn)).await.unwrap());
+    let diff = space.diff(me, None, turn).await.unwrap().unwrap();
     assert_eq!((diff.files.len(), diff.files[0].added), (1, Some(2)));
     assert!(diff.patch.contains("+a\n+b\n") && !diff.truncated);
     assert!(!space.path().join(".git").exists());
@@ -85,6 +90,7 @@ async fn an_empty_workspace_has_diffs_too() {
 async fn a_turn_leaves_a_hidden_ref_and_the_checkout_alone() {
     let kit = Kit::new();
     let (task, turn) = (task(), TurnId::from_uuid(Uuid::new_v4()));
+    let me = execution();
     let spec = existing(&kit.repository);
     let space = kit.open(task, &spec).await.unwrap();
     // A staged change of the user's own.
@@ -94,14 +100,14 @@ async fn a_turn_leaves_a_hidden_ref_and_the_checkout_alone() {
     let hook = kit.repository.join(".git/hooks/reference-transaction");
     fs::write(&hook, "#!/bin/sh\ntouch hook-ran\n").unwrap();
     Command::new("chmod").arg("+x").arg(&hook).status().unwrap();
-    space.keep(None).await.unwrap();
+    space.keep(me, None).await.unwrap();
     let before = git(&kit.repository, &["status", "--porcelain"]);
     fs::write(kit.repository.join("a.txt"), "one\ntwo\n").unwrap();
     fs::write(kit.repository.join("b\u{e4} \".txt"), "new\n").unwrap();
     fs::write(kit.repository.join("bin"), [0_u8, 1, 2]).unwrap();
     fs::write(kit.repository.join("ignored"), "x").unwrap();
-    space.keep(Some(turn)).await.unwrap();
-    let diff = space.diff(None, turn).await.unwrap().unwrap();
+    space.keep(me, Some(turn)).await.unwrap();
+    let diff = space.diff(me, None, turn).await.unwrap().unwrap();
     let told: Vec<_> =
         diff.files.iter().map(|f| (f.path.as_str(), f.change.as_str(), f.added)).collect();
     let expected = [
@@ -120,12 +126,54 @@ async fn a_turn_leaves_a_hidden_ref_and_the_checkout_alone() {
     assert!(git(&kit.repository, &["branch", "--all"]).trim().ends_with("* main"));
     // Nothing changed: no diff. Another state: none either.
     let other = TurnId::from_uuid(Uuid::new_v4());
-    assert_eq!(space.diff(Some(turn), other).await.unwrap(), None);
-    space.keep(Some(other)).await.unwrap();
-    assert_eq!(space.diff(Some(turn), other).await.unwrap(), None);
+    assert_eq!(space.diff(me, Some(turn), other).await.unwrap(), None);
+    space.keep(me, Some(other)).await.unwrap();
+    assert_eq!(space.diff(me, Some(turn), other).await.unwrap(), None);
     kit.spaces.remove(task, &spec).await.unwrap();
     assert_eq!(git(&kit.repository, &["for-each-ref", "refs/troupe/"]), "");
     assert!(kit.repository.join("a.txt").exists());
+}
+
+/// Bots of one Task work in one directory at the same time: each has its own beginning, and none
+/// takes the other's away.
+#[tokio::test]
+async fn bots_of_one_task_do_not_spoil_each_others_diff() {
+    let kit = Kit::new();
+    let (task, turn, spec) = (task(), TurnId::from_uuid(Uuid::new_v4()), existing(&kit.repository));
+    let first = kit.open(task, &spec).await.unwrap();
+    let second = kit.open(task, &spec).await.unwrap();
+    let (one, two) = (execution(), execution());
+    first.keep(one, None).await.unwrap();
+    fs::write(kit.repository.join("one.txt"), "1\n").unwrap();
+    // The other Bot begins later: what the first did is not its change.
+    second.keep(two, None).await.unwrap();
+    fs::write(kit.repository.join("two.txt"), "2\n").unwrap();
+    let (a, b) = tokio::join!(first.keep(one, Some(turn)), second.keep(two, Some(turn)));
+    assert!(a.unwrap() && b.unwrap());
+    let paths = |diff: troupe_executor::Diff| -> Vec<String> {
+        diff.files.into_iter().map(|file| file.path).collect()
+    };
+    let diff = first.diff(one, None, turn).await.unwrap().unwrap();
+    assert_eq!(paths(diff), ["one.txt", "two.txt"]);
+    let diff = second.diff(two, None, turn).await.unwrap().unwrap();
+    assert_eq!(paths(diff), ["two.txt"]);
+    // Many at once: none meets another's index.
+    let (a, b, c) = (execution(), execution(), execution());
+    let kept = tokio::join!(
+        first.keep(a, Some(turn)),
+        second.keep(b, Some(turn)),
+        first.keep(c, Some(turn)),
+        second.keep(two, Some(turn)),
+    );
+    assert!(kept.0.unwrap() && kept.1.unwrap() && kept.2.unwrap() && kept.3.unwrap());
+    let parts = fs::read_dir(kit.spaces.task_dir(task)).unwrap().flatten();
+    let parts = parts.filter(|file| file.file_name().to_string_lossy().ends_with(".part"));
+    assert_eq!(parts.count(), 0);
+    // Refs of an earlier version go as well.
+    let old = format!("refs/troupe/{task}/begin");
+    git(&kit.repository, &["update-ref", &old, "HEAD"]);
+    kit.spaces.remove(task, &spec).await.unwrap();
+    assert_eq!(git(&kit.repository, &["for-each-ref", "refs/troupe/"]), "");
 }
 
 #[tokio::test]
@@ -140,7 +188,7 @@ async fn worktrees_keep_tasks_apart() {
     assert_eq!(fs::read_to_string(kit.repository.join("a.txt")).unwrap(), "one\n");
     let again = kit.open(first, &spec).await.unwrap();
     assert_eq!(fs::read_to_string(again.path().join("a.txt")).unwrap(), "changed\n");
-    one.keep(None).await.unwrap();
+    one.keep(execution(), None).await.unwrap();
     // Work that was committed survives the removal, on its branch.
     git(two.path(), &["commit", "-q", "--allow-empty", "-m", "work"]);
     kit.spaces.remove(first, &spec).await.unwrap();
@@ -158,8 +206,9 @@ async fn what_nobody_uses_goes_in_time() {
     let spec = WorkspaceSpec { worktree: true, ..existing(&kit.repository) };
     let kept = WorkspaceSpec { keep: true, ..WorkspaceSpec::default() };
     let (old, fresh, keep) = (task(), task(), task());
+    let me = execution();
     for (task, spec) in [(old, &spec), (fresh, &spec), (keep, &kept)] {
-        kit.open(task, spec).await.unwrap().keep(None).await.unwrap();
+        kit.open(task, spec).await.unwrap().keep(me, None).await.unwrap();
     }
     let week = Duration::from_secs(7 * 24 * 3_600);
     assert_eq!(kit.spaces.stale(week), []);
@@ -180,7 +229,7 @@ async fn what_nobody_uses_goes_in_time() {
     let branches = git(&kit.repository, &["branch", "--format=%(refname:short)"]);
     assert_eq!(branches, format!("main\ntroupe/{fresh}\n"));
     let refs = git(&kit.repository, &["for-each-ref", "--format=%(refname)", "refs/troupe/"]);
-    assert_eq!(refs, format!("refs/troupe/{fresh}/begin\n"));
+    assert_eq!(refs, format!("refs/troupe/{fresh}/{me}/begin\n"));
     // A turn after all: it begins anew.
     assert!(kit.open(old, &spec).await.unwrap().path().join("a.txt").exists());
 }

@@ -1,6 +1,6 @@
 //! What comes in: bodies, queries, path parts and who is asking, each with its bounds.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -320,22 +320,54 @@ pub(super) fn peer(parts: &axum::http::Extensions) -> Option<crate::serve::Peer>
     parts.get::<axum::extract::ConnectInfo<crate::serve::Peer>>().map(|info| info.0)
 }
 
-/// The peer's address of a request.
+/// Who a request comes from: the peer, or whom the proxy in front speaks for.
 #[derive(Debug)]
-pub(super) struct From(pub(super) Option<std::net::IpAddr>);
+pub(super) struct From(pub(super) Option<IpAddr>);
 
 impl FromRequestParts<Shared> for From {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(
         parts: &mut Parts,
-        _: &Shared,
+        shared: &Shared,
     ) -> Result<Self, std::convert::Infallible> {
-        Ok(Self(peer(&parts.extensions).map(|peer| peer.remote.ip())))
+        let peer = peer(&parts.extensions).map(|peer| peer.remote.ip());
+        Ok(Self(whose(&parts.headers, peer, shared.options().proxied)))
     }
+}
+
+fn whose(headers: &HeaderMap, peer: Option<IpAddr>, proxied: bool) -> Option<IpAddr> {
+    proxied.then(|| forwarded_for(headers)).flatten().or(peer)
+}
+
+/// The last address: the proxy's own word. Those before it are what it was told.
+fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?;
+    last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
 }
 
 /// What handlers hold on to beyond their request.
 pub(super) fn share(shared: &Shared) -> Shared {
     Arc::clone(shared)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a stranger writes there themselves counts for nothing.
+    #[test]
+    fn behind_a_proxy_the_last_address_it_names_is_whose_request_it_is() {
+        let ip = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+        let peer = ip("10.9.9.9");
+        let mut headers = HeaderMap::new();
+        assert_eq!(whose(&headers, peer, true), peer, "a proxy that says nothing");
+        headers.append("x-forwarded-for", "1.1.1.1, 192.0.2.1".parse().unwrap());
+        assert_eq!(whose(&headers, peer, true), ip("192.0.2.1"));
+        assert_eq!(whose(&headers, peer, false), peer, "there is no proxy");
+        headers.append("x-forwarded-for", "2001:db8::1".parse().unwrap());
+        assert_eq!(whose(&headers, peer, true), ip("2001:db8::1"));
+        headers.append("x-forwarded-for", "unknown".parse().unwrap());
+        assert_eq!(whose(&headers, peer, true), peer);
+    }
 }

@@ -383,7 +383,8 @@ async fn next_lines(mut watching: Watching) -> Option<(Bytes, Option<Watching>)>
     let items = match watching.first.take() {
         Some(first) => Ok(first),
         None => match watching.shared.state.auth.recheck(&watching.who).await {
-            Ok(()) => {
+            Ok(who) => {
+                watching.who = who;
                 round(&watching.shared, &watching.who, &watching.namespace, &watching.since).await
             }
             Err(error) => Err(error.into()),

@@ -57,12 +57,14 @@ async fn health(State(shared): State<Shared>) -> Json<Health> {
 
 async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Health>) {
     let shutting_down = shared.is_draining();
-    let (code, status) = match (shutting_down, shared.is_started()) {
+    let cut_off = shared.is_cut_off();
+    let (code, status) = match (shutting_down, shared.is_started() && !cut_off) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
         (false, true) => (StatusCode::OK, "ready"),
     };
-    let message = degraded(&shared);
+    let why = "this node does not reach the store, others do";
+    let message = cut_off.then(|| why.to_owned()).or_else(|| degraded(&shared));
     (code, Json(Health { status: status.to_owned(), shutting_down, message }))
 }
 

@@ -274,8 +274,7 @@ async fn allowed(shared: &Shared, connection: &Connection) -> Result<Caller, Pro
     if session.caller.expires_at.is_some_and(|at| at <= now) {
         return Err(troupe_services::AuthError::Expired.into());
     }
-    shared.state.auth.recheck(&session.caller).await?;
-    Ok(session.caller)
+    Ok(shared.state.auth.recheck(&session.caller).await?)
 }
 
 fn parse<T: DeserializeOwned>(payload: Value) -> Result<T, Problem> {

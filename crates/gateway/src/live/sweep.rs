@@ -7,7 +7,7 @@ use std::{
 
 use futures::StreamExt;
 use tokio::sync::broadcast::error::RecvError;
-use troupe_services::{AuthError, auth::AuthChange};
+use troupe_services::{AuthError, Caller, auth::AuthChange};
 use troupe_soft_state::Notice;
 use troupe_types::TaskId;
 
@@ -99,7 +99,7 @@ async fn check(shared: &Shared, connection: Arc<Connection>) {
     let caller = connection.session().caller.clone();
     for _ in 0..CHECK_TRIES {
         match shared.state.auth.recheck(&caller).await {
-            Ok(()) => return check_rooms(shared, &connection).await,
+            Ok(caller) => return check_rooms(shared, &caller, &connection).await,
             Err(AuthError::Store(_)) => tokio::time::sleep(CHECK_PAUSE).await,
             Err(_) => break,
         }
@@ -109,12 +109,11 @@ async fn check(shared: &Shared, connection: Arc<Connection>) {
 }
 
 /// The session holds, but maybe a membership does not.
-async fn check_rooms(shared: &Shared, connection: &Arc<Connection>) {
-    let caller = connection.session().caller.clone();
+async fn check_rooms(shared: &Shared, caller: &Caller, connection: &Arc<Connection>) {
     let rooms: Vec<(TaskId, _)> =
         connection.viewings().iter().map(|(task, v)| (*task, Arc::clone(&v.room))).collect();
     for (task, room) in rooms {
-        let asking = shared.state.tasks.may_follow(&caller, task);
+        let asking = shared.state.tasks.may_follow(caller, task);
         // Without an answer the room's own subscription decides when it is made anew.
         let Ok(may) = tokio::time::timeout(ASK_MAX, asking).await else { continue };
         if may.is_err_and(|problem| is_final(&problem)) {

@@ -56,6 +56,49 @@ pub struct Admission {
     pub from: Option<IpAddr>,
 }
 
+/// Why somebody did not come in whom the authority was not asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum JoinFault {
+    /// The device was revoked, which is remembered.
+    Revoked,
+    /// The certificate has ended.
+    Expired,
+    /// The certificate is not of this cluster.
+    Foreign,
+    /// The certificate names another device than the hello.
+    WrongName,
+    /// More enrolments than an address, or all of them, may try.
+    RateLimited,
+    /// An enrolment that does not read.
+    Malformed,
+}
+
+impl JoinFault {
+    /// For logs and records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::Foreign => "foreign",
+            Self::WrongName => "wrong_name",
+            Self::RateLimited => "rate_limited",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// Somebody who did not come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedJoin {
+    /// Why.
+    pub fault: JoinFault,
+    /// The device, as far as it is known; what a hello says alone is not.
+    pub device: Option<DeviceId>,
+    /// Where it is; `None` on the in-memory link.
+    pub from: Option<IpAddr>,
+}
+
 /// Decides who becomes a device, who stays one, and who is let in.
 ///
 /// Promises that a listener relies on:
@@ -65,8 +108,8 @@ pub struct Admission {
 /// - **Durable.** What [`redeem`](Self::redeem) answered and what was revoked outlives the node.
 /// - **Fresh.** [`is_revoked`](Self::is_revoked) is asked four times a second for every link and
 ///   answers from memory, without waiting; a revocation is to be seen by it in half a second.
-/// - **Audited.** Refusals of `redeem` and `admit` are recorded by the authority; those before
-///   it (bad certificates, rate limits) are in the log and in the metrics.
+/// - **Audited.** Refusals of `redeem` and `admit` are recorded by the authority; it is told of
+///   those that come before it (bad certificates, rate limits), and records them too.
 #[async_trait]
 pub trait DeviceAuthority: fmt::Debug + Send + Sync + 'static {
     /// A machine shows an invitation.
@@ -89,4 +132,8 @@ pub trait DeviceAuthority: fmt::Debug + Send + Sync + 'static {
 
     /// Whether the device was revoked; a sentence for its owner.
     fn is_revoked(&self, device: DeviceId) -> Option<String>;
+
+    /// Somebody did not come in, and no other question was asked about it. Anybody can make this
+    /// happen as often as they like: it returns at once, and what is recorded is bounded.
+    fn refused(&self, _: RefusedJoin) {}
 }

@@ -2,14 +2,17 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{sleep, timeout},
+};
 use troupe_types::Clock;
 use troupe_wire::device::{
     EnrolAnswer, EnrolGrant, EnrolRefusal, EnrolRefusalReason, EnrolRequest,
 };
 
 use super::{
-    authority::{DeviceAuthority, Redemption},
+    authority::{DeviceAuthority, JoinFault, Redemption},
     ca::DeviceCa,
     dialler::Ways,
     error::{DeviceLinkError, EnrolError},
@@ -24,8 +27,12 @@ use crate::{
     stream::{Connection, LinkStream, Purpose},
 };
 
-/// How long a machine waits for all of it.
-const ENROL_MAX: Duration = Duration::from_secs(20);
+/// How long a machine waits for all of it, with what it repeats.
+const ENROL_MAX: Duration = Duration::from_secs(40);
+/// Before what brought no answer is repeated, if nobody says how long.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Longest pause that a cluster may ask for.
+const AGAIN_MAX: Duration = Duration::from_secs(10);
 /// How long one address is tried.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long an authority may take.
@@ -47,8 +54,11 @@ pub struct EnrolFacts {
 }
 
 /// Makes this machine a device: makes a key pair, pins the server by the invitation, and gets a
-/// certificate. The key never leaves the machine. Repeating it with the same invitation is
-/// possible while no answer came.
+/// certificate. The key never leaves the machine.
+///
+/// An invitation is good for one key. So what brought no answer, or the answer that the cluster
+/// cannot do it now, is repeated here with the same key and request, within the time that all of
+/// it has: a new call makes a new key, and would hear that the invitation was used.
 ///
 /// # Errors
 /// See [`EnrolError`].
@@ -56,38 +66,78 @@ pub async fn enrol(
     invitation: &Invitation,
     facts: &EnrolFacts,
 ) -> Result<(DeviceIdentity, EnrolGrant), EnrolError> {
-    let address = invitation.address();
+    let key = DeviceKey::generate().map_err(EnrolError::Cert)?;
+    let request = EnrolRequest {
+        secret: invitation.secret,
+        csr: key.request().map_err(EnrolError::Cert)?,
+        host: facts.host.clone(),
+        os: facts.os.clone(),
+        arch: facts.arch.clone(),
+        build: facts.build.clone(),
+    };
+    let mut last = EnrolError::Deadline { address: invitation.address() };
     let work = async {
-        let key = DeviceKey::generate().map_err(EnrolError::Cert)?;
-        let csr = key.request().map_err(EnrolError::Cert)?;
-        let request = EnrolRequest {
-            secret: invitation.secret,
-            csr,
-            host: facts.host.clone(),
-            os: facts.os.clone(),
-            arch: facts.arch.clone(),
-            build: facts.build.clone(),
-        };
-        let connection = connect(invitation).await?;
-        let answer = ask(&*connection, &request).await.map_err(EnrolError::Talk);
-        connection.close("done");
-        match answer? {
-            EnrolAnswer::Refused(refusal) => Err(EnrolError::Refused(refusal)),
-            EnrolAnswer::Granted(grant) => {
-                if cert_fingerprint(&grant.ca) != invitation.fingerprint {
-                    return Err(EnrolError::WrongServer { address: invitation.address() });
-                }
-                let identity = DeviceIdentity {
-                    device: grant.device,
-                    chain: grant.chain.clone(),
-                    key_pem: key.pem(),
-                    ca: grant.ca.clone(),
-                };
-                Ok((identity, grant))
+        loop {
+            match try_enrol(invitation, &request).await {
+                Ok(grant) => return Ok(grant),
+                Err(error) => match again_after(&error, &last) {
+                    Some(pause) => {
+                        tracing::info!(%error, "the enrolment is repeated");
+                        last = error;
+                        sleep(pause).await;
+                    }
+                    None => return Err(error),
+                },
             }
         }
     };
-    timeout(ENROL_MAX, work).await.unwrap_or(Err(EnrolError::Deadline { address }))
+    let done = timeout(ENROL_MAX, work).await;
+    let grant = done.unwrap_or(Err(last))?;
+    if cert_fingerprint(&grant.ca) != invitation.fingerprint {
+        return Err(EnrolError::WrongServer { address: invitation.address() });
+    }
+    let identity = DeviceIdentity {
+        device: grant.device,
+        chain: grant.chain.clone(),
+        key_pem: key.pem(),
+        ca: grant.ca.clone(),
+    };
+    Ok((identity, grant))
+}
+
+async fn try_enrol(
+    invitation: &Invitation,
+    request: &EnrolRequest,
+) -> Result<EnrolGrant, EnrolError> {
+    let connection = connect(invitation).await?;
+    let answer = ask(&*connection, request).await.map_err(EnrolError::Talk);
+    connection.close("done");
+    match answer? {
+        EnrolAnswer::Refused(refusal) => Err(EnrolError::Refused(refusal)),
+        EnrolAnswer::Granted(grant) => Ok(grant),
+    }
+}
+
+/// Whether the same request may do later; after which pause. `last`: what became of the try
+/// before.
+fn again_after(error: &EnrolError, last: &EnrolError) -> Option<Duration> {
+    match error {
+        EnrolError::Refused(refusal) => {
+            let passes = refusal.reason == EnrolRefusalReason::Unavailable;
+            let pause = Duration::from_millis(u64::from(refusal.retry_after_ms));
+            (passes && !pause.is_zero()).then(|| pause.min(AGAIN_MAX))
+        }
+        // The request may have been heard, and the answer lost.
+        EnrolError::Talk(DeviceLinkError::Stream(_) | DeviceLinkError::Link(_)) => {
+            Some(AGAIN_AFTER)
+        }
+        // An invitation that was shown may be used up for this key: it is kept for a node that
+        // comes back.
+        EnrolError::Connect { .. } if !matches!(last, EnrolError::Deadline { .. }) => {
+            Some(AGAIN_AFTER)
+        }
+        _ => None,
+    }
 }
 
 async fn connect(invitation: &Invitation) -> Result<Arc<dyn Connection>, EnrolError> {
@@ -138,14 +188,15 @@ fn refusal(reason: EnrolRefusalReason, message: &str, retry_after: Duration) -> 
 }
 
 impl Registrar<'_> {
-    /// Serves one machine. `limited`: how long it has to wait, if it comes too often.
+    /// Serves one machine. `limited`: how long it has to wait, if it comes too often. Answers why
+    /// it was refused, if the authority was not asked.
     pub(super) async fn serve(
         &self,
         connection: &dyn Connection,
         from: IpAddr,
         limited: Option<Duration>,
         read_max: Duration,
-    ) -> Result<(), DeviceLinkError> {
+    ) -> Result<Option<JoinFault>, DeviceLinkError> {
         let hear = async {
             let mut control = connection.accept().await.map_err(DeviceLinkError::Link)?;
             let heard = read_payload(&mut control.read).await?;
@@ -172,12 +223,17 @@ impl Registrar<'_> {
         if let Err(refused) = &answer {
             tracing::info!(%from, reason = ?refused.reason, "a machine was not enrolled");
         }
+        let fault = answer.as_ref().err().and_then(|refused| match refused.reason {
+            EnrolRefusalReason::RateLimited => Some(JoinFault::RateLimited),
+            EnrolRefusalReason::BadRequest => Some(JoinFault::Malformed),
+            _ => None,
+        });
         let answer = answer.map_or_else(EnrolAnswer::Refused, EnrolAnswer::Granted);
         say(&mut control, &answer).await?;
         let _ = control.write.shutdown().await;
         // The machine closes when it has read it.
         let _ = timeout(LAST_WORD, connection.closed()).await;
-        Ok(())
+        Ok(fault)
     }
 
     async fn decide(

@@ -1,12 +1,15 @@
 //! The door for devices: who comes in, who enrols, who is sent away.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{io::AsyncWriteExt, sync::mpsc, task::JoinSet, time::timeout};
-use troupe_types::{Clock, Uuid};
+use troupe_types::{Clock, DeviceId, Uuid};
 use troupe_wire::{
     Credit,
     device::{
@@ -17,7 +20,7 @@ use troupe_wire::{
 };
 
 use super::{
-    authority::{Admission, DeviceAuthority},
+    authority::{Admission, DeviceAuthority, JoinFault, RefusedJoin},
     ca::DeviceCa,
     enrol::Registrar,
     error::DeviceLinkError,
@@ -25,6 +28,7 @@ use super::{
     identity::{cert_fingerprint, device_cert_name},
     rate::{RateLimit, RateOptions},
     session::{DeviceSession, Keeper, Pump, session},
+    tls,
 };
 use crate::{
     error::LinkError,
@@ -153,6 +157,11 @@ impl EdgeListener {
                         Err(error) => Err(DeviceLinkError::Link(error)),
                     }
                 };
+                if let Err(DeviceLinkError::Link(LinkError::Handshake { from, reason })) = &pump
+                    && let Some(fault) = tls::client_fault(reason)
+                {
+                    me.refused(fault, None, Some(from.ip()));
+                }
                 match pump {
                     Ok(Some(pump)) => {
                         let _session = Counted::new(&me.sessions);
@@ -200,7 +209,22 @@ impl EdgeListener {
             clock: &*self.clock,
             cluster: &self.options.cluster,
         };
-        registrar.serve(connection, from, limited, self.options.link.ready_deadline).await
+        let served =
+            registrar.serve(connection, from, limited, self.options.link.ready_deadline).await;
+        let fault = match &served {
+            Ok(fault) => *fault,
+            Err(DeviceLinkError::Frame(_)) => Some(JoinFault::Malformed),
+            Err(_) => None,
+        };
+        if let Some(fault) = fault {
+            self.refused(fault, None, Some(from));
+        }
+        served.map(drop)
+    }
+
+    fn refused(&self, fault: JoinFault, device: Option<DeviceId>, from: Option<IpAddr>) {
+        let from = from.map(|from| from.to_canonical());
+        self.authority.refused(RefusedJoin { fault, device, from });
     }
 
     async fn welcome(
@@ -249,8 +273,10 @@ impl EdgeListener {
         let refuse = |reason, message: &str| DeviceRefusal { reason, message: message.to_owned() };
         let in_memory = connection.carrier() == Carrier::Memory;
         let certificate = connection.peer_cert().map(|der| cert_fingerprint(&der));
+        let from = (!in_memory).then(|| connection.remote().ip().to_canonical());
         let named = connection.is_of(&device_cert_name(hello.device));
         if !named || (certificate.is_none() && !in_memory) {
+            self.refused(JoinFault::WrongName, None, from);
             let message = "the certificate does not name the device that the hello names";
             return Err(refuse(DeviceRefusalReason::WrongName, message));
         }
@@ -262,9 +288,9 @@ impl EdgeListener {
             refuse(DeviceRefusalReason::NoCommonVersion, message)
         })?;
         if let Some(message) = self.authority.is_revoked(hello.device) {
+            self.refused(JoinFault::Revoked, Some(hello.device), from);
             return Err(refuse(DeviceRefusalReason::Revoked, &message));
         }
-        let from = (!in_memory).then(|| connection.remote().ip().to_canonical());
         let admission = Admission { device: hello.device, certificate, from };
         self.authority.admit(admission).await?;
         Ok(version)

@@ -62,8 +62,9 @@ pub(super) struct RateLimit {
     buckets: Mutex<Buckets>,
 }
 
-/// An IPv6 network counts as one address.
-pub(super) fn network(address: IpAddr) -> IpAddr {
+/// What counts as one address: an IPv6 network (/64) does.
+#[must_use]
+pub fn network_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
@@ -92,7 +93,7 @@ impl RateLimit {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let RateOptions { address_burst, address_per_minute, all_per_second } = self.options;
         let (burst, per_second) = (f64::from(address_burst), f64::from(address_per_minute) / 60.0);
-        let address = network(address);
+        let address = network_of(address);
         if buckets.by_address.len() >= ADDRESSES_MAX && !buckets.by_address.contains_key(&address) {
             let oldest = buckets.by_address.iter().min_by_key(|(_, b)| b.at).map(|(a, _)| *a);
             oldest.and_then(|oldest| buckets.by_address.remove(&oldest));

@@ -1,29 +1,21 @@
 //! A device's session on the node where its link ends.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::{
     io::{AsyncWriteExt, BufWriter},
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::{MissedTickBehavior, interval, timeout},
 };
 use troupe_types::{Clock, DeviceId, OutSeq, Uuid};
 use troupe_wire::{
-    Credit, EncodeError,
+    EncodeError,
     device::{
         AttemptKey, CertificateAnswer, DeviceFrame, DeviceHello, Pong, Revoked,
-        limits::{DEVICE_CREDIT_BYTES, DEVICE_CREDIT_ITEMS, MESSAGE_BYTES_MAX},
+        limits::MESSAGE_BYTES_MAX,
     },
 };
 
@@ -33,8 +25,12 @@ use super::{
     credits::Credits,
     error::DeviceLinkError,
     frames::{FrameReader, read_frame},
+    heard::{Allowed, DeviceFrames},
 };
-use crate::stream::{BoxRead, BoxWrite, Carrier, Connection, LinkStream, Purpose};
+use crate::{
+    error::LinkError,
+    stream::{BoxRead, BoxWrite, Carrier, Connection, LinkStream, Purpose},
+};
 
 /// Frames that wait for the owner of a session, and for the writer to the device.
 pub(super) const QUEUE: usize = 256;
@@ -46,7 +42,7 @@ const LAST_WORD: Duration = Duration::from_millis(300);
 const RENEW_MAX: Duration = Duration::from_secs(10);
 /// Frames that go through a queue together, and those that are written before the stream is
 /// flushed.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 /// Short ones of those go out with one write.
 const BUFFER_BYTES: usize = 16 * 1024;
 
@@ -68,8 +64,7 @@ struct Shared {
     connection: Arc<dyn Connection>,
     outward: mpsc::Sender<Bytes>,
     /// What the device may still send.
-    bytes_allowed: AtomicI64,
-    items_allowed: AtomicI64,
+    allowed: Arc<Allowed>,
     /// What may still be sent to the device.
     credits: Credits,
     closed: watch::Sender<Option<String>>,
@@ -83,16 +78,6 @@ impl Shared {
             first
         });
         self.credits.close();
-    }
-
-    fn pay(&self, size: usize) -> Result<(), DeviceLinkError> {
-        let size = i64::try_from(size).unwrap_or(i64::MAX);
-        let bytes = self.bytes_allowed.fetch_sub(size, Ordering::AcqRel) - size;
-        let items = self.items_allowed.fetch_sub(1, Ordering::AcqRel) - 1;
-        if bytes < 0 || items < 0 {
-            return Err(DeviceLinkError::OverCredit);
-        }
-        Ok(())
     }
 }
 
@@ -157,56 +142,6 @@ impl DeviceSessionHandle {
     }
 }
 
-/// What a device says, in order per stream. Taking a frame gives the device credit for another.
-pub struct DeviceFrames {
-    frames: mpsc::Receiver<(DeviceFrame, usize)>,
-    /// Some of them, taken out of the queue together; the last one comes first.
-    at_hand: Vec<(DeviceFrame, usize)>,
-    shared: Arc<Shared>,
-    owed: Credit,
-}
-
-impl fmt::Debug for DeviceFrames {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceFrames").field("device", &self.shared.device).finish_non_exhaustive()
-    }
-}
-
-impl DeviceFrames {
-    /// The next frame: assignment and input answers, attach, output, ended, secrets wanted,
-    /// capabilities, drain, and kinds that this version does not know. `None`: the link is
-    /// gone. Cancel safe.
-    pub async fn next(&mut self) -> Option<DeviceFrame> {
-        if self.at_hand.is_empty() {
-            self.frames.recv_many(&mut self.at_hand, AT_ONCE).await;
-            self.at_hand.reverse();
-        }
-        let (frame, size) = self.at_hand.pop()?;
-        if frame.costs_credit() {
-            self.owed.bytes += u64::try_from(size).unwrap_or(0);
-            self.owed.items += 1;
-            self.give_back();
-        }
-        Some(frame)
-    }
-
-    /// Gives credit back in pieces of an eighth of the window.
-    fn give_back(&mut self) {
-        let due = self.owed.bytes >= DEVICE_CREDIT_BYTES / 8
-            || self.owed.items >= DEVICE_CREDIT_ITEMS / 8;
-        if !due {
-            return;
-        }
-        let Ok(frame) = DeviceFrame::Credit(self.owed).encode() else { return };
-        let Ok(place) = self.shared.outward.try_reserve() else { return };
-        let bytes = i64::try_from(self.owed.bytes).unwrap_or(0);
-        self.shared.bytes_allowed.fetch_add(bytes, Ordering::AcqRel);
-        self.shared.items_allowed.fetch_add(i64::from(self.owed.items), Ordering::AcqRel);
-        place.send(frame);
-        self.owed = Credit { bytes: 0, items: 0 };
-    }
-}
-
 /// A device that is here.
 #[derive(Debug)]
 pub struct DeviceSession {
@@ -250,17 +185,11 @@ pub(super) fn session(
         device: hello.device,
         connection,
         outward: out,
-        bytes_allowed: AtomicI64::new(i64::try_from(DEVICE_CREDIT_BYTES).unwrap_or(i64::MAX)),
-        items_allowed: AtomicI64::new(i64::from(DEVICE_CREDIT_ITEMS)),
+        allowed: Arc::default(),
         credits: Credits::new(hello.credit),
         closed: watch::Sender::new(None),
     });
-    let frames = DeviceFrames {
-        frames,
-        at_hand: Vec::new(),
-        shared: Arc::clone(&shared),
-        owed: Credit { bytes: 0, items: 0 },
-    };
+    let frames = DeviceFrames::new(shared.device, frames, Arc::clone(&shared.allowed));
     let handle = DeviceSessionHandle(Arc::clone(&shared));
     (
         DeviceSession { session, hello, handle, frames },
@@ -282,7 +211,7 @@ impl Pump {
             why = shared.connection.closed() => why,
             () = inward.closed() => "the session was dropped".to_owned(),
             why = watch_revocation(&shared, &*keeper.authority) => why,
-            error = write_control(write, outward) => text(&error),
+            error = write_control(write, outward, &shared.allowed) => text(&error),
             error = read_control(read, &shared, &inward, &keeper) => text(&error),
             error = read_executions(&shared, &inward) => text(&error),
             () = answer_datagrams(&*shared.connection) => "the link ended".to_owned(),
@@ -317,10 +246,24 @@ async fn watch_revocation(shared: &Shared, authority: &dyn DeviceAuthority) -> S
     }
 }
 
-async fn write_control(write: BoxWrite, mut queue: mpsc::Receiver<Bytes>) -> DeviceLinkError {
+/// Writes what is to be said, and credit when enough of it is owed.
+async fn write_control(
+    write: BoxWrite,
+    mut queue: mpsc::Receiver<Bytes>,
+    allowed: &Allowed,
+) -> DeviceLinkError {
     let mut write = BufWriter::with_capacity(BUFFER_BYTES, write);
     let mut frames = Vec::new();
-    while queue.recv_many(&mut frames, AT_ONCE).await > 0 {
+    loop {
+        tokio::select! {
+            count = queue.recv_many(&mut frames, AT_ONCE) => if count == 0 {
+                return DeviceLinkError::Unexpected { what: "the end of the queue" };
+            },
+            credit = allowed.due() => match DeviceFrame::Credit(credit).encode() {
+                Ok(frame) => frames.push(frame),
+                Err(error) => return DeviceLinkError::OwnFrame(error),
+            },
+        }
         for frame in frames.drain(..) {
             if let Err(error) = write.write_all(&frame).await {
                 return DeviceLinkError::Stream(error);
@@ -330,7 +273,6 @@ async fn write_control(write: BoxWrite, mut queue: mpsc::Receiver<Bytes>) -> Dev
             return DeviceLinkError::Stream(error);
         }
     }
-    DeviceLinkError::Unexpected { what: "the end of the queue" }
 }
 
 async fn read_control(
@@ -435,6 +377,13 @@ async fn read_executions(
         let stream = match stream {
             Ok(stream) if stream.purpose == Purpose::Execution => stream,
             Ok(_) => return DeviceLinkError::Unexpected { what: "a stream of another purpose" },
+            // It was let go of before it was known; as later, that is an end like another.
+            Err(LinkError::Stream(error)) => {
+                tracing::debug!(device = %shared.device, %error, "a stream that came to nothing");
+                accepting = Box::pin(shared.connection.accept());
+                yield_now().await;
+                continue;
+            }
             Err(error) => return DeviceLinkError::Link(error),
         };
         accepting = Box::pin(shared.connection.accept());
@@ -481,7 +430,7 @@ fn on_execution(
             if output.key == *key && output.out_seq == *next =>
         {
             *next = next.next();
-            shared.pay(size)?;
+            shared.allowed.pay(size)?;
         }
         (DeviceFrame::Other(..), _) => return Ok(false),
         _ => return Err(DeviceLinkError::Unexpected { what: "output out of order" }),

@@ -15,6 +15,7 @@ use rustls::{
 };
 
 use super::{
+    authority::JoinFault,
     ca::EdgeServerCert,
     identity::{DeviceIdentity, cert_fingerprint},
 };
@@ -80,6 +81,13 @@ pub(super) fn machine(fingerprint: [u8; 32]) -> Result<ClientConfig, CertError> 
 
 /// The word that a failed check leaves in the error of the handshake.
 pub(super) const WRONG_SERVER: &str = "fingerprint";
+
+/// What was wrong with a client's certificate, by what its handshake failed with.
+pub(super) fn client_fault(reason: &str) -> Option<JoinFault> {
+    let (_, fault) = reason.split_once("invalid peer certificate: ")?;
+    let is_over = fault.starts_with("certificate expired") || fault.starts_with("Expired");
+    Some(if is_over { JoinFault::Expired } else { JoinFault::Foreign })
+}
 
 /// Trusts a server whose chain leads to the CA with this fingerprint, and no other.
 #[derive(Debug)]

@@ -38,7 +38,7 @@ use crate::{
     cert::CertError,
     error::LinkError,
     options::LinkOptions,
-    quic::failed,
+    quic::{failed, shut_out},
     stream::{Arriving, Connection, Network, Protocol},
 };
 
@@ -136,7 +136,7 @@ impl WsEdgeNetwork {
                 }
             };
             // One address can fill half of the room: an address is proven here, unlike on UDP.
-            let address = rate::network(from.ip());
+            let address = rate::network_of(from.ip());
             match self.guests.admit(address, (max / 2).max(1)) {
                 Some(guest) if under_way < max => return (socket, from, guest),
                 _ => drop(socket),
@@ -194,7 +194,7 @@ async fn welcome(
     closing: watch::Receiver<bool>,
 ) -> Result<Arc<dyn Connection>, LinkError> {
     let (ear, pulse) = ear(socket)?;
-    let tls = tls.accept(ear).await.map_err(|error| failed(&error))?;
+    let tls = tls.accept(ear).await.map_err(|error| shut_out(remote, &error))?;
     let over = Over::of(remote, tls.get_ref().1);
     if over.protocol == Protocol::Node {
         return Err(unspoken());

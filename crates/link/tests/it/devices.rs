@@ -20,7 +20,8 @@ use troupe_link::{
     Carrier, LinkOptions, MemoryHub, Network, Purpose, TcpRelay, UdpRelay,
     device::{
         DeviceIdentity, DeviceKey, DeviceLinkError, Dialler, EdgeListenerOptions, EnrolError,
-        Invitation, cert_valid, device_cert_name, enrol, greet, write_frame,
+        Invitation, JoinFault, RefusedJoin, cert_valid, device_cert_name, enrol, greet,
+        write_frame,
     },
 };
 use troupe_testkit::wait_until;
@@ -56,6 +57,8 @@ macro_rules! over_each {
 
 over_each!(
     a_machine_with_an_invitation_becomes_a_device_once,
+    an_enrolment_that_cannot_be_done_now_is_repeated_with_the_same_key,
+    who_is_refused_is_told_to_the_authority,
     a_server_with_another_fingerprint_gets_no_secret,
     too_many_tries_are_told_when_to_come_again,
     frames_go_both_ways_and_output_is_checked,
@@ -68,6 +71,7 @@ over_each!(
     streams_end_as_they_should,
     as_many_streams_as_there_are_places,
     both_ways_at_once,
+    a_stream_that_is_let_go_of_at_once_ends_no_session,
 );
 
 async fn a_machine_with_an_invitation_becomes_a_device_once(carrier: Carrier) {
@@ -90,6 +94,49 @@ async fn a_machine_with_an_invitation_becomes_a_device_once(carrier: Carrier) {
         let EnrolError::Refused(refusal) = refused else { panic!("{refused:?}") };
         assert_eq!(refusal.reason, EnrolRefusalReason::UnknownToken);
     }
+}
+
+async fn an_enrolment_that_cannot_be_done_now_is_repeated_with_the_same_key(carrier: Carrier) {
+    let door = EdgeDoor::over(carrier);
+    door.authority.invite([1; 16]);
+    door.authority.unavailable.store(2, Ordering::SeqCst);
+    let (device, _) = enrol(&door.invitation([1; 16]), &facts()).await.unwrap();
+    assert_eq!(door.authority.asked.load(Ordering::SeqCst), 3);
+    door.dial(&device).await.unwrap();
+}
+
+async fn who_is_refused_is_told_to_the_authority(carrier: Carrier) {
+    let mut options = EdgeListenerOptions::new("test", "node-1");
+    options.enrol.address_burst = 1;
+    let mut door = EdgeDoor::with(carrier, options);
+    let hour = Duration::from_secs(3_600);
+    let id = || DeviceId::new(now());
+    let long_ago = Timestamp::from_millis(now().as_millis() - 7_200_000);
+    let expired = identity(&door.ca, id(), long_ago, hour);
+    let foreign = DeviceIdentity { ca: door.device().ca, ..identity(&ca(), id(), now(), hour) };
+    let stolen = DeviceIdentity { device: id(), ..door.device() };
+    let revoked = door.device();
+    door.authority.revoke(revoked.device);
+    for device in [&expired, &foreign, &stolen, &revoked] {
+        assert!(door.dial(device).await.is_err());
+    }
+    for _ in 0..2 {
+        enrol(&door.invitation([9; 16]), &facts()).await.unwrap_err();
+    }
+    door.nobody();
+    let from = Some(door.addr().ip());
+    let refused = |fault, device| RefusedJoin { fault, device, from };
+    let expected = [
+        refused(JoinFault::Expired, None),
+        refused(JoinFault::Foreign, None),
+        refused(JoinFault::WrongName, None),
+        refused(JoinFault::Revoked, Some(revoked.device)),
+        refused(JoinFault::RateLimited, None),
+    ];
+    let told = || door.authority.refused.lock().unwrap().clone();
+    // A device may hear of its refusal before the door has told it.
+    wait_until(LONG, async || expected.iter().all(|one| told().contains(one))).await;
+    assert!(told().iter().all(|one| expected.contains(one)), "{:?}", told());
 }
 
 async fn a_server_with_another_fingerprint_gets_no_secret(carrier: Carrier) {
@@ -164,6 +211,22 @@ async fn frames_go_both_ways_and_output_is_checked(carrier: Carrier) {
     write_frame(&mut stream.write, &output(8)).await.unwrap();
     assert!(timeout(LONG, session.frames.next()).await.unwrap().is_none());
     assert!(session.handle.closed().await.contains("out of order"));
+}
+
+/// Its reset may come before anybody has read what it is for.
+async fn a_stream_that_is_let_go_of_at_once_ends_no_session(carrier: Carrier) {
+    let mut door = EdgeDoor::over(carrier);
+    let device = door.device();
+    let link = door.dial(&device).await.unwrap();
+    let mut session = door.next().await;
+    for _ in 0..200 {
+        let opened = timeout(LONG, link.connection.open(Purpose::Execution)).await.unwrap();
+        drop(opened.expect("the session goes on"));
+    }
+    let mut stream = link.connection.open(Purpose::Execution).await.unwrap();
+    let attach = DeviceFrame::Attach(Attach { key: key(), from: OutSeq(1) });
+    write_frame(&mut stream.write, &attach).await.unwrap();
+    assert_eq!(heard(&mut session).await, attach);
 }
 
 /// What comes faster than it is taken stops at the credit, and goes on when it is taken.

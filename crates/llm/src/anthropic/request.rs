@@ -2,42 +2,29 @@
 
 use serde_json::{Map, Value, json};
 
+use super::thinking;
 use crate::{
     config::{LlmOptions, ModelConfig},
-    message::{Effort, Message, Part, Request, Role, Thinking, ToolChoice, args_object},
+    message::{Message, Part, Request, Role, ToolChoice, args_object},
 };
 
-/// Used when neither request nor model say how long an answer may be; the protocol wants a
-/// number.
-const MAX_TOKENS_DEFAULT: u32 = 8_192;
-/// The smallest budget that the protocol takes.
-const BUDGET_MIN: u32 = 1_024;
 /// Told for a result that has no text of its own.
 const UNKNOWN: &str = "The outcome is unknown: the call may or may not have taken effect.";
 
 pub(super) fn body(config: &ModelConfig, options: &LlmOptions, request: &Request) -> Value {
-    let thinking = match request.thinking {
-        Thinking::Default => config.thinking,
-        own => own,
-    };
-    let (max_tokens, budget) =
-        limits(request.max_output_tokens.or(config.max_output_tokens), thinking);
+    let mut turns = turns(&request.messages);
+    let (max_tokens, thinking) = thinking::limits(config, request, &turns);
+    let thinks = !thinking.is_empty();
     let mut body = Map::new();
     body.insert("model".into(), json!(config.model_id));
     body.insert("max_tokens".into(), json!(max_tokens));
     body.insert("stream".into(), json!(true));
-    let temperature = request.temperature.or(config.temperature);
-    match (budget, temperature) {
-        // The protocol takes no temperature beside thinking.
-        (Some(budget), _) => {
-            body.insert("thinking".into(), json!({"type": "enabled", "budget_tokens": budget}));
-        }
-        (None, Some(temperature)) => {
-            // Through its shortest decimal form: 0.1, not 0.10000000149.
-            let shortest = temperature.to_string().parse::<f64>().unwrap_or_default();
-            body.insert("temperature".into(), json!(shortest.min(1.0)));
-        }
-        (None, None) => {}
+    body.extend(thinking);
+    // The protocol takes no temperature beside thinking.
+    if let Some(temperature) = request.temperature.or(config.temperature).filter(|_| !thinks) {
+        // Through its shortest decimal form: 0.1, not 0.10000000149.
+        let shortest = temperature.to_string().parse::<f64>().unwrap_or_default();
+        body.insert("temperature".into(), json!(shortest.min(1.0)));
     }
     let mut system = match request.system.as_deref().filter(|text| !text.trim().is_empty()) {
         Some(text) => vec![json!({"type": "text", "text": text})],
@@ -46,7 +33,6 @@ pub(super) fn body(config: &ModelConfig, options: &LlmOptions, request: &Request
     let mut tools: Vec<Value> = request.tools.iter().map(|tool| {
         json!({"name": tool.name, "description": tool.description, "input_schema": tool.input_schema})
     }).collect();
-    let mut turns = turns(&request.messages);
     if options.prompt_caching {
         // Tools come before the system prompt in the cached text: one mark covers both.
         mark(system.last_mut().or(tools.last_mut()));
@@ -60,7 +46,7 @@ pub(super) fn body(config: &ModelConfig, options: &LlmOptions, request: &Request
     }
     if !tools.is_empty() {
         body.insert("tools".into(), Value::Array(tools));
-        if let Some(choice) = tool_choice(&request.tool_choice, budget.is_some()) {
+        if let Some(choice) = tool_choice(&request.tool_choice, thinks) {
             body.insert("tool_choice".into(), choice);
         }
     }
@@ -70,28 +56,12 @@ pub(super) fn body(config: &ModelConfig, options: &LlmOptions, request: &Request
     Value::Object(body)
 }
 
-/// Output limit and thinking budget that go together.
-fn limits(max_tokens: Option<u32>, thinking: Thinking) -> (u32, Option<u32>) {
-    let budget = match thinking {
-        Thinking::Default => return (max_tokens.unwrap_or(MAX_TOKENS_DEFAULT), None),
-        Thinking::Budget(budget) => budget.max(BUDGET_MIN),
-        Thinking::Effort(Effort::Low) => 2_048,
-        Thinking::Effort(Effort::Medium) => 8_192,
-        Thinking::Effort(Effort::High) => 16_384,
-    };
-    match max_tokens {
-        None => (budget.saturating_add(MAX_TOKENS_DEFAULT), Some(budget)),
-        Some(max) if max > BUDGET_MIN => (max, Some(budget.min(max - 1))),
-        Some(max) => (max, None),
-    }
-}
-
 fn tool_choice(choice: &ToolChoice, thinks: bool) -> Option<Value> {
     match choice {
         ToolChoice::Auto => None,
         ToolChoice::None => Some(json!({"type": "none"})),
-        // A model that thinks cannot be forced.
-        ToolChoice::Any | ToolChoice::Tool(_) if thinks => None,
+        // A model that thinks cannot be forced; one that must use a certain tool does not think.
+        ToolChoice::Any if thinks => None,
         ToolChoice::Any => Some(json!({"type": "any"})),
         ToolChoice::Tool(name) => Some(json!({"type": "tool", "name": name})),
     }
@@ -108,9 +78,12 @@ fn mark(block: Option<&mut Value>) {
     }
 }
 
+/// Who says it, and the blocks.
+pub(super) type Turn = (&'static str, Vec<Value>);
+
 /// Messages as the protocol wants them: senders alternate, results lead their message.
-fn turns(messages: &[Message]) -> Vec<(&'static str, Vec<Value>)> {
-    let mut turns: Vec<(&'static str, Vec<Value>)> = Vec::new();
+fn turns(messages: &[Message]) -> Vec<Turn> {
+    let mut turns: Vec<Turn> = Vec::new();
     for message in messages {
         let role = match message.role {
             Role::Assistant => "assistant",
@@ -161,7 +134,10 @@ fn block(part: &Part) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::ProviderKind, message::ToolDef};
+    use crate::{
+        config::ProviderKind,
+        message::{Thinking, ToolDef},
+    };
 
     fn built(request: &Request) -> Value {
         let config = ModelConfig::new(ProviderKind::Claude, "m");
@@ -236,12 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn thinking_fits_the_limit() {
-        assert_eq!(limits(None, Thinking::Default), (8_192, None));
-        assert_eq!(limits(None, Thinking::Budget(2_000)), (10_192, Some(2_000)));
-        assert_eq!(limits(Some(4_000), Thinking::Budget(9_000)), (4_000, Some(3_999)));
-        assert_eq!(limits(Some(4_000), Thinking::Budget(5)), (4_000, Some(1_024)));
-        assert_eq!(limits(Some(800), Thinking::Effort(Effort::High)), (800, None));
+    fn thinking_takes_no_temperature_and_is_not_forced() {
         let request = Request {
             thinking: Thinking::Budget(2_000),
             temperature: Some(0.1),
@@ -256,8 +227,11 @@ mod tests {
         let body = built(&request);
         assert_eq!(body["thinking"], json!({"type": "enabled", "budget_tokens": 2_000}));
         assert!(body.get("temperature").is_none() && body.get("tool_choice").is_none());
-        let body = built(&Request { thinking: Thinking::Default, ..request });
+        let body = built(&Request { thinking: Thinking::Default, ..request.clone() });
         assert_eq!(body["temperature"], json!(0.1));
         assert_eq!(body["tool_choice"], json!({"type": "any"}));
+        let body = built(&Request { tool_choice: ToolChoice::Tool("t".into()), ..request });
+        assert!(body.get("thinking").is_none(), "{body}");
+        assert_eq!(body["tool_choice"], json!({"type": "tool", "name": "t"}));
     }
 }

@@ -4,9 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     config::ModelConfig,
-    message::{
-        Effort, Message, Part, Request, Role, Thinking, ToolChoice, args_object, joined_text,
-    },
+    message::{Message, Part, Request, Role, Thinking, ToolChoice, args_object, joined_text},
 };
 
 pub(super) fn body(config: &ModelConfig, request: &Request) -> Value {
@@ -28,8 +26,8 @@ pub(super) fn body(config: &ModelConfig, request: &Request) -> Value {
         Thinking::Default => config.thinking,
         own => own,
     };
-    if let Some(effort) = effort(thinking) {
-        body.insert("reasoning_effort".into(), json!(effort));
+    if let Some(effort) = thinking.effort() {
+        body.insert("reasoning_effort".into(), json!(effort.as_str()));
     }
     if !request.tools.is_empty() {
         let tools = request.tools.iter().map(|tool| {
@@ -48,15 +46,6 @@ pub(super) fn body(config: &ModelConfig, request: &Request) -> Value {
     }
     body.insert("messages".into(), Value::Array(messages(request, own)));
     Value::Object(body)
-}
-
-const fn effort(thinking: Thinking) -> Option<&'static str> {
-    Some(match thinking {
-        Thinking::Default => return None,
-        Thinking::Effort(Effort::Low) | Thinking::Budget(0..4_096) => "low",
-        Thinking::Effort(Effort::Medium) | Thinking::Budget(4_096..12_288) => "medium",
-        Thinking::Effort(Effort::High) | Thinking::Budget(12_288..) => "high",
-    })
 }
 
 fn messages(request: &Request, own: bool) -> Vec<Value> {

@@ -3,13 +3,28 @@
 use troupe_types::{MonoTime, NodeName, ShardId};
 
 use super::Node;
-use crate::effect::{Effect, FenceReason, HandoffId};
+use crate::{
+    effect::{Effect, FenceReason, HandoffId},
+    shard::State,
+};
 
 /// How far this node is on its way out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leaving {
     since: MonoTime,
     phase: Phase,
+}
+
+/// Whether shards move by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rebalancing {
+    /// They do.
+    #[default]
+    On,
+    /// An administrator paused it.
+    Paused,
+    /// It rests while the store is slow.
+    StoreIsSlow,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +47,8 @@ impl Node {
         if self.lease().is_none() {
             return;
         }
-        let rests = !draining && self.is_rebalance_paused(now);
-        let mut free = self.timings.moves_max.saturating_sub(self.moving());
+        let rests = !draining && self.rebalancing(now) != Rebalancing::On;
+        let mut free = self.free_moves(now);
         let mut due = Vec::new();
         self.each(now, |slot, cx| {
             // Asked in any case: it keeps the time for which the hash has differed.
@@ -50,6 +65,20 @@ impl Node {
         }
     }
 
+    /// Hand-offs that may begin. One that waits for a long step holds no place: what is at rest
+    /// goes meanwhile, and all steps are waited for side by side.
+    fn free_moves(&self, now: MonoTime) -> usize {
+        let (mut all, mut waiting) = (0, 0);
+        for slot in self.slots.values() {
+            if let State::Source(source) = &slot.state {
+                all += 1;
+                waiting += usize::from(source.awaits_step(now, self.timings.step_long));
+            }
+        }
+        let free = self.timings.moves_max.saturating_sub(all - waiting);
+        free.min(self.timings.moves_waiting_max.saturating_sub(all))
+    }
+
     pub(super) fn start_handoff(
         &mut self,
         shard: ShardId,
@@ -57,7 +86,7 @@ impl Node {
         now: MonoTime,
         out: &mut Vec<Effect>,
     ) {
-        let free = self.moving() < self.timings.moves_max;
+        let free = self.free_moves(now) > 0;
         let elsewhere = to != self.lease.me().node && self.peers.is_near(&to, now);
         let Some(lease) = self.lease().filter(|_| free && elsewhere) else { return };
         self.handoffs += 1;

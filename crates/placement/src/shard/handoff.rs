@@ -10,6 +10,8 @@
 //! Before the move is sent everything can be taken back. From the send on the old epoch is
 //! over for the source, whatever becomes of the move.
 
+use std::time::Duration;
+
 use troupe_types::{Epoch, Incarnation, MonoTime, NodeName, ShardId, ShardRow};
 
 use super::{Context, FLUSH_WAIT_MAX, Slot, State};
@@ -37,6 +39,7 @@ enum Phase {
     },
     Draining {
         to_inc: Incarnation,
+        since: MonoTime,
         until: MonoTime,
     },
     /// The epoch is released.
@@ -65,6 +68,11 @@ impl Source {
             Phase::Preparing { .. } | Phase::Draining { .. } => Some(self.epoch),
             Phase::Moving { .. } => None,
         }
+    }
+
+    /// Whether it does nothing but wait for the end of a step, a long one.
+    pub(crate) fn awaits_step(&self, now: MonoTime, step_long: Duration) -> bool {
+        matches!(self.phase, Phase::Draining { since, .. } if now.since(since) >= step_long)
     }
 
     pub(super) fn next(
@@ -158,8 +166,9 @@ impl Slot {
         match &mut self.state {
             State::Source(source) if source.id == id && source.to == *from => {
                 if matches!(source.phase, Phase::Preparing { .. }) {
-                    let until = cx.now.plus(cx.timings.step_max + cx.timings.drain_max);
-                    source.phase = Phase::Draining { to_inc, until };
+                    let since = cx.now;
+                    let until = since.plus(cx.timings.step_max + cx.timings.drain_max);
+                    source.phase = Phase::Draining { to_inc, since, until };
                     out.push(Effect::DrainShard { shard, to: from.clone(), id });
                 }
             }

@@ -283,6 +283,40 @@ fn shards_that_nobody_waits_for_have_some_time() {
     assert_eq!(claims(&bench), 20);
 }
 
+/// Rows whose replicas hang are tried again and again; those behind them have their turn.
+#[test]
+fn shards_that_fail_do_not_keep_others_waiting() {
+    let timings = Timings { claims_max: 2, claim_jitter: Duration::ZERO, ..Timings::default() };
+    let shards = (0..4).map(ShardId);
+    let mut bench = Bench::with("node-a", timings, shards.clone());
+    for shard in shards {
+        bench.step(Input::Wanted { shard }, 0);
+    }
+    bench.join(Vec::new(), Vec::new());
+    let asked = |bench: &Bench| -> Vec<ShardId> {
+        let shard = |op: &StoreOp| match op {
+            StoreOp::Claim { row, .. } => Some(row.shard),
+            StoreOp::ReadShard { shard } => Some(*shard),
+            _ => None,
+        };
+        bench.asked.iter().filter_map(|(_, op)| shard(op)).collect()
+    };
+    assert_eq!(asked(&bench), [ShardId(0), ShardId(1)]);
+    for ms in [1_000, 1_010] {
+        bench.answer(is_claim, Answer::Failed, ms);
+    }
+    assert_eq!(asked(&bench), [ShardId(2), ShardId(3)]);
+    // They fail as well, when the first two are due again.
+    for ms in [1_500, 1_510] {
+        bench.answer(is_claim, Answer::Failed, ms);
+    }
+    assert_eq!(asked(&bench), [ShardId(0), ShardId(1)]);
+    for ms in [2_000, 2_010] {
+        bench.answer(is_read_shard, Answer::Failed, ms);
+    }
+    assert_eq!(asked(&bench), [ShardId(2), ShardId(3)], "and not the first two once more");
+}
+
 /// Peers that do not know it yet still name the owner that is gone, under the epoch of its row.
 #[test]
 fn whoever_comes_next_is_known_as_newer_than_the_owner_that_is_gone() {
@@ -379,6 +413,37 @@ fn a_move_with_an_unknown_outcome_never_leads_back_to_the_old_epoch() {
     assert_eq!(op, StoreOp::Bump { expected: row("node-a", 1, 1), row: row("node-a", 1, 2) });
     bench.step(Input::Reply { attempt, answer: Answer::Applied }, 4_700);
     assert!(bench.effects().contains(&Effect::Activate { shard: SHARD, epoch: Epoch(2) }));
+}
+
+/// A step may take 45 s: meanwhile others go, so that all steps are waited for side by side.
+#[test]
+fn a_hand_off_that_waits_for_a_long_step_makes_way_for_others() {
+    let timings = Timings { moves_max: 1, claim_jitter: Duration::ZERO, ..Timings::default() };
+    let shards = [ShardId(0), ShardId(1)];
+    let mut bench = Bench::with("node-a", timings, shards);
+    bench.join(vec![lease("node-b", 1, 1, NodeState::Alive)], Vec::new());
+    // At once what the hash gives this node, and the rest when node-b does not take it.
+    for ms in [0, 3_300] {
+        bench.step(Input::Tick, ms);
+        while bench.asked.iter().any(|(_, op)| is_claim(op)) {
+            bench.answer(is_claim, Answer::Applied, ms);
+        }
+    }
+    bench.answer(is_renew, Answer::Applied, 3_300);
+    bench.hear("node-b", 3_300);
+    bench.effects();
+    let asks = |bench: &mut Bench, shard: u16, ms: u64| {
+        bench.step(Input::MoveShard { shard: ShardId(shard), to: "node-b".into() }, ms);
+        bench.effects().into_iter().find_map(|effect| match effect {
+            Effect::Send { message: PeerMessage::Prepare { id, .. }, .. } => Some(id),
+            _ => None,
+        })
+    };
+    let id = asks(&mut bench, 0, 3_400).unwrap();
+    let ready = PeerMessage::Ready { id, shard: ShardId(0), inc: Incarnation(1) };
+    bench.told("node-b", ready, 3_500);
+    assert_eq!(asks(&mut bench, 1, 4_400), None, "it may be over in a moment");
+    assert!(asks(&mut bench, 1, 4_500).is_some());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::{
     public::DEMO_MODEL,
     resource::{DEFAULT_NAMESPACE, Owner, ResourceKey},
     secret,
-    spec::{ApiFormat, ModelEnv, ModelSpec, ModelType, NameRef, Provider, ShellType},
+    spec::{ApiFormat, Auth, ModelEnv, ModelSpec, ModelType, NameRef, Provider, ShellType},
 };
 
 /// Tokens of a Model that does not say how many it takes.
@@ -117,10 +117,13 @@ fn resolved(found: &Found, spec: ModelSpec) -> ResolvedModel {
         // A provider that demands an id was refused without one; `demo` has one model.
         model_id: env.model_id.clone().unwrap_or_else(|| metadata.name.clone()),
         api_key: secret("api_key"),
+        bearer: env.auth == Some(Auth::Bearer),
         headers,
         secret_headers,
         context_window: spec.model_config.context_window.unwrap_or(CONTEXT_WINDOW),
         max_output_tokens: spec.model_config.max_output_tokens,
+        thinking: spec.model_config.thinking,
+        thinking_tokens: spec.model_config.thinking_tokens,
         supports_image: spec.model_capabilities.is_some_and(|can| can.supports_image),
         haiku_model: env.haiku_model.clone(),
         sonnet_model: env.sonnet_model.clone(),

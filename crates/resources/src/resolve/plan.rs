@@ -12,7 +12,7 @@ use crate::{
     selector::Selector,
     spec::{
         ApiFormat, CollaborationModel, ContextPassing, KnowledgeBaseRef, McpServer, MemberRole,
-        Provider, ShellType,
+        Provider, ShellType, Thinking,
     },
 };
 
@@ -177,6 +177,9 @@ pub struct ResolvedModel {
     /// Where the key is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretRef>,
+    /// Whether the key is sent as `Authorization: Bearer` whatever the provider.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bearer: bool,
     /// Extra headers of each request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
@@ -188,6 +191,12 @@ pub struct ResolvedModel {
     /// Tokens of one answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u64>,
+    /// How much it thinks before it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<Thinking>,
+    /// The same as a bound in tokens; never both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking_tokens: Option<u32>,
     /// Whether it reads images.
     pub supports_image: bool,
     /// Small model of Claude Code.

@@ -28,7 +28,8 @@ pub(super) static GHOST: Object = Object::new(
             KNOWLEDGE_REFS,
             "Knowledge bases that every new Task begins with.",
         )
-        .or(Default::List),
+        .or(Default::List)
+        .unused("give it an MCP server that searches, in `mcpServers`"),
     ],
 )
 .rule(rules::ghost);
@@ -68,6 +69,7 @@ pub(super) static BOT: Object = Object::new(
             "The Model. Without one, the Task's choice, else the user's default Model; in a Chat \
              Shell the `demo` Model if there is none.",
         ),
-        Field::new("secondaryModelRef", REF, "Model for images and videos."),
+        Field::new("secondaryModelRef", REF, "Model for images and videos.")
+            .unused("`modelRef` answers everything"),
     ],
 );

@@ -45,6 +45,9 @@ pub(super) const NAMES: Type = list(&NAME, 100);
 pub(super) const LINES: Type = list(&LINE, 100);
 pub(super) const FREE_LIST: Type = list(&Type::Free, 100);
 
+/// For fields that only catalogues would show.
+pub(super) const NO_CATALOGUE: &str = "no catalogue shows it";
+
 const DEFAULT_NAMESPACE: Default = Default::Text("default");
 
 pub(super) static NAME_REF: Object = Object::new(

@@ -2,7 +2,7 @@
 
 use super::{
     Default, Field, Form, Object, Type,
-    common::{LINE, URL, choice, form, line, list, open_choice, secret_map, text},
+    common::{LINE, NO_CATALOGUE, URL, choice, form, line, list, open_choice, secret_map, text},
 };
 use crate::validate::rules;
 
@@ -10,6 +10,7 @@ const KEY: Type = text(1, 8_000);
 const TOKENS: Type = Type::Int { min: 1, max: 100_000_000 };
 const ENV_TYPE: Type = Type::Object(&ENV);
 const CONFIG_TYPE: Type = Type::Object(&CONFIG);
+const TEXT_ONLY: &str = "models are sent text only";
 const MODEL_ID: Type = form(200, Form::Line);
 
 pub(super) static ENV: Object = Object::new(
@@ -19,6 +20,12 @@ pub(super) static ENV: Object = Object::new(
         Field::new("model", choice(&["demo", "claude", "openai", "gemini"]), "The provider."),
         Field::new("model_id", MODEL_ID, "The provider's id of the model."),
         Field::new("api_key", KEY, "Sealed at rest, masked on read.").secret(),
+        Field::new(
+            "auth",
+            choice(&["key", "bearer"]),
+            "bearer: the key is sent as `Authorization: Bearer`, as gateways before Claude want it; \
+             key, the default: as the provider itself wants it.",
+        ),
         Field::new("base_url", URL, "Where the API is, if not at the provider's own address."),
         Field::new(
             "custom_headers",
@@ -27,7 +34,8 @@ pub(super) static ENV: Object = Object::new(
         ),
         Field::new("ANTHROPIC_MODEL", MODEL_ID, "Other spelling of `model_id`."),
         Field::new("ANTHROPIC_BASE_URL", URL, "Other spelling of `base_url`."),
-        Field::new("ANTHROPIC_AUTH_TOKEN", KEY, "Other spelling of `api_key`.").secret(),
+        Field::new("ANTHROPIC_AUTH_TOKEN", KEY, "Other spelling of `api_key`, for `auth: bearer`.")
+            .secret(),
         Field::new("ANTHROPIC_API_KEY", KEY, "Other spelling of `api_key`.").secret(),
         Field::new("ANTHROPIC_DEFAULT_HAIKU_MODEL", MODEL_ID, "Small model of Claude Code."),
         Field::new("ANTHROPIC_DEFAULT_SONNET_MODEL", MODEL_ID, "Middle model of Claude Code."),
@@ -45,7 +53,19 @@ pub(super) static CONFIG: Object = Object::new(
     &[
         Field::new("env", ENV_TYPE, "How the provider is reached.").required(),
         Field::new("context_window", TOKENS, "Tokens of prompt and answer together."),
-        Field::new("max_output_tokens", TOKENS, "Tokens of one answer."),
+        Field::new("max_output_tokens", TOKENS, "Tokens of one answer, thinking included."),
+        Field::new(
+            "thinking",
+            choice(&["low", "medium", "high"]),
+            "How much it thinks before it answers in a Chat Shell; by default as the model does by \
+             itself. A runtime on a device decides by itself.",
+        ),
+        Field::new(
+            "thinking_tokens",
+            Type::Int { min: 1_024, max: 100_000_000 },
+            "The same as a bound in tokens, below `max_output_tokens`; models that know words only \
+             are told the nearest one.",
+        ),
     ],
 );
 
@@ -94,8 +114,12 @@ pub(super) static CAPABILITIES: Object = Object::new(
     "ModelCapabilities",
     "What the model can read.",
     &[
-        Field::new("supportsImage", Type::Bool, "Images.").or(Default::Bool(false)),
-        Field::new("supportsVideo", Type::Bool, "Videos.").or(Default::Bool(false)),
+        Field::new("supportsImage", Type::Bool, "Images.")
+            .or(Default::Bool(false))
+            .unused(TEXT_ONLY),
+        Field::new("supportsVideo", Type::Bool, "Videos.")
+            .or(Default::Bool(false))
+            .unused(TEXT_ONLY),
     ],
 );
 
@@ -113,13 +137,7 @@ pub(super) static MODEL: Object = Object::new(
         Field::new("isCustomConfig", Type::Bool, "Typed in place by a user."),
         Field::new(
             "protocol",
-            open_choice(&[
-                "openai",
-                "openai-responses",
-                "claude",
-                "gemini",
-                "gemini-deep-research",
-            ]),
+            open_choice(rules::PROTOCOLS),
             "The API that is spoken; by default the provider's.",
         ),
         Field::new("apiFormat", choice(&["chat/completions", "responses"]), "Of OpenAI's APIs.")
@@ -130,9 +148,10 @@ pub(super) static MODEL: Object = Object::new(
             "What it does.",
         )
         .or(Default::Text("llm")),
-        Field::new("modelGroup", LINE, "Where catalogues show it."),
-        Field::new("modelSubGroup", LINE, "Where catalogues show it."),
-        Field::new("costIndex", Type::Number { min: 0.0, max: 1e9 }, "For comparing costs."),
+        Field::new("modelGroup", LINE, "Where catalogues show it.").unused(NO_CATALOGUE),
+        Field::new("modelSubGroup", LINE, "Where catalogues show it.").unused(NO_CATALOGUE),
+        Field::new("costIndex", Type::Number { min: 0.0, max: 1e9 }, "For comparing costs.")
+            .unused("costs are not compared"),
         Field::new("ttsConfig", TTS_TYPE, "For `tts`."),
         Field::new("sttConfig", STT_TYPE, "For `stt`."),
         Field::new("embeddingConfig", EMBEDDING_TYPE, "For `embedding`."),
@@ -140,7 +159,8 @@ pub(super) static MODEL: Object = Object::new(
         Field::new("videoConfig", Type::Free, "For `video`."),
         Field::new("imageConfig", Type::Free, "For `image`."),
         Field::new("isAdvanced", Type::Bool, "Shown in the advanced picker only.")
-            .or(Default::Bool(false)),
+            .or(Default::Bool(false))
+            .unused("one picker shows all Models"),
         Field::new("modelCapabilities", CAPABILITIES_TYPE, "What it can read."),
         Field::new("contextWindow", TOKENS, "Old place of `modelConfig.context_window`."),
         Field::new("maxOutputTokens", TOKENS, "Old place of `modelConfig.max_output_tokens`."),

@@ -56,7 +56,7 @@ pub(super) static SKILL: Object = Object::new(
         Field::new("config", Type::Free, "For its tool provider.").or(Default::Map),
         Field::new("tools", list(&TOOL_TYPE, 100), "Tools that it declares.").or(Default::List),
         Field::new("provider", PROVIDER_TYPE, "Tool factory inside the package."),
-        Field::new("mcpServers", MCP_SERVERS, "Joined in when it is loaded."),
+        Field::new("mcpServers", MCP_SERVERS, "Join the Ghost's own, from the start of each run."),
         Field::new("visible", Type::Bool, "Whether lists show it.").or(Default::Bool(true)),
         Field::new("source", SOURCE_TYPE, "Where the package came from."),
     ],

@@ -2,12 +2,13 @@
 
 use super::{
     Default, Field, Form, ListOf, Object, Type,
-    common::{LINE, REF, choice, form, list, text},
+    common::{LINE, NO_CATALOGUE, REF, choice, form, list, text},
 };
 use crate::validate::rules;
 
 const MEMBER_TYPE: Type = Type::Object(&MEMBER);
 const HINT: Type = text(0, 500);
+const ONE_HINT: &str = "`en` and `zh` are shown on every screen";
 const HINTS_TYPE: Type = Type::Object(&HINTS);
 const PLACEHOLDER_TYPE: Type = Type::Object(&PLACEHOLDER);
 
@@ -56,8 +57,8 @@ pub(super) static PLACEHOLDER: Object = Object::new(
     &[
         Field::new("en", HINT, "English."),
         Field::new("zh", HINT, "Chinese."),
-        Field::new("mobile", HINTS_TYPE, "On small screens."),
-        Field::new("desktop", HINTS_TYPE, "On large screens."),
+        Field::new("mobile", HINTS_TYPE, "On small screens.").unused(ONE_HINT),
+        Field::new("desktop", HINTS_TYPE, "On large screens.").unused(ONE_HINT),
     ],
 );
 
@@ -81,14 +82,15 @@ pub(super) static TEAM: Object = Object::new(
             "bind_mode",
             list(&LINE, 20),
             "Where it is offered: `chat`, `code`, `knowledge`, `task`..; an empty list hides it.",
-        ),
+        )
+        .unused("a Team is offered everywhere"),
         Field::new("description", text(0, 2_000), "What it is good for."),
-        Field::new("icon", LINE, "Its picture."),
+        Field::new("icon", LINE, "Its picture.").unused("no picture is shown"),
         Field::new("requiresWorkspace", Type::Bool, "By default as its Shells do."),
         Field::new("inputPlaceholder", PLACEHOLDER_TYPE, "Hint in the empty input field."),
         Field::new("quick_phrases", list(&text(1, 120), 6), "Offered for a click.")
             .or(Default::List),
-        Field::new("capability", Type::Free, "For catalogues."),
+        Field::new("capability", Type::Free, "For catalogues.").unused(NO_CATALOGUE),
         Field::new(
             "maxConcurrentTasks",
             Type::Int { min: 1, max: 1_000 },

@@ -103,7 +103,7 @@ pub struct SkillSpec {
     /// Tool factory inside the package.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<SkillProvider>,
-    /// Joined in when it is loaded.
+    /// Join the Ghost's own, from the start of each run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mcp_servers: Option<BTreeMap<String, McpServer>>,
     /// Whether lists show it.

@@ -38,6 +38,23 @@ words! {
     }
 }
 
+words! {
+    /// How a key is sent.
+    Auth {
+        Key = "key",
+        Bearer = "bearer",
+    }
+}
+
+words! {
+    /// How much a model thinks before it answers.
+    Thinking {
+        Low = "low",
+        Medium = "medium",
+        High = "high",
+    }
+}
+
 /// A model of a provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -100,6 +117,12 @@ pub struct ModelConfig {
     /// Tokens of one answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u64>,
+    /// How much it thinks; absent: as the model does by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<Thinking>,
+    /// The same as a bound in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking_tokens: Option<u32>,
 }
 
 /// How a provider is reached. `Debug` shows no key and no header.
@@ -115,6 +138,9 @@ pub struct ModelEnv {
     /// The key, or its mask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
+    /// How the key is sent; absent: as the provider itself wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
     /// Where the API is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,

@@ -1,9 +1,12 @@
 //! What one field demands of another.
 
+mod model;
+
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+pub(crate) use self::model::{PROTOCOLS, model};
 use super::Checker;
 use crate::{
     problem::{Code, Problem},
@@ -109,73 +112,6 @@ pub(crate) fn ghost(scope: &mut Scope<'_, '_>) {
         let problem = scope.problem(&path, Code::NoEffect, "the Skill is not among `skills`");
         scope.checker.problems.push(problem.warning());
     }
-}
-
-/// Fields of a Model's `env` with two spellings: the old one, the one that is kept.
-const ENV_SPELLINGS: [(&str, &str); 4] = [
-    ("ANTHROPIC_MODEL", "model_id"),
-    ("ANTHROPIC_BASE_URL", "base_url"),
-    ("ANTHROPIC_AUTH_TOKEN", "api_key"),
-    ("ANTHROPIC_API_KEY", "api_key"),
-];
-
-pub(crate) fn model(scope: &mut Scope<'_, '_>) {
-    let mut trouble: Vec<(String, Code, String)> = Vec::new();
-    let moved = [("contextWindow", "context_window"), ("maxOutputTokens", "max_output_tokens")];
-    let old: Vec<(&str, &str, Value)> = moved
-        .into_iter()
-        .filter_map(|(from, to)| Some((from, to, scope.value.remove(from)?)))
-        .collect();
-    let Some(config) = scope.value.get_mut("modelConfig").and_then(Value::as_object_mut) else {
-        return;
-    };
-    for (from, to, value) in old {
-        if !replace(config, to, value) {
-            trouble.push((
-                from.to_owned(),
-                Code::Conflict,
-                other_value(&format!("modelConfig.{to}")),
-            ));
-        }
-    }
-    let Some(env) = config.get_mut("env").and_then(Value::as_object_mut) else { return };
-    let anthropic = env.keys().any(|key| key.starts_with("ANTHROPIC_"));
-    for (from, to) in ENV_SPELLINGS {
-        if let Some(value) = env.remove(from)
-            && !replace(env, to, value)
-        {
-            trouble.push((format!("modelConfig.env.{from}"), Code::Conflict, other_value(to)));
-        }
-    }
-    if anthropic && !env.contains_key("model") {
-        env.insert("model".to_owned(), "claude".into());
-    }
-    let dify = env.contains_key("DIFY_API_KEY");
-    let provider = env.get("model").and_then(Value::as_str).map(str::to_owned);
-    if !env.contains_key("model") && !dify {
-        let message = "`model` (the provider) is required".to_owned();
-        trouble.push(("modelConfig.env.model".to_owned(), Code::MissingField, message));
-    }
-    if provider.is_some_and(|name| name != "demo") && !env.contains_key("model_id") {
-        let message = "`model_id` is required for this provider".to_owned();
-        trouble.push(("modelConfig.env.model_id".to_owned(), Code::MissingField, message));
-    }
-    for (path, code, message) in trouble {
-        scope.error(&path, code, message);
-    }
-}
-
-fn other_value(field: &str) -> String {
-    format!("`{field}` is there too and says something else")
-}
-
-/// Puts a value at its new place; false if another one is there.
-fn replace(target: &mut Map<String, Value>, to: &str, value: Value) -> bool {
-    if target.get(to).is_some_and(|there| *there != value) {
-        return false;
-    }
-    target.insert(to.to_owned(), value);
-    true
 }
 
 pub(crate) fn team(scope: &mut Scope<'_, '_>) {

@@ -1,11 +1,11 @@
-//! What administrators did, kept for a year.
+//! What administrators did, and who was not let in by the door for devices; kept for a year.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use troupe_api::{Problem, admin::AuditEntry, task::Page};
-use troupe_store::{DirectoryRow, DirectoryTable, RowWrite};
+use troupe_store::{Directory, DirectoryRow, DirectoryTable, RowWrite};
 use troupe_types::{Timestamp, Uuid};
 
 use super::{Operations, admin, in_time, store_problem};
@@ -40,6 +40,31 @@ fn entry_of(row: &DirectoryRow) -> Option<AuditEntry> {
     (row.v == VERSION).then_some(row.entry)
 }
 
+/// Writes a row; `nth`: how many its writer wrote before. Best effort: what was done stays done,
+/// and the log has its line.
+pub(crate) async fn keep(directory: &dyn Directory, nth: u32, entry: AuditEntry) {
+    let (now, action) = (entry.at, entry.action.clone());
+    let Ok(body) = serde_json::to_vec(&AuditRow { v: VERSION, entry }) else { return };
+    let [.., a, b, c, d] = *Uuid::new_v4().as_bytes();
+    let write = RowWrite::insert(DirectoryTable::Audit, key(now, nth, [a, b, c, d]), body);
+    let written = in_time(STORE_TIMEOUT, directory.compare_and_set(write)).await;
+    if let Err(error) = written {
+        tracing::warn!(action, error, "an audit row was not written");
+        return;
+    }
+    let oldest = Timestamp::from_millis(
+        now.as_millis() - i64::try_from(KEPT_FOR.as_millis()).unwrap_or(i64::MAX),
+    );
+    let after = key(oldest, u32::MAX, [0; 4]);
+    let list = directory.list(DirectoryTable::Audit, None, Some(&after), TRIMMED_AT_ONCE);
+    for row in in_time(STORE_TIMEOUT, list).await.unwrap_or_default() {
+        let remove = directory.remove(row.table, &row.key, row.version, false);
+        if in_time(STORE_TIMEOUT, remove).await.is_err() {
+            return;
+        }
+    }
+}
+
 impl Operations {
     /// Writes down what came of something, and passes it on.
     pub(super) async fn audited<T, E: Into<Problem>>(
@@ -69,30 +94,9 @@ impl Operations {
         done
     }
 
-    /// Best effort: what was done stays done, and the log has its line.
     async fn keep(&self, entry: AuditEntry) {
-        let directory = &self.parts.stores.directory;
-        let (now, action) = (entry.at, entry.action.clone());
-        let Ok(body) = serde_json::to_vec(&AuditRow { v: VERSION, entry }) else { return };
         let nth = self.audit_rows.fetch_add(1, Ordering::Relaxed);
-        let [.., a, b, c, d] = *Uuid::new_v4().as_bytes();
-        let write = RowWrite::insert(DirectoryTable::Audit, key(now, nth, [a, b, c, d]), body);
-        let written = in_time(STORE_TIMEOUT, directory.compare_and_set(write)).await;
-        if let Err(error) = written {
-            tracing::warn!(action, error, "an audit row was not written");
-            return;
-        }
-        let oldest = Timestamp::from_millis(
-            now.as_millis() - i64::try_from(KEPT_FOR.as_millis()).unwrap_or(i64::MAX),
-        );
-        let after = key(oldest, u32::MAX, [0; 4]);
-        let list = directory.list(DirectoryTable::Audit, None, Some(&after), TRIMMED_AT_ONCE);
-        for row in in_time(STORE_TIMEOUT, list).await.unwrap_or_default() {
-            let remove = directory.remove(row.table, &row.key, row.version, false);
-            if in_time(STORE_TIMEOUT, remove).await.is_err() {
-                return;
-            }
-        }
+        keep(&*self.parts.stores.directory, nth, entry).await;
     }
 
     /// What administrators did, the newest first.

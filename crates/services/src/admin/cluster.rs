@@ -46,8 +46,8 @@ pub trait ClusterView: fmt::Debug + Send + Sync + 'static {
     fn shards(&self) -> Vec<SeenShard>;
     /// Whether there is a link to a node.
     fn is_linked(&self, node: &str) -> bool;
-    /// Whether shards move by themselves.
-    fn is_rebalancing(&self) -> bool;
+    /// Whether shards move by themselves: see [`NodeList::rebalance`].
+    fn rebalancing(&self) -> &'static str;
     /// How long a lease is good for without being renewed, as others see it.
     fn lease_time(&self) -> Duration;
 }
@@ -175,8 +175,7 @@ impl Operator for ClusterOperator {
         let leases = self.view.leases();
         let mut items = join_all(leases.iter().map(|lease| self.node_view(lease))).await;
         items.sort_by(|a, b| a.name.cmp(&b.name));
-        let rebalance = if self.view.is_rebalancing() { "on" } else { "paused" };
-        Ok(NodeList { items, rebalance: rebalance.to_owned() })
+        Ok(NodeList { items, rebalance: self.view.rebalancing().to_owned() })
     }
 
     async fn shards(&self) -> Result<ShardList, OperatorError> {

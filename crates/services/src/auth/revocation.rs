@@ -154,13 +154,14 @@ impl Auth {
         })
     }
 
-    /// Whether what the caller proved is still so; not whether their token is expired.
+    /// The caller as they are by now, if what they proved is still so; not whether their token
+    /// is expired.
     ///
     /// # Errors
     /// [`AuthError::Revoked`], `Store`.
-    pub async fn recheck(&self, caller: &Caller) -> Result<(), AuthError> {
-        match caller.credential {
-            Credential::Session(sid) => self.live_session(sid, caller.user).await.map(|_| ()),
+    pub async fn recheck(&self, caller: &Caller) -> Result<Caller, AuthError> {
+        let user = match caller.credential {
+            Credential::Session(sid) => self.live_session(sid, caller.user).await?,
             Credential::ApiKey(id) => {
                 let user = self.user_state(caller.user).await?;
                 let keys = self.key_rows(caller.user).await?;
@@ -168,9 +169,13 @@ impl Auth {
                 let live = keys.iter().any(|held| {
                     held.value.id == id && held.value.expires_at.is_none_or(|at| at > now)
                 });
-                if live && user.is_active { Ok(()) } else { Err(AuthError::Revoked) }
+                if !live || !user.is_active {
+                    return Err(AuthError::Revoked);
+                }
+                user
             }
-        }
+        };
+        Ok(Caller { name: user.name, role: user.role, ..caller.clone() })
     }
 
     async fn live_session(&self, sid: SessionId, user: UserId) -> Result<UserState, AuthError> {

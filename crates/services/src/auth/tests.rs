@@ -318,6 +318,22 @@ async fn a_deactivated_user_is_out_with_sessions_and_keys() {
     node.auth.verify(&key).await.expect("a key of an active user works again");
 }
 
+/// What an open socket may do is what its person may do by now.
+#[tokio::test]
+async fn a_role_that_was_taken_away_is_gone_at_the_next_look() {
+    let node = Node::start().await;
+    let admin = node.admin().await;
+    let ann = node.user(&admin, "ann").await;
+    let role = |role| UserPatch { role: Some(role), ..UserPatch::default() };
+    node.auth.patch_user(&admin, ann.user, role(UserRole::Admin)).await.unwrap();
+    let request = CreateApiKey { name: "ci".to_owned(), expires_at: None };
+    let key = node.auth.create_api_key(&ann, request).await.unwrap().key;
+    let caller = node.auth.verify(&key).await.unwrap();
+    assert!(caller.is_admin());
+    node.auth.patch_user(&admin, ann.user, role(UserRole::User)).await.unwrap();
+    assert!(!node.auth.recheck(&caller).await.unwrap().is_admin());
+}
+
 #[tokio::test]
 async fn administrators_cannot_remove_themselves_or_the_last_one() {
     let node = Node::start().await;

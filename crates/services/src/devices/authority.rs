@@ -2,19 +2,35 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    net::IpAddr,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use async_trait::async_trait;
+use futures::future::join_all;
+use troupe_actor::spawn_task;
+use troupe_api::admin::AuditEntry;
 use troupe_domain::device::Registration;
-use troupe_entities::{DeviceAddress, device::DeviceRow};
-use troupe_link::device::{Admission, DeviceAuthority, Enrolled, Invitation, Redemption};
+use troupe_entities::{
+    DeviceAddress,
+    device::{DEVICES_MAX, DeviceError, DeviceReply, DeviceRow},
+};
+use troupe_link::device::{
+    Admission, DeviceAuthority, Enrolled, Invitation, JoinFault, Redemption, RefusedJoin,
+};
 use troupe_sharding::Router;
 use troupe_store::Directory;
-use troupe_types::{Clock, DeviceId, UserId};
+use troupe_types::{Clock, DeviceId, UserId, Uuid};
 use troupe_wire::device::{DeviceRefusal, DeviceRefusalReason, EnrolRefusal, EnrolRefusalReason};
 
-use super::invites::{InviteRow, RowError, Rows, Used, free_name};
+use super::{
+    invites::{InviteRow, RowError, Rows, Used, free_name},
+    refusals::{Record, Refusals},
+};
+use crate::admin::audit::keep;
 
 const USED: &str = "the invitation was used already: ask for a new one with `troupe device invite`";
 const REVOKED: &str = "the device was revoked by its owner";
@@ -29,8 +45,12 @@ pub struct Authority {
     pub(super) clock: Arc<dyn Clock>,
     addresses: Vec<String>,
     revoked: RwLock<HashMap<DeviceId, ()>>,
+    refusals: Refusals,
+    /// Audit rows that it wrote.
+    audit_rows: AtomicU32,
 }
 
+/// `Unavailable` passes, and a machine that hears when to come again does so by itself.
 fn enrol(reason: EnrolRefusalReason, message: &str) -> EnrolRefusal {
     let later = matches!(reason, EnrolRefusalReason::Unavailable);
     let retry_after_ms = if later { 2_000 } else { 0 };
@@ -51,7 +71,53 @@ impl Authority {
         clock: Arc<dyn Clock>,
         addresses: Vec<String>,
     ) -> Self {
-        Self { rows: Rows(directory), router, clock, addresses, revoked: RwLock::default() }
+        Self {
+            rows: Rows(directory),
+            router,
+            clock,
+            addresses,
+            revoked: RwLock::default(),
+            refusals: Refusals::default(),
+            audit_rows: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether a person has as many devices as there may be. What was enrolled by half and never
+    /// became a device does not count, but is asked for only where it matters.
+    pub(super) async fn is_full(&self, taken: &[DeviceRow]) -> bool {
+        let live: Vec<_> = taken.iter().filter(|row| !row.revoked).collect();
+        if live.len() < DEVICES_MAX {
+            return false;
+        }
+        let probes = live.iter().map(|row| async {
+            let address = DeviceAddress::new(self.router.clone(), row.device);
+            matches!(address.probe(None).await, Ok(DeviceReply::Probed { view: None, .. }))
+        });
+        let halves = join_all(probes).await.into_iter().filter(|is_half| *is_half).count();
+        live.len() - halves >= DEVICES_MAX
+    }
+
+    /// Somebody was not let in: into the log and into the audit log, as far as that is bounded.
+    fn record(&self, fault: &'static str, device: Option<DeviceId>, from: Option<IpAddr>) {
+        for record in self.refusals.note(self.clock.mono(), fault, device, from) {
+            let Record { fault, device, from, count } = record;
+            let of = device.map(|device| device.to_string()).unwrap_or_default();
+            let by = from.map_or_else(|| "many".to_owned(), |from| from.to_string());
+            tracing::info!(target: "audit", action = "join_device", by, of, fault, count, outcome = "denied");
+            let entry = AuditEntry {
+                at: self.clock.now(),
+                user_id: UserId::from_uuid(Uuid::nil()),
+                user_name: by,
+                action: "join_device".to_owned(),
+                target: of,
+                detail: if count == 1 { String::new() } else { format!("{count} times") },
+                outcome: fault.to_owned(),
+            };
+            let directory = Arc::clone(&self.rows.0);
+            let nth = self.audit_rows.fetch_add(1, Ordering::Relaxed);
+            // The door waits for no store.
+            drop(spawn_task("audit-join", async move { keep(&*directory, nth, entry).await }));
+        }
     }
 
     /// Its links end at once.
@@ -85,9 +151,14 @@ impl Authority {
         self.register(&row).await.map_err(|refusal| refusal.message)
     }
 
-    /// Row first, then the entity: a crash between them is repeated by the machine.
+    /// Row first, then the entity: what fails between them is repeated by the machine, and its
+    /// owner may revoke it meanwhile.
     async fn register(&self, row: &DeviceRow) -> Result<(), EnrolRefusal> {
         self.rows.insert_device(row).await.map_err(|error| busy(&error))?;
+        let there = self.rows.device(row.device).await.map_err(|error| busy(&error))?;
+        if there.is_none_or(|(_, there)| there.revoked) {
+            return Err(enrol(EnrolRefusalReason::UnknownToken, REVOKED));
+        }
         let registration = Registration {
             id: row.device,
             owner: row.owner,
@@ -96,7 +167,10 @@ impl Authority {
             task: row.task,
         };
         let address = DeviceAddress::new(self.router.clone(), row.device);
-        address.register(registration).await.map_err(|error| busy(&error))
+        address.register(registration).await.map_err(|error| match error {
+            DeviceError::Refused(_) => enrol(EnrolRefusalReason::UnknownToken, REVOKED),
+            error => busy(&error),
+        })
     }
 
     async fn try_redeem(
@@ -120,11 +194,11 @@ impl Authority {
             }
             None => {
                 let taken = self.rows.devices(invite.owner).await?;
-                if taken.iter().filter(|row| !row.revoked).count()
-                    >= troupe_entities::device::DEVICES_MAX
-                {
+                if self.is_full(&taken).await {
                     let message = "there are 100 devices already: revoke one first";
-                    return Ok(Err(enrol(EnrolRefusalReason::Unavailable, message)));
+                    let refusal = enrol(EnrolRefusalReason::Unavailable, message);
+                    // Nothing that passes by itself.
+                    return Ok(Err(EnrolRefusal { retry_after_ms: 0, ..refusal }));
                 }
                 let name = free_name(invite.name.as_deref().unwrap_or(&redemption.host), &taken);
                 let used = Used { request, device: DeviceId::new(self.clock.now()), name };
@@ -168,6 +242,16 @@ impl DeviceAuthority for Authority {
             Err(refusal) => {
                 let reason = &refusal.reason;
                 tracing::info!(target: "audit", action = "enrol_device", ?reason, %from, outcome = "denied");
+                let fault = match reason {
+                    EnrolRefusalReason::Unavailable => None,
+                    EnrolRefusalReason::Expired => Some("invitation_expired"),
+                    _ if refusal.message == USED => Some("invitation_used"),
+                    _ if refusal.message == REVOKED => Some(JoinFault::Revoked.as_str()),
+                    _ => Some("invitation_unknown"),
+                };
+                if let Some(fault) = fault {
+                    self.record(fault, None, Some(from));
+                }
             }
         }
         answer
@@ -176,6 +260,14 @@ impl DeviceAuthority for Authority {
     async fn admit(&self, admission: Admission) -> Result<(), DeviceRefusal> {
         let of = admission.device;
         let refuse = |reason: DeviceRefusalReason, message: &str| {
+            let fault = match reason {
+                DeviceRefusalReason::Revoked => Some(JoinFault::Revoked.as_str()),
+                DeviceRefusalReason::Unknown => Some("unknown"),
+                _ => None,
+            };
+            if let Some(fault) = fault {
+                self.record(fault, Some(of), admission.from);
+            }
             tracing::info!(target: "audit", action = "admit_device", %of, ?reason, outcome = "denied");
             Err(DeviceRefusal { reason, message: message.to_owned() })
         };
@@ -204,5 +296,9 @@ impl DeviceAuthority for Authority {
     fn is_revoked(&self, device: DeviceId) -> Option<String> {
         let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
         revoked.contains_key(&device).then(|| REVOKED.to_owned())
+    }
+
+    fn refused(&self, RefusedJoin { fault, device, from }: RefusedJoin) {
+        self.record(fault.as_str(), device, from);
     }
 }

@@ -48,7 +48,7 @@ impl Authority {
     ) -> Result<ContainerInvitation, String> {
         let store = |_| "the store is not available".to_owned();
         let devices = self.rows.devices(owner).await.map_err(store)?;
-        if devices.iter().filter(|row| !row.revoked).count() >= DEVICES_MAX {
+        if self.is_full(&devices).await {
             return Err(format!("its owner has {DEVICES_MAX} devices already: revoke one first"));
         }
         let secret = random::<ENROL_SECRET_BYTES>().map_err(|problem| problem.detail)?;

@@ -49,9 +49,20 @@ pub(super) fn hello(session: Uuid, node: &str, hello: &DeviceHello, now: Timesta
     }
 }
 
-/// What a device is told; `None`: the link is to end instead.
-pub(super) fn frame(what: ToDevice) -> Option<DeviceFrame> {
-    Some(match what {
+/// What a session does with a word of the entity.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Say {
+    /// The device is told.
+    Frame(DeviceFrame),
+    /// A word of a newer version, which this one cannot say: nothing is better than a guess.
+    Nothing,
+    /// The link ends.
+    End,
+}
+
+/// What a device is told.
+pub(super) fn say(what: ToDevice) -> Say {
+    Say::Frame(match what {
         ToDevice::Assign(work) => {
             let Work { has, task, token, team, user, spec, secrets } = *work;
             DeviceFrame::Assignment(Box::new(Assignment {
@@ -68,7 +79,11 @@ pub(super) fn frame(what: ToDevice) -> Option<DeviceFrame> {
             let kind = match kind.as_str() {
                 "approval" => InputKind::Approval,
                 "answer" => InputKind::Answer,
-                _ => InputKind::Cancel,
+                "cancel" => InputKind::Cancel,
+                other => {
+                    tracing::warn!(kind = other, ?has, "an input that this version does not know");
+                    return Say::Nothing;
+                }
             };
             DeviceFrame::Input(Input { key: key(has), id, kind, name, body: Bytes::from(body) })
         }
@@ -80,7 +95,7 @@ pub(super) fn frame(what: ToDevice) -> Option<DeviceFrame> {
             let message = "the device was revoked by its owner".to_owned();
             DeviceFrame::Revoked(Revoked { message })
         }
-        ToDevice::Replaced => return None,
+        ToDevice::Replaced => return Say::End,
     })
 }
 
@@ -107,4 +122,29 @@ pub(super) fn answered(answer: AssignmentAnswer) -> Option<Settled> {
         }
         AssignmentAnswer::Other(..) => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use troupe_types::{Attempt, ExecutionId};
+
+    use super::*;
+
+    #[test]
+    fn a_word_of_a_newer_version_cancels_nothing() {
+        let has = Has { execution: ExecutionId::from_uuid(Uuid::nil()), attempt: Attempt(1) };
+        let said = |kind: &str| {
+            let (kind, name, body) = (kind.to_owned(), String::new(), String::new());
+            say(ToDevice::Input { has, id: Uuid::nil(), kind, name, body })
+        };
+        for (word, kind) in [
+            ("approval", InputKind::Approval),
+            ("answer", InputKind::Answer),
+            ("cancel", InputKind::Cancel),
+        ] {
+            let Say::Frame(DeviceFrame::Input(input)) = said(word) else { panic!("{word}") };
+            assert_eq!(input.kind, kind);
+        }
+        assert_eq!(said("steer"), Say::Nothing);
+    }
 }

@@ -6,9 +6,7 @@ use async_trait::async_trait;
 use data_encoding::BASE64URL_NOPAD;
 use troupe_api::{
     Problem,
-    device::{
-        DeviceInvitation, DevicePatch, DevicePresence, DeviceView, InvitationView, InviteDevice,
-    },
+    device::{DeviceInvitation, DevicePatch, DeviceView, InvitationView, InviteDevice},
     task::Page,
 };
 use troupe_domain::device::{DeviceRefusal, Settings};
@@ -116,6 +114,18 @@ impl LiveDevices {
             }
         }
         Err(unknown())
+    }
+
+    /// For revoking: what has a row is there, whatever became of its entity. By its id also a
+    /// device that was revoked, so that what failed half way can be repeated.
+    async fn find_row(&self, caller: &Caller, text: &str) -> Result<DeviceRow, Problem> {
+        let rows = self.rows.devices(caller.user).await?;
+        let named = rows.iter().find(|row| !row.revoked && row.name == text);
+        let found = named.or_else(|| rows.iter().find(|row| row.device.to_string() == text));
+        match found {
+            Some(row) => Ok(row.clone()),
+            None => self.find(caller, text).await.map(|(row, ..)| row),
+        }
     }
 
     fn point(&self, address: Option<&str>) -> Result<(String, u16, [u8; 32]), Problem> {
@@ -241,15 +251,18 @@ impl Devices for LiveDevices {
     }
 
     async fn revoke(&self, caller: &Caller, device: &str) -> Result<(), Problem> {
-        let (row, view, _) = self.find(caller, device).await?;
+        let row = self.find_row(caller, device).await?;
         // From here on no link comes up; then the one that is up ends.
         self.rows.change_device(row.device, |row| row.revoked = true).await?;
         self.authority.note_revoked(row.device);
         let address = DeviceAddress::new(self.router.clone(), row.device);
-        address.revoke(None).await.map_err(|error| device_problem(&error))?;
+        match address.revoke(None).await {
+            // Enrolment was cut off between the row and the entity: the row alone was there.
+            Ok(()) | Err(DeviceError::Refused(DeviceRefusal::NotFound)) => {}
+            Err(error) => return Err(device_problem(&error)),
+        }
         let (by, of) = (caller.user, row.device);
-        let was = view.status != DevicePresence::Offline;
-        tracing::info!(target: "audit", action = "revoke_device", %by, %of, was, outcome = "done");
+        tracing::info!(target: "audit", action = "revoke_device", %by, %of, outcome = "done");
         Ok(())
     }
 }

@@ -3,6 +3,9 @@
 //! Nothing here is durable and nothing here decides: frames become questions to the device's
 //! entity and to Tasks, wherever those live, and are repeated until they are answered or the
 //! link is gone. What was not answered comes again with the next link.
+//!
+//! Invariant: the reader of a link waits for no Task. What it has for one goes into the attempt's
+//! [`Inbox`]; it waits for the device's own entity alone, and when that has not heard 128 words.
 
 use std::{
     collections::HashMap,
@@ -29,19 +32,19 @@ use troupe_link::device::{DeviceFrames, DeviceSession, DeviceSessionHandle};
 use troupe_sharding::{AskError, Router};
 use troupe_types::{OutSeq, StatusFrame, TaskId, Uuid};
 use troupe_wire::device::{
-    AttemptKey, DeviceFrame, Ended, EndedHow, Forget, Output, OutputAck, SecretsGiven,
+    AttemptKey, DeviceFrame, Ended, EndedHow, Forget, GoAway, Output, OutputAck, SecretsGiven,
 };
 
 use super::{
     authority::Authority,
-    convert::{answered, found, frame, has, hello, named},
+    convert::{Say, answered, found, has, hello, named, say},
+    inbox::{Inbox, Next},
 };
 
-/// Output that one question to a Task carries, in bytes and in pieces.
-const BATCH_BYTES_MAX: usize = 160 * 1024;
-const BATCH_MAX: usize = 64;
-/// Pieces of one execution that wait for its Task; with more, the device waits.
-const WAITING_MAX: usize = 128;
+/// Words that wait for the device's entity; with more, the device waits.
+const WORDS_MAX: usize = 128;
+/// A Task that has not taken output for so long keeps none of the link's credit.
+const STUCK_AFTER: Duration = Duration::from_secs(2);
 /// Pauses between tries.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -165,10 +168,51 @@ struct Link {
     acked: HashMap<AttemptKey, OutSeq>,
 }
 
-/// Something for the worker of an execution.
-enum ForWorker {
-    Output(Output),
-    Ended(Ended),
+/// Something for the device's entity.
+#[derive(Clone)]
+enum Word {
+    Settled(Settled),
+    Capable(Found),
+}
+
+/// The attempts of a link, and who works for them.
+struct Workers {
+    link: Arc<Link>,
+    inboxes: HashMap<AttemptKey, Arc<Inbox>>,
+    tasks: JoinSet<()>,
+    say: mpsc::Sender<Word>,
+}
+
+impl Workers {
+    fn of(link: Arc<Link>) -> Self {
+        let (say, saying) = mpsc::channel(WORDS_MAX);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&link).speak(saying));
+        Self { link, inboxes: HashMap::new(), tasks, say }
+    }
+
+    /// Where things for an attempt go. One whose worker ended, since the device was told to forget
+    /// it, is told so again.
+    fn inbox(&mut self, key: AttemptKey) -> &Inbox {
+        let is_there = self.inboxes.get(&key).is_some_and(|inbox| !inbox.is_closed());
+        if !is_there {
+            self.inboxes.retain(|_, inbox| !inbox.is_closed());
+            let inbox = Arc::new(Inbox::default());
+            let work = Arc::clone(&self.link).worker(key, Arc::clone(&inbox), self.say.clone());
+            self.tasks.spawn(work);
+            self.inboxes.insert(key, inbox);
+        }
+        &self.inboxes[&key]
+    }
+}
+
+/// Closes an inbox whose worker is gone.
+struct CloseOnDrop(Arc<Inbox>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Link {
@@ -210,10 +254,15 @@ impl Link {
                     // The link says it to the device and ends.
                     self.authority.note_revoked(self.handle.device());
                 }
-                let Some(frame) = frame(command.what) else { return };
-                if let Err(error) = self.handle.send(&frame).await {
-                    tracing::warn!(%error, "a frame did not reach a device");
-                    return;
+                match say(command.what) {
+                    Say::Frame(frame) => {
+                        if let Err(error) = self.handle.send(&frame).await {
+                            tracing::warn!(%error, "a frame did not reach a device");
+                            return;
+                        }
+                    }
+                    Say::Nothing => {}
+                    Say::End => return,
                 }
                 after = command.number;
             }
@@ -222,85 +271,55 @@ impl Link {
 
     /// What the device says, until the link is gone.
     async fn frames(self: Arc<Self>, mut frames: DeviceFrames, mut last: Found) {
-        let mut workers: HashMap<AttemptKey, mpsc::Sender<ForWorker>> = HashMap::new();
-        let mut tasks = JoinSet::new();
-        let (say, saying) = mpsc::channel(WAITING_MAX);
-        tasks.spawn(Arc::clone(&self).speak(saying));
-        while let Some(frame) = frames.next().await {
-            while tasks.try_join_next().is_some() {}
-            let settled = match frame {
+        let mut workers = Workers::of(Arc::clone(&self));
+        while let Some((frame, held)) = frames.next_held().await {
+            while workers.tasks.try_join_next().is_some() {}
+            let word = match frame {
                 DeviceFrame::Output(output) => {
-                    self.to_worker(
-                        &mut workers,
-                        &mut tasks,
-                        &say,
-                        output.key,
-                        ForWorker::Output(output),
-                    )
-                    .await;
+                    workers.inbox(output.key).put(output, held);
                     continue;
                 }
                 DeviceFrame::Ended(ended) => {
-                    self.to_worker(
-                        &mut workers,
-                        &mut tasks,
-                        &say,
-                        ended.key,
-                        ForWorker::Ended(ended),
-                    )
-                    .await;
+                    workers.inbox(ended.key).end(ended);
                     continue;
                 }
-                DeviceFrame::AssignmentAnswer(answer) => answered(answer),
-                DeviceFrame::InputAnswer(answer) => Some(Settled::Input { id: answer.id }),
+                DeviceFrame::AssignmentAnswer(answer) => answered(answer).map(Word::Settled),
+                DeviceFrame::InputAnswer(answer) => {
+                    Some(Word::Settled(Settled::Input { id: answer.id }))
+                }
                 DeviceFrame::Capabilities(capabilities) => {
                     last = found(*capabilities);
-                    let _ = self.address.capable(self.session, last.clone()).await;
-                    None
+                    Some(Word::Capable(last.clone()))
                 }
                 DeviceFrame::Drain(drain) => {
                     last.draining = drain.on;
-                    let _ = self.address.capable(self.session, last.clone()).await;
-                    None
+                    Some(Word::Capable(last.clone()))
                 }
                 DeviceFrame::SecretsWanted(wanted) => {
-                    tasks.spawn(Arc::clone(&self).give_secrets(wanted.key));
+                    workers.tasks.spawn(Arc::clone(&self).give_secrets(wanted.key));
                     None
                 }
                 _ => None,
             };
-            if let Some(settled) = settled
-                && say.send(settled).await.is_err()
+            if let Some(word) = word
+                && workers.say.send(word).await.is_err()
             {
                 return;
             }
         }
     }
 
-    async fn to_worker(
-        self: &Arc<Self>,
-        workers: &mut HashMap<AttemptKey, mpsc::Sender<ForWorker>>,
-        tasks: &mut JoinSet<()>,
-        say: &mpsc::Sender<Settled>,
-        key: AttemptKey,
-        what: ForWorker,
-    ) {
-        workers.retain(|_, worker| !worker.is_closed());
-        let worker = workers.entry(key).or_insert_with(|| {
-            let (to, from) = mpsc::channel(WAITING_MAX);
-            tasks.spawn(Arc::clone(self).worker(key, from, say.clone()));
-            to
-        });
-        // A worker that ended told the device to forget the attempt.
-        let _ = worker.send(what).await;
-    }
-
-    /// Tells the entity what became of things, in order, each until it is heard.
-    async fn speak(self: Arc<Self>, mut saying: mpsc::Receiver<Settled>) {
-        while let Some(settled) = saying.recv().await {
+    /// Tells the entity what the device says of itself and of things, in order, each until it is
+    /// heard.
+    async fn speak(self: Arc<Self>, mut saying: mpsc::Receiver<Word>) {
+        while let Some(word) = saying.recv().await {
             let mut pause = PAUSE_MIN;
             loop {
-                match self.address.settled(self.session, settled.clone()).await {
+                let heard = match word.clone() {
+                    Word::Settled(settled) => self.address.settled(self.session, settled).await,
+                    Word::Capable(found) => self.address.capable(self.session, found).await,
+                };
+                match heard {
                     Ok(()) => break,
                     Err(DeviceError::Stale) => return,
                     Err(error) => {
@@ -340,15 +359,10 @@ impl Link {
     }
 
     /// Output of one attempt, in order; its end once all of it is committed.
-    async fn worker(
-        self: Arc<Self>,
-        key: AttemptKey,
-        mut from: mpsc::Receiver<ForWorker>,
-        say: mpsc::Sender<Settled>,
-    ) {
+    async fn worker(self: Arc<Self>, key: AttemptKey, inbox: Arc<Inbox>, say: mpsc::Sender<Word>) {
+        let _close = CloseOnDrop(Arc::clone(&inbox));
         let mut acked = self.acked.get(&key).copied().unwrap_or(OutSeq::ZERO);
         let mut ended: Option<Ended> = None;
-        let mut next: Option<Output> = None;
         loop {
             if let Some(end) = ended.take_if(|end| end.last <= acked) {
                 let message = match end.how {
@@ -356,47 +370,51 @@ impl Link {
                     _ if end.message.is_empty() => "the device lost it".to_owned(),
                     _ => end.message,
                 };
-                let _ = say.send(Settled::Ended { has: has(key), message }).await;
+                let settled = Settled::Ended { has: has(key), message };
+                let _ = say.send(Word::Settled(settled)).await;
             }
-            let first = match next.take() {
-                Some(output) => output,
-                None => match from.recv().await {
-                    Some(ForWorker::Output(output)) => output,
-                    Some(ForWorker::Ended(end)) => {
-                        ended = Some(end);
-                        continue;
-                    }
-                    None => return,
-                },
-            };
-            let number = first.out_seq;
-            let mut size = first.body.len();
-            let mut batch = vec![event(&first)];
-            while batch.len() < BATCH_MAX {
-                match from.try_recv() {
-                    Ok(ForWorker::Output(output)) if size + output.body.len() > BATCH_BYTES_MAX => {
-                        next = Some(output);
-                        break;
-                    }
-                    Ok(ForWorker::Output(output)) => {
-                        size += output.body.len();
-                        batch.push(event(&output));
-                    }
-                    Ok(ForWorker::Ended(end)) => ended = Some(end),
-                    Err(_) => break,
+            let Next { ended: end, batch } = inbox.next().await;
+            ended = end.or(ended);
+            let (outputs, held): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+            let Some((first, last)) = outputs.first().zip(outputs.last()) else { continue };
+            let (first, last) = (first.out_seq, last.out_seq);
+            let events = outputs.iter().map(event).collect();
+            drop(outputs);
+            let delivering = self.deliver(key, first, events);
+            tokio::pin!(delivering);
+            let taken = match timeout(STUCK_AFTER, &mut delivering).await {
+                Ok(taken) => {
+                    drop(held);
+                    taken
                 }
-            }
-            let count = u64::try_from(batch.len()).unwrap_or(0);
-            if !self.deliver(key, number, batch).await {
+                Err(_) => {
+                    drop(held);
+                    inbox.note_stuck();
+                    delivering.await
+                }
+            };
+            if !taken {
                 self.forget(key, "the cluster does not know this attempt").await;
                 return;
             }
-            acked = OutSeq(number.0 + count - 1);
+            acked = last;
             let ack = DeviceFrame::OutputAck(OutputAck { key, out_seq: acked });
             if self.handle.send(&ack).await.is_err() {
                 return;
             }
+            if inbox.note_taken() {
+                self.again(key).await;
+            }
         }
+    }
+
+    /// Output of an attempt was let go while its Task took none. A device sends output again with
+    /// a new link and not before, so it is asked for one; nothing else is lost by that.
+    async fn again(&self, key: AttemptKey) {
+        tracing::info!(device = %self.handle.device(), ?key, "output is taken again: the device dials anew");
+        let reason = "output that was not taken is taken again".to_owned();
+        let away = DeviceFrame::GoAway(GoAway { reason, redial_after_ms: 0 });
+        let _ = self.handle.send(&away).await;
     }
 
     /// `true`: committed. `false`: nobody wants it.

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use troupe_api::{FieldError, Problem};
 use troupe_domain::{
     namespace::Key,
-    task::{CollaborationModel, ContextPassing, MemberPlan, ModelPlan, SkillPlan, TeamPlan},
+    task::{
+        CollaborationModel, ContextPassing, MemberPlan, ModelPlan, SkillPlan, TeamPlan,
+        ThinkingPlan,
+    },
 };
 use troupe_entities::models::{looks_sealed, sealed_at};
 use troupe_resources::{
@@ -18,7 +21,7 @@ use troupe_resources::{
         ResolvedSkill, ResolvedTeam, SecretRef, resolve_team,
     },
     resource::{DEFAULT_NAMESPACE, Owner},
-    spec::NameRef,
+    spec::{NameRef, Thinking},
 };
 use troupe_types::limits;
 
@@ -134,7 +137,6 @@ impl Planner<'_> {
     }
 
     fn member(&self, member: &ResolvedMember) -> MemberPlan {
-        let servers = member.mcp_servers.iter();
         MemberPlan {
             name: member.name.clone(),
             shell_type: word(&member.shell.shell_type).unwrap_or_default(),
@@ -145,7 +147,7 @@ impl Planner<'_> {
             on: member.on.as_ref().map(ToString::to_string),
             base_image: member.shell.base_image.clone(),
             model: member.model.as_ref().map(|m| self.model(m)),
-            mcp_servers: servers.map(|(name, s)| (name.clone(), self.mcp_server(s))).collect(),
+            mcp_servers: self.mcp_servers(member),
             skills: member.skills.iter().map(|s| s.name.clone()).collect(),
             skill_texts: member.skills.iter().filter_map(skill).collect(),
         }
@@ -169,10 +171,31 @@ impl Planner<'_> {
             base_url: model.base_url.clone(),
             headers,
             sealed_key: model.api_key.as_ref().and_then(|key| self.sealed_value(key)),
+            bearer: model.bearer,
+            small_model: model.haiku_model.clone(),
             context_window: model.context_window,
             max_output_tokens: model.max_output_tokens,
+            thinking: thinking(model),
             trusted: self.is_trusted(&model.owner),
         }
+    }
+
+    /// The Ghost's servers and those of its Skills. A Skill's server whose name means another
+    /// one already is `SKILL_NAME`.
+    fn mcp_servers(&self, member: &ResolvedMember) -> BTreeMap<String, Value> {
+        let own = member.mcp_servers.iter();
+        let mut all: BTreeMap<_, _> = own.map(|(n, s)| (n.clone(), self.mcp_server(s))).collect();
+        for skill in &member.skills {
+            for (name, server) in &skill.mcp_servers {
+                let server = self.mcp_server(server);
+                let mut name = name.clone();
+                while all.get(&name).is_some_and(|there| *there != server) {
+                    name = format!("{}_{name}", skill.name);
+                }
+                all.insert(name, server);
+            }
+        }
+        all
     }
 
     fn mcp_server(&self, server: &ResolvedMcpServer) -> Value {
@@ -208,6 +231,15 @@ impl Planner<'_> {
     }
 }
 
+fn thinking(model: &ResolvedModel) -> Option<ThinkingPlan> {
+    let word = model.thinking.map(|word| match word {
+        Thinking::Low => ThinkingPlan::Low,
+        Thinking::Medium => ThinkingPlan::Medium,
+        Thinking::High => ThinkingPlan::High,
+    });
+    word.or_else(|| model.thinking_tokens.map(ThinkingPlan::Tokens))
+}
+
 /// The same word in another crate's enum.
 fn word<T: serde::de::DeserializeOwned>(value: &impl serde::Serialize) -> Option<T> {
     serde_json::from_value(serde_json::to_value(value).ok()?).ok()
@@ -216,5 +248,5 @@ fn word<T: serde::de::DeserializeOwned>(value: &impl serde::Serialize) -> Option
 /// A Skill whose instructions are a text; a package is not unpacked yet.
 fn skill(skill: &ResolvedSkill) -> Option<SkillPlan> {
     let (name, description) = (skill.name.clone(), skill.description.clone());
-    Some(SkillPlan { name, description, text: skill.prompt.clone()? })
+    Some(SkillPlan { name, description, text: skill.prompt.clone()?, preload: skill.preload })
 }

@@ -165,7 +165,7 @@ impl Tasks for LiveTasks {
         let address = self.authorize(caller, retry.task_id).await?;
         let plan = match &retry.force_override_bot_model {
             Some(model) => {
-                let team = self.team_of(&address).await?;
+                let team = self.begun_with(&address).await?.team;
                 Some(self.teams.resolve(caller, &team, Some(model)).await?)
             }
             None => None,

@@ -6,7 +6,9 @@ use troupe_api::{
     Problem,
     chat::{ChatEdit, ChatSend, ChatSendAck},
 };
-use troupe_domain::task::{Ack, Command, CreateTask, Repeated, SendAck, SendMessage};
+use troupe_domain::task::{
+    Ack, Command, CreateTask, Repeated, SendAck, SendMessage, labels::MODEL,
+};
 use troupe_entities::TaskAddress;
 use troupe_types::{MessageId, Sender, TaskId, Uuid, limits};
 
@@ -44,16 +46,14 @@ impl LiveTasks {
         key: Uuid,
         send: ChatSend,
     ) -> Result<Ack, Problem> {
-        if send.task_id.is_some() && (send.git_url.is_some() || send.branch_name.is_some()) {
-            let message = "a task keeps the workspace that it began with";
-            return Err(Problem::invalid("git_url", message));
-        }
+        let mut choice = send.force_override_bot_model.clone();
         let (address, team, create) = match (send.task_id, send.team_id.clone()) {
-            (Some(task), Some(team)) => (self.authorize(caller, task).await?, team, None),
-            (Some(task), None) => {
+            (Some(task), team) => {
                 let address = self.authorize(caller, task).await?;
-                let team = self.team_of(&address).await?;
-                (address, team, None)
+                let mut begun = self.begun_with(&address).await?;
+                check_kept(&send, &begun.labels)?;
+                choice = choice.or_else(|| begun.labels.remove(MODEL));
+                (address, team.unwrap_or(begun.team), None)
             }
             (None, Some(ref team)) => {
                 let (team, labels) = (team.clone(), placed_on(&send)?);
@@ -71,11 +71,11 @@ impl LiveTasks {
                 return Err(Problem::invalid("team_id", message));
             }
         };
-        let model = send.force_override_bot_model.as_deref();
-        let plan = self.teams.resolve(caller, &team, model).await?;
+        let plan = self.teams.resolve(caller, &team, chosen(choice.as_deref())).await?;
         let created = create.is_some();
-        let (sender, content) = (sender(caller), send.message);
-        let command = Command::Send(SendMessage { key, sender, content, plan, create });
+        let (sender, content, model) =
+            (sender(caller), send.message, send.force_override_bot_model);
+        let command = Command::Send(SendMessage { key, sender, content, plan, model, create });
         let ack = address.command(command).await.map_err(|e| task_problem(&e))?;
         if created {
             self.remember(task, caller.user);
@@ -101,9 +101,10 @@ impl LiveTasks {
         self.address(task).command(command).await.or(answer)
     }
 
-    pub(super) async fn team_of(&self, address: &TaskAddress) -> Result<String, Problem> {
+    pub(super) async fn begun_with(&self, address: &TaskAddress) -> Result<BegunWith, Problem> {
         let view = address.view().await.map_err(|e| task_problem(&e))?;
-        Ok(format!("{}/{}", view.team_namespace, view.team_name))
+        let team = format!("{}/{}", view.team_namespace, view.team_name);
+        Ok(BegunWith { team, labels: view.labels })
     }
 
     pub(super) async fn edit_message(
@@ -125,13 +126,15 @@ impl LiveTasks {
 
     async fn try_edit(&self, caller: &Caller, edit: ChatEdit) -> Result<Ack, Problem> {
         let address = self.authorize(caller, edit.task_id).await?;
-        let team = self.team_of(&address).await?;
-        let plan = self.teams.resolve(caller, &team, None).await?;
+        let BegunWith { team, labels } = self.begun_with(&address).await?;
+        let model = labels.get(MODEL).map(String::as_str);
+        let plan = self.teams.resolve(caller, &team, model).await?;
         let send = SendMessage {
             key: edit.client_message_id.unwrap_or_else(|| self.fresh_key()),
             sender: sender(caller),
             content: edit.message,
             plan,
+            model: None,
             create: None,
         };
         let command = Command::Edit { message: edit.subtask_id, send };
@@ -159,6 +162,36 @@ impl LiveTasks {
         };
         confirmed(task, self.or_as_before(caller, task, repeat, answer).await?)
     }
+}
+
+/// The Team of a Task, and its labels: where it works, which Model was chosen for it.
+pub(super) struct BegunWith {
+    pub(super) team: String,
+    labels: BTreeMap<String, String>,
+}
+
+/// A choice, if it is one: no name stands for the Bots' own Models.
+fn chosen(model: Option<&str>) -> Option<&str> {
+    model.map(str::trim).filter(|name| !name.is_empty())
+}
+
+/// What is said with the first message is not said otherwise later.
+fn check_kept(send: &ChatSend, kept: &BTreeMap<String, String>) -> Result<(), Problem> {
+    use troupe_entities::task::{BRANCH_LABEL, ON_LABEL, WORKTREE_LABEL};
+    for (label, value) in placed_on(send)? {
+        if kept.get(&label) == Some(&value) {
+            continue;
+        }
+        let workspace = "a task keeps the workspace that it began with";
+        let (field, why) = match label.as_str() {
+            ON_LABEL => ("device_id", "a task keeps the device, or the choice, that it began with"),
+            BRANCH_LABEL => ("branch_name", workspace),
+            WORKTREE_LABEL => ("worktree", workspace),
+            _ => ("git_url", workspace),
+        };
+        return Err(Problem::invalid(field, why));
+    }
+    Ok(())
 }
 
 /// What a person wants of device and workspace stands among the Task's labels.

@@ -321,7 +321,7 @@ impl Driver {
         ClusterStatus {
             leases: self.node.leases(now),
             shards,
-            is_paused: self.node.is_rebalance_paused(now),
+            rebalancing: self.node.rebalancing(now),
         }
     }
 }

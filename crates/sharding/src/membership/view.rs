@@ -6,12 +6,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::mpsc;
 use troupe_placement::{LeaseView, PeerMessage};
-use troupe_types::{Clock, Epoch, MonoTime, SHARDS_GENERAL, SHARDS_KNOWLEDGE, ShardId};
+use troupe_types::{
+    Clock, Epoch, LeaseRow, MonoTime, NodeState, SHARDS_GENERAL, SHARDS_KNOWLEDGE, ShardId, Uuid,
+};
 use troupe_wire::{Handoff, Heartbeat, Hello};
 
 use super::{ClusterStatus, driver::Event, words};
@@ -22,6 +25,8 @@ use crate::{
 
 /// Words of peers that wait for the driver; more are dropped, as on a lossy link.
 pub(super) const EVENTS_MAX: usize = 16_384;
+/// Who renews is seen to within this: twice the time between two renewals.
+const RENEWS_WITHIN: Duration = Duration::from_secs(5);
 /// All Shards there are.
 pub(super) const SHARDS: u16 = SHARDS_GENERAL + SHARDS_KNOWLEDGE;
 
@@ -78,6 +83,16 @@ impl ClusterView {
     pub fn lease(&self) -> Option<LeaseView> {
         let lease = self.lease.load();
         lease.as_ref().filter(|lease| self.clock.mono() < lease.valid_until).map(|lease| **lease)
+    }
+
+    /// Whether this node lost its lease while others go on with theirs: it alone does not reach
+    /// the store. Not so while nobody does.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        let renews = |(row, since): &(LeaseRow, Duration)| {
+            row.state == NodeState::Alive && *since < RENEWS_WITHIN
+        };
+        !self.is_valid() && self.status().leases.iter().any(renews)
     }
 
     /// How many Shards are this node's.
@@ -170,6 +185,15 @@ impl NodeObserver for ClusterView {
         })
     }
 
+    /// As the driver has shown it, so half a second late; the driver itself hears of a new lease
+    /// with its next listing.
+    fn leased_boot(&self, node: &NodeName) -> Option<Uuid> {
+        let status = self.status.load();
+        let mut rows = status.leases.iter().map(|(row, _)| row);
+        let row = rows.find(|row| row.node == *node && row.state != NodeState::Dead)?;
+        Some(row.boot_id)
+    }
+
     fn up(&self, peer: &Hello) {
         tracing::info!(peer = peer.node, build = peer.build, "linked with a peer");
     }
@@ -190,5 +214,38 @@ impl NodeObserver for ClusterView {
         if let Some(message) = words::read(handoff) {
             self.hear(node, message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use troupe_types::{Incarnation, Roles, SystemClock};
+
+    use super::*;
+
+    #[test]
+    fn the_link_is_for_the_boot_that_the_lease_names_while_there_is_one() {
+        let view = ClusterView::new(SystemClock::shared());
+        let row = |node: &str, boot, state| LeaseRow {
+            node: NodeName::from(node),
+            boot_id: Uuid::from_u128(boot),
+            inc: Incarnation(1),
+            seq: 1,
+            state,
+            addr: String::new(),
+            build: String::new(),
+            roles: Roles::ALL,
+            weight: 100,
+        };
+        let rows = [
+            row("node-1", 1, NodeState::Alive),
+            row("node-2", 2, NodeState::Draining),
+            row("node-3", 3, NodeState::Dead),
+        ];
+        let leases = rows.into_iter().map(|row| (row, Duration::ZERO)).collect();
+        view.show(ClusterStatus { leases, ..ClusterStatus::default() });
+        let named = |node| view.leased_boot(&NodeName::from(node)).map(|boot: Uuid| boot.as_u128());
+        let all = ["node-1", "node-2", "node-3", "node-4"].map(named);
+        assert_eq!(all, [Some(1), Some(2), None, None]);
     }
 }

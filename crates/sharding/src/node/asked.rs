@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::{
     runtime::Handle,
     sync::OwnedSemaphorePermit,
-    time::{Duration, Instant, sleep},
+    time::{Instant, sleep},
 };
 use tracing::{Instrument as _, Span};
 use troupe_actor::spawn_task;
@@ -21,8 +21,8 @@ use troupe_wire::{
 
 use super::{
     ledger::LOOK_EVERY,
-    peer::{Peer, Tally},
-    shared::NodeShared,
+    peer::{Full, Peer, Room, Tally, Waiting},
+    shared::{NodeShared, encode},
 };
 use crate::{
     ask::AskError,
@@ -31,8 +31,6 @@ use crate::{
 
 /// Longest answer that goes to another node, in parts.
 const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// A part waits so long for room before it is tried again.
-const ROOM_PAUSE: Duration = Duration::from_millis(5);
 
 /// A message of a peer.
 pub(crate) struct Asked {
@@ -47,7 +45,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// `None`: as many as may be are handled for this peer.
+    /// `None`: as many as may be are handled for this peer, or wait for it to take their answers.
     pub(crate) fn new(
         node: &Arc<NodeShared>,
         peer: &Arc<Peer>,
@@ -56,7 +54,7 @@ impl Asked {
         until: Instant,
         span: &Span,
     ) -> Option<Self> {
-        let handled = Tally::enter(peer, |peer| &peer.handled, 1, node.options.handled_max)?;
+        let handled = node.count_handled(peer)?;
         let (node, peer) = (Arc::clone(node), Arc::clone(peer));
         Some(Self { node, peer, entity, id, until, handled, span: span.clone() })
     }
@@ -74,24 +72,35 @@ impl Asked {
         self.node.asked.remove(self.id);
         match answer {
             Ok(body) if body.len() <= BODY_BYTES_MAX => self.over(Fate::Done(body)),
-            failed @ Err(AskError::Failed(_)) => self.over(fate_of(failed, self.until)),
-            answer => self.look_into(answer),
+            failed @ Err(AskError::Failed(_)) => {
+                let fate = fate_of(failed, self.until);
+                self.over(fate);
+            }
+            // It needs a look at the Shard, whose lock may be held here, or goes in parts.
+            answer => self.work_on(async move |asked| asked.node.answer(&asked, answer).await),
         }
     }
 
-    fn over(&self, fate: Fate) {
-        self.node.over(&self.peer, self.entity, self.id, fate);
+    fn over(self, fate: Fate) {
+        self.node.dedupe().over(self.entity, self.id, &fate);
+        let Some(bytes) = encode(&Item::Reply(Reply { to: self.id, fate })) else { return };
+        let waiting = Waiting { bytes: bytes.clone(), room: Room::Answer, envelope: None };
+        if self.peer.send(waiting) == Err(Full::Queue) {
+            // It counts as handled until it has its room.
+            self.work_on(async move |asked| {
+                asked.peer.reply_when_room(&bytes, Room::Answer, asked.until).await;
+            });
+        }
     }
 
-    /// What takes a while, or a look at the Shard: its lock may be held here.
-    fn look_into(self, answer: Answer) {
+    /// What takes a while.
+    fn work_on<F: Future<Output = ()> + Send + 'static>(self, work: impl FnOnce(Self) -> F) {
         if Handle::try_current().is_err() {
             // The process ends, and the links with it.
             return;
         }
         let span = self.span.clone();
-        let work = async move { self.node.answer(&self, answer).await };
-        drop(spawn_task("answer to a peer", work.instrument(span)));
+        drop(spawn_task("answer to a peer", work(self).instrument(span)));
     }
 }
 
@@ -118,11 +127,23 @@ impl NodeShared {
         self.reply(peer, id, fate);
     }
 
+    /// Says something about an envelope that is not handled (any more).
     pub(crate) fn reply(&self, peer: &Peer, to: Uuid, fate: Fate) {
-        if self.tell(peer, &Item::Reply(Reply { to, fate })).is_err() {
-            // The sender asks again, and is answered from memory.
+        self.reply_in(Room::Word, peer, to, fate);
+    }
+
+    pub(crate) fn reply_in(&self, room: Room, peer: &Peer, to: Uuid, fate: Fate) {
+        let Some(bytes) = encode(&Item::Reply(Reply { to, fate })) else { return };
+        if peer.send(Waiting { bytes, room, envelope: None }) == Err(Full::Queue) {
+            // The sender was told nothing, so it asks again.
             self.metrics.dropped_full.increment(1);
         }
+    }
+
+    /// Answers an envelope that still counts as handled.
+    pub(crate) async fn settle(&self, peer: &Peer, to: Uuid, fate: Fate, until: Instant) {
+        let Some(bytes) = encode(&Item::Reply(Reply { to, fate })) else { return };
+        peer.reply_when_room(&bytes, Room::Answer, until).await;
     }
 
     pub(crate) async fn answer(&self, asked: &Asked, answer: Answer) {
@@ -139,28 +160,23 @@ impl NodeShared {
         if fate == Fate::NotDelivered && self.router.is_released(entity.shard()) {
             fate = self.not_owner(*entity);
         }
-        self.over(peer, *entity, *id, fate);
+        self.dedupe().over(*entity, *id, &fate);
+        self.settle(peer, *id, fate, *until).await;
     }
 
     /// Sends a long answer as there is room for it.
     async fn answer_in_parts(&self, peer: &Peer, id: Uuid, mut body: Bytes, until: Instant) {
         if body.len() > ANSWER_BYTES_MAX {
             tracing::error!(bytes = body.len(), "an answer is too large for the node link");
-            return self.reply(peer, id, Fate::Unknown);
+            return self.settle(peer, id, Fate::Unknown, until).await;
         }
         let mut part = 0;
         loop {
             let piece = body.split_to(BODY_BYTES_MAX.min(body.len()));
             let last = body.is_empty();
             let fate = if last { Fate::Done(piece) } else { Fate::Part { part, body: piece } };
-            let item = Item::Reply(Reply { to: id, fate });
-            while self.tell(peer, &item).is_err() {
-                if Instant::now() >= until || peer.up().is_none() {
-                    return;
-                }
-                sleep(ROOM_PAUSE).await;
-            }
-            if last {
+            let Some(bytes) = encode(&Item::Reply(Reply { to: id, fate })) else { return };
+            if !peer.reply_when_room(&bytes, Room::Part, until).await || last {
                 return;
             }
             part += 1;

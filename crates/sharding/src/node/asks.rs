@@ -24,7 +24,7 @@ use troupe_wire::{
 
 use super::{
     options::NodeOptions,
-    peer::{Full, Peer, Tally, Up, Waiting},
+    peer::{Full, Peer, Room, Tally, Up, Waiting},
     shared::{NodeShared, Signal},
 };
 use crate::{
@@ -347,7 +347,7 @@ impl Journey<'_> {
             let Ok(bytes) = BatchWriter::encode_item(&Item::Envelope(envelope)) else {
                 return Err(Full::Queue);
             };
-            to.send(Waiting { bytes, costs: true, envelope: Some(id) })
+            to.send(Waiting { bytes, room: Room::Common, envelope: Some(id) })
         };
         let watch = peer.watch();
         let tried = match send(peer) {

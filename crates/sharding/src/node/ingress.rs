@@ -21,9 +21,10 @@ use super::{
     asked::{Asked, fate_of},
     asks::{Passed, RemoteAsk, Stamp, What},
     dedupe::Before,
-    peer::{Peer, Tally},
+    peer::{Peer, Room},
     server::RouterMsg,
     shared::{Linked, NodeShared, Signal},
+    streams::Served,
 };
 use crate::{
     entity::FrameSink, letter::Content, placement::Owner, router::Posted, trace::incoming,
@@ -104,9 +105,9 @@ impl NodeShared {
             Item::Reply(Reply { to, fate }) => self.signal(to, &peer.name, Signal::Fate(fate)),
             Item::Credit(credit) => peer.granted(credit),
             Item::Heartbeat(beat) => self.observer.heard(&peer.name, beat),
-            Item::Frames(frames) => self.streams.frames(self, peer, &frames),
+            Item::Frames(frames) => self.streams.frames(self, peer, generation, &frames),
             Item::End(end) => self.streams.end(peer, end),
-            Item::Stop(stop) => self.streams.stop(&peer.name, stop.stream),
+            Item::Stop(stop) => self.streams.stop(&peer.name, generation, stop.stream),
             Item::Handoff(handoff) => self.observer.handoff(&peer.name, handoff),
             Item::Other(kind, _) => tracing::debug!(kind, "a newer kind of item is skipped"),
         }
@@ -201,47 +202,45 @@ impl NodeShared {
         envelope: Envelope,
     ) {
         let id = envelope.id;
+        // It is sent once, so a refusal has to be heard: it has the room of what is counted here.
+        let refuse = |fate| self.reply_in(Room::Answer, peer, id, fate);
         let until = Instant::now() + Duration::from_millis(u64::from(envelope.ttl_ms));
-        let handled = Tally::enter(peer, |peer| &peer.handled, 1, self.options.handled_max);
+        let handled = self.count_handled(peer);
         let Some(handled) = handled else { return self.reply(peer, id, Fate::Overloaded) };
+        // From before anybody can answer: a Stop that comes meanwhile must find it.
+        let served = Served::enter(self, peer, generation, stream);
+        let Some(served) = served else { return refuse(Fate::Unsupported) };
         let capacity = capacity.min(CAPACITY_MAX);
         let (sink, items) = FrameSink::new(usize::try_from(capacity).unwrap_or(1));
         let content = Content::Subscribe(envelope.body.clone(), sink.clone());
-        let (node, peer) = (Arc::clone(self), Arc::clone(peer));
-        let span = span_of(&peer, entity, &envelope);
+        let span = span_of(peer, entity, &envelope);
         let posted = span.in_scope(|| self.router.post(entity, content, false));
         // It would last as long as the stream.
         drop(span);
         match posted {
             Posted::Here(pending) => {
                 drop(sink);
+                let left = until.saturating_duration_since(Instant::now());
+                let follow = served.follow(id, until, pending.within(left), items);
                 drop(spawn_task("stream to a peer", async move {
-                    let left = until.saturating_duration_since(Instant::now());
-                    let answer = pending.within(left).await;
-                    let ok = answer.is_ok();
-                    node.reply(&peer, id, fate_of(answer, until));
-                    if ok {
-                        node.streams.serve(&node, &peer, generation, stream, items).await;
-                    }
+                    follow.await;
                     drop(handled);
                 }));
             }
-            Posted::Refused(fate) => self.reply(&peer, id, fate_of(Err(fate), until)),
+            Posted::Refused(fate) => refuse(fate_of(Err(fate), until)),
             Posted::Elsewhere(_) if envelope.relay && envelope.hop < HOPS_MAX => {
                 self.metrics.relayed.increment(1);
                 let what = What::Subscribe(sink, capacity);
-                let ask = self.passed_on(&peer, entity, envelope, what, until);
+                let ask = self.passed_on(peer, entity, envelope, what, until);
+                let node = Arc::clone(self);
+                let asking = async move { node.ask(ask).await };
+                let follow = served.follow(id, until, asking, items);
                 drop(spawn_task("stream passed on", async move {
-                    let answer = node.ask(ask).await;
-                    let ok = answer.is_ok();
-                    node.reply(&peer, id, fate_of(answer, until));
-                    if ok {
-                        node.streams.serve(&node, &peer, generation, stream, items).await;
-                    }
+                    follow.await;
                     drop(handled);
                 }));
             }
-            Posted::Elsewhere(_) => self.reply(&peer, id, self.not_owner(entity)),
+            Posted::Elsewhere(_) => refuse(self.not_owner(entity)),
         }
     }
 }

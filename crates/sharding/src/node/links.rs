@@ -1,7 +1,7 @@
 //! The life of links: dialled or welcomed, one at a time for each peer, until they end.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -16,35 +16,23 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use troupe_actor::{TaskHandle, spawn_task};
+use troupe_actor::spawn_task;
 use troupe_link::{Connection, Link, LinkStream, Network, Purpose, Redial, dial};
-use troupe_types::Uuid;
 use troupe_wire::Hello;
 
 use super::{
     peer::{Peer, Up},
     questions::BulkHandler,
+    seat::Seat,
     server::{RouterMsg, Server, Session},
     shared::{Linked, NodeShared, Signal},
 };
 use crate::placement::NodeName;
 
-/// Boots of a peer that were followed by another one, and are remembered as over.
-const PAST_BOOTS: usize = 16;
 /// A link that holds for so long starts the back-off over.
 const HELD: Duration = Duration::from_secs(5);
 /// Credit that is owed waits so long for a batch to travel with.
 const COMPANY_WAIT: Duration = Duration::from_millis(2);
-
-/// What is known of the links with one peer. Locked while one follows another.
-#[derive(Debug, Default)]
-struct Seat {
-    boot: Option<Uuid>,
-    past: VecDeque<Uuid>,
-    /// Ends the link that is there.
-    stop: Option<CancellationToken>,
-    running: Option<TaskHandle>,
-}
 
 /// A link that has its peer's seat.
 struct Held {
@@ -145,8 +133,11 @@ impl Links {
             let begun = Instant::now();
             match dial(&*self.network, &self.node.me, &name.0, at, options).await {
                 Ok(link) => {
+                    let boot = link.peer.boot;
                     self.seat(link).await;
-                    let _ = watch.wait_for(Option::is_none).await;
+                    // If another boot has the seat, it may be this one's before long: its lease
+                    // may not have been seen yet.
+                    let _ = watch.wait_for(|up| up.is_none_or(|up| up.boot != boot)).await;
                     if begun.elapsed() >= HELD {
                         redial.held();
                     }
@@ -158,7 +149,7 @@ impl Links {
     }
 
     /// Gives a new link the peer's seat. An older link ends first; that of an older boot, which
-    /// comes late, is turned away.
+    /// comes late, is turned away ([`Seat::may_have`]).
     pub(crate) async fn seat(self: &Arc<Self>, link: Link) {
         let name = NodeName(link.peer.node.as_str().into());
         let seat = {
@@ -166,9 +157,11 @@ impl Links {
             Arc::clone(seats.entry(name.clone()).or_default())
         };
         let mut seat = seat.lock().await;
-        let is_past = seat.past.contains(&link.peer.boot);
-        if is_past || self.stop.is_cancelled() || !self.node.observer.is_wanted(&link.peer) {
-            tracing::info!(peer = %name, is_past, "link turned away");
+        let peer = self.node.peer_or_new(&name);
+        let leased = self.node.observer.leased_boot(&name);
+        let may_have = seat.may_have(link.peer.boot, leased, peer.up().map(|up| up.boot));
+        if !may_have || self.stop.is_cancelled() {
+            tracing::info!(peer = %name, boot = %link.peer.boot, "link turned away");
             link.connection.close("superseded");
             return;
         }
@@ -179,13 +172,7 @@ impl Links {
             // Its last steps have deadlines of their own.
             let _ = running.await;
         }
-        if let Some(before) = seat.boot.replace(link.peer.boot).filter(|b| *b != link.peer.boot) {
-            seat.past.push_back(before);
-            if seat.past.len() > PAST_BOOTS {
-                seat.past.pop_front();
-            }
-        }
-        let peer = self.node.peer_or_new(&name);
+        seat.give(link.peer.boot, leased);
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
         let up = Up { generation, boot: link.peer.boot };
         // From here on asks are queued, and what the peer says is understood: its session may be
@@ -306,6 +293,12 @@ impl Links {
                     None => self.node.observer.bulk(name, stream),
                 },
                 Ok(stream) => tracing::warn!(peer = %name, ?stream, "a stream out of place"),
+                // A question that was given up, or something newer: the link has no part in it.
+                Err(error) if error.is_of_stream() => {
+                    tracing::debug!(peer = %name, %error, "a stream that came to nothing");
+                    // However many come, the others of this link have their turn.
+                    tokio::task::yield_now().await;
+                }
                 Err(error) => return error.to_string(),
             }
         }

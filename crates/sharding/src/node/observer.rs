@@ -3,6 +3,7 @@
 use std::fmt;
 
 use troupe_link::LinkStream;
+use troupe_types::Uuid;
 use troupe_wire::{Handoff, Heartbeat, Hello};
 
 use crate::placement::NodeName;
@@ -14,11 +15,11 @@ pub trait NodeObserver: fmt::Debug + Send + Sync + 'static {
         Heartbeat { inc: 0, seq: 0 }
     }
 
-    /// Whether a link with this boot of a peer is wanted, as far as leases tell. A boot that was
-    /// seen to be followed by another one is refused without being asked for here.
-    fn is_wanted(&self, peer: &Hello) -> bool {
-        let _ = peer;
-        true
+    /// The boot that the newest lease of a node names, as far as is known: the link is for that
+    /// one. `None`: its name has no lease, or one that is over.
+    fn leased_boot(&self, node: &NodeName) -> Option<Uuid> {
+        let _ = node;
+        None
     }
 
     /// A link with a peer is ready.

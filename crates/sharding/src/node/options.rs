@@ -14,7 +14,8 @@ pub struct NodeOptions {
     pub credit_bytes: u64,
     /// Items under way to one peer. Default 4,096.
     pub credit_items: u32,
-    /// Bytes that wait for credit, for one peer; above it asks get `Overloaded`. Default 4 MiB.
+    /// Bytes that wait for credit, for one peer; above it asks get `Overloaded`. As many again are
+    /// kept for answers to it. Default 4 MiB.
     pub queue_bytes_max: usize,
     /// Items that wait for credit. Default 4,096.
     pub queue_items_max: usize,
@@ -22,8 +23,8 @@ pub struct NodeOptions {
     pub asks_max: usize,
     /// Bytes of those asks, as they may have to be sent again. Default 16 MiB.
     pub asks_bytes_max: usize,
-    /// Asks of one peer that are handled at once; above it they get `Overloaded`.
-    /// Default 16,384.
+    /// Asks of one peer that are handled at once, or whose answers wait for credit; above it they
+    /// get `Overloaded`. Default 16,384.
     pub handled_max: usize,
     /// Tells under way. Default 4,096.
     pub tells_max: usize,

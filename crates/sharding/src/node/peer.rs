@@ -12,7 +12,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout_at},
+};
 use troupe_types::Uuid;
 use troupe_wire::{BatchWriter, Credit};
 
@@ -27,13 +30,41 @@ const COMPANY_ITEMS: usize = 64;
 const COMPANY_BYTES: usize = 64 * 1024;
 /// Words without credit that may wait; they are few by their nature.
 const FREE_MAX: usize = 1_024;
+/// Replies up to this length are bounded by their number alone.
+const SHORT_BYTES: usize = 1_024;
+
+/// Whose room an item takes in the queue. Replies have their own: whoever was told that its
+/// envelope is handled does not send it again, so what frames leave over would be too little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// What there is for all.
+    Common,
+    /// The same and a little more: words without credit.
+    Free,
+    /// The replies': a word about an envelope. If it is not heard, the envelope comes again.
+    Word,
+    /// The replies', half of it: a part of a long answer, which waits for room.
+    Part,
+    /// The replies', all of it: what became of an envelope that was handled. There is always
+    /// room for one more; for a long one perhaps a little later.
+    Answer,
+}
+
+impl Room {
+    const fn is_paid_for(self) -> bool {
+        !matches!(self, Self::Free)
+    }
+
+    const fn is_of_replies(self) -> bool {
+        matches!(self, Self::Word | Self::Part | Self::Answer)
+    }
+}
 
 /// An item that waits.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) bytes: Bytes,
-    /// Whether it is paid for.
-    pub(crate) costs: bool,
+    pub(crate) room: Room,
     /// The envelope in it, to tell its sender if it never left.
     pub(crate) envelope: Option<Uuid>,
 }
@@ -50,6 +81,9 @@ pub(crate) enum Full {
 pub(crate) struct Outbox {
     queue: VecDeque<Waiting>,
     bytes: usize,
+    /// Replies among them, and their bytes.
+    replies: usize,
+    replies_bytes: usize,
     /// The newest heartbeat: it waits behind nothing.
     beat: Option<Bytes>,
     /// What the peer still takes.
@@ -60,6 +94,7 @@ pub(crate) struct Outbox {
     owed: Credit,
     owed_batches: u32,
     limits: (usize, usize),
+    handled_max: usize,
     window: Credit,
 }
 
@@ -69,28 +104,64 @@ impl Outbox {
         Self {
             queue: VecDeque::new(),
             bytes: 0,
+            replies: 0,
+            replies_bytes: 0,
             beat: None,
             credit: window,
             batches: 0,
             owed: Credit { bytes: 0, items: 0 },
             owed_batches: 0,
             limits: (options.queue_items_max, options.queue_bytes_max),
+            handled_max: options.handled_max,
             window,
         }
     }
 
     /// Puts an item into the queue.
     pub(crate) fn push(&mut self, item: Waiting) -> Result<(), Full> {
-        let (items_max, bytes_max) = self.limits;
-        let slack = if item.costs { 0 } else { FREE_MAX };
-        let is_full = self.queue.len() >= items_max + slack
-            || (item.costs && self.bytes + item.bytes.len() > bytes_max);
-        if is_full {
+        let len = item.bytes.len();
+        if !self.fits(item.room, len) {
             return Err(Full::Queue);
         }
-        self.bytes += item.bytes.len();
+        self.bytes += len;
+        if item.room.is_of_replies() {
+            self.replies += 1;
+            self.replies_bytes += len;
+        }
         self.queue.push_back(item);
         Ok(())
+    }
+
+    /// Nothing new is handled for a peer while as many replies wait as may be handled
+    /// ([`is_owed_much`](Self::is_owed_much)), and of replies only answers are taken then. So with
+    /// what is handled already there are twice as many at most, and each answer fits.
+    fn fits(&self, room: Room, len: usize) -> bool {
+        let (items_max, bytes_max) = self.limits;
+        let items = self.queue.len() - self.replies;
+        let answers = if room == Room::Answer { 2 } else { 1 };
+        let long_max = if room == Room::Part { bytes_max / 2 } else { bytes_max };
+        match room {
+            Room::Common => items < items_max && self.bytes - self.replies_bytes + len <= bytes_max,
+            Room::Free => items < items_max + FREE_MAX,
+            Room::Word | Room::Part | Room::Answer => {
+                let is_short = len <= SHORT_BYTES || self.replies_bytes == 0;
+                self.replies < answers * self.handled_max
+                    && (is_short || self.replies_bytes + len <= long_max)
+            }
+        }
+    }
+
+    /// Whether the peer takes its replies too slowly to have anything more handled.
+    pub(crate) fn is_owed_much(&self) -> bool {
+        self.replies >= self.handled_max
+    }
+
+    fn left(&mut self, item: &Waiting) {
+        self.bytes -= item.bytes.len();
+        if item.room.is_of_replies() {
+            self.replies -= 1;
+            self.replies_bytes -= item.bytes.len();
+        }
     }
 
     /// Puts in a heartbeat, in place of an older one.
@@ -126,7 +197,7 @@ impl Outbox {
     fn may_go(&self) -> bool {
         self.queue.front().is_some_and(|first| {
             let bytes = u64::try_from(first.bytes.len()).unwrap_or(u64::MAX);
-            !first.costs || (self.credit.items > 0 && self.credit.bytes >= bytes)
+            !first.room.is_paid_for() || (self.credit.items > 0 && self.credit.bytes >= bytes)
         })
     }
 
@@ -162,8 +233,8 @@ impl Outbox {
                 break;
             }
             let Some(first) = self.queue.pop_front() else { break };
-            self.bytes -= first.bytes.len();
-            if first.costs {
+            self.left(&first);
+            if first.room.is_paid_for() {
                 paid = true;
                 self.credit.items -= 1;
                 self.credit.bytes -= u64::try_from(first.bytes.len()).unwrap_or(0);
@@ -181,13 +252,13 @@ impl Outbox {
     pub(crate) fn withdraw(&mut self, envelope: Uuid) -> bool {
         let at = self.queue.iter().position(|item| item.envelope == Some(envelope));
         let Some(item) = at.and_then(|at| self.queue.remove(at)) else { return false };
-        self.bytes -= item.bytes.len();
+        self.left(&item);
         true
     }
 
     /// Empties the queue; answers the envelopes that never left.
     fn clear(&mut self) -> Vec<Uuid> {
-        self.bytes = 0;
+        (self.bytes, self.replies, self.replies_bytes) = (0, 0, 0);
         self.queue.drain(..).filter_map(|item| item.envelope).collect()
     }
 }
@@ -292,7 +363,27 @@ impl Peer {
         }
     }
 
-    /// Queues an item for the link of this generation, waiting for room. `false`: it is gone.
+    /// Queues a reply for the link that is up, waiting for room. Without a link, or when the time
+    /// is up, it is dropped: who waits for it asks again over the next one, or not at all.
+    pub(crate) async fn reply_when_room(&self, bytes: &Bytes, reply: Room, until: Instant) -> bool {
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            let item = Waiting { bytes: bytes.clone(), room: reply, envelope: None };
+            match self.send(item) {
+                Ok(_) => return true,
+                Err(Full::Down) => return false,
+                Err(Full::Queue) => {
+                    if timeout_at(until, room).await.is_err() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Queues frames for the link of this generation, waiting for room. `false`: it is gone.
     pub(crate) async fn send_when_room(&self, generation: u64, bytes: &Bytes) -> bool {
         loop {
             let room = self.room.notified();
@@ -301,7 +392,7 @@ impl Peer {
             if self.up().is_none_or(|up| up.generation != generation) {
                 return false;
             }
-            let item = Waiting { bytes: bytes.clone(), costs: true, envelope: None };
+            let item = Waiting { bytes: bytes.clone(), room: Room::Common, envelope: None };
             match self.send(item) {
                 Ok(up) => return up.generation == generation,
                 Err(Full::Down) => return false,
@@ -377,8 +468,12 @@ mod tests {
     use super::*;
 
     fn item(len: usize, costs: bool) -> Waiting {
+        item_in(if costs { Room::Common } else { Room::Free }, len)
+    }
+
+    fn item_in(room: Room, len: usize) -> Waiting {
         let item = Item::Other(77, Bytes::from(vec![0; len]));
-        Waiting { bytes: BatchWriter::encode_item(&item).unwrap(), costs, envelope: None }
+        Waiting { bytes: BatchWriter::encode_item(&item).unwrap(), room, envelope: None }
     }
 
     fn options() -> NodeOptions {
@@ -437,7 +532,70 @@ mod tests {
         assert_eq!(outbox.push(item(101, true)), Err(Full::Queue));
     }
 
+    /// What frames fill is not what replies need, nor the other way round.
+    #[test]
+    fn replies_have_room_of_their_own() {
+        let options =
+            NodeOptions { queue_items_max: 3, queue_bytes_max: 8_000, handled_max: 2, ..options() };
+        let mut outbox = Outbox::new(&options);
+        for _ in 0..3 {
+            outbox.push(item(5, true)).unwrap();
+        }
+        assert_eq!(outbox.push(item(5, true)), Err(Full::Queue));
+        for _ in 0..2 {
+            assert!(!outbox.is_owed_much());
+            outbox.push(item_in(Room::Word, 5)).unwrap();
+        }
+        assert!(outbox.is_owed_much(), "nothing more is handled");
+        assert_eq!(outbox.push(item_in(Room::Word, 5)), Err(Full::Queue));
+        outbox.push(item_in(Room::Answer, 3_000)).unwrap();
+        assert_eq!(outbox.push(item_in(Room::Part, 3_000)), Err(Full::Queue), "half is for parts");
+        outbox.push(item_in(Room::Answer, 3_000)).unwrap();
+        outbox.clear();
+        outbox.push(item_in(Room::Part, 100_000)).unwrap();
+        assert_eq!(outbox.push(item_in(Room::Answer, 3_000)), Err(Full::Queue), "a little later");
+        outbox.push(item_in(Room::Answer, 5)).unwrap();
+        outbox.push(item(5_000, true)).unwrap();
+    }
+
     proptest! {
+        /// However frames, words, envelopes and credit come: the short answer to whatever is
+        /// handled has its room, nothing is lost that was taken, and the queue has its bound.
+        #[test]
+        fn the_answer_to_what_is_handled_always_has_room(
+            steps in prop::collection::vec(0_u8..6, 1..400),
+        ) {
+            let options = NodeOptions { queue_items_max: 8, handled_max: 4, ..options() };
+            let mut outbox = Outbox::new(&options);
+            let (mut handled, mut taken, mut left) = (0, 0, 0);
+            for step in steps {
+                let before = outbox.queue.len();
+                match step {
+                    0 => taken += usize::from(outbox.push(item(5, true)).is_ok()),
+                    1 => taken += usize::from(outbox.push(item_in(Room::Word, 5)).is_ok()),
+                    // An envelope comes: it is handled, or refused with a word.
+                    2 if handled < options.handled_max && !outbox.is_owed_much() => handled += 1,
+                    2 => taken += usize::from(outbox.push(item_in(Room::Word, 5)).is_ok()),
+                    3 if handled > 0 => {
+                        handled -= 1;
+                        prop_assert_eq!(outbox.push(item_in(Room::Answer, 5)), Ok(()));
+                        taken += 1;
+                    }
+                    4 => {
+                        let _ = outbox.batch(1, true);
+                        left += before - outbox.queue.len();
+                    }
+                    _ => outbox.granted(Credit { bytes: 40, items: 2 }),
+                }
+                let replies = outbox.queue.iter().filter(|item| item.room.is_of_replies());
+                prop_assert_eq!(replies.count(), outbox.replies);
+                prop_assert!(outbox.replies <= 2 * options.handled_max);
+                prop_assert!(outbox.queue.len() - outbox.replies <= options.queue_items_max);
+                prop_assert_eq!(outbox.bytes, outbox.queue.iter().map(|item| item.bytes.len()).sum::<usize>());
+            }
+            prop_assert_eq!(taken, left + outbox.queue.len());
+        }
+
         /// Two outboxes face to face: everything arrives, in order, and the window is kept.
         #[test]
         fn everything_arrives_in_order_within_the_window(

@@ -22,7 +22,7 @@ use super::{
     metrics::NodeMetrics,
     observer::NodeObserver,
     options::NodeOptions,
-    peer::{Full, Peer, Waiting},
+    peer::{Full, Peer, Room, Tally, Waiting},
     streams::Streams,
     tells::Told,
 };
@@ -108,6 +108,13 @@ impl fmt::Debug for NodeShared {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `None`: it is too large, which whoever made it should have prevented.
+pub(crate) fn encode(item: &Item) -> Option<Bytes> {
+    BatchWriter::encode_item(item)
+        .inspect_err(|error| tracing::error!(%error, "an item of ours is too large"))
+        .ok()
 }
 
 impl NodeShared {
@@ -277,14 +284,17 @@ impl NodeShared {
         lock(&self.dedupe)
     }
 
-    /// Queues an item for a peer's present link.
+    /// Counts a message of a peer as handled. `None`: as many as may be are, or it takes its
+    /// answers too slowly.
+    pub(crate) fn count_handled(&self, peer: &Arc<Peer>) -> Option<Tally> {
+        let may_be = !peer.lock().is_owed_much();
+        may_be.then(|| Tally::enter(peer, |peer| &peer.handled, 1, self.options.handled_max))?
+    }
+
+    /// Queues a word that costs no credit for a peer's present link.
     pub(crate) fn tell(&self, peer: &Peer, item: &Item) -> Result<(), Full> {
-        // What does not encode is too large, which whoever made it has prevented.
-        let bytes = BatchWriter::encode_item(item).map_err(|error| {
-            tracing::error!(%error, "an item of ours is too large");
-            Full::Queue
-        })?;
-        let waiting = Waiting { bytes, costs: item.costs_credit(), envelope: None };
-        peer.send(waiting).map(drop)
+        debug_assert!(!item.costs_credit(), "it is not free");
+        let bytes = encode(item).ok_or(Full::Queue)?;
+        peer.send(Waiting { bytes, room: Room::Free, envelope: None }).map(drop)
     }
 }

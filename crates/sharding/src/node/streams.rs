@@ -1,7 +1,7 @@
 //! Subscriptions across nodes: the subscriber's side and the owner's side.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -9,20 +9,27 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use troupe_actor::spawn_task;
-use troupe_types::Frame;
+use troupe_types::{Frame, Uuid};
 use troupe_wire::{
     BatchWriter, Item, StreamEnd, StreamEnded, StreamFrames, StreamStop,
     limits::{BODY_BYTES_MAX, STREAM_FRAMES_MAX},
 };
 
-use super::{peer::Peer, shared::NodeShared};
+use super::{asked::fate_of, peer::Peer, shared::NodeShared};
 use crate::{
     entity::{FrameBatch, FrameSink, StreamItem},
+    letter::Answer,
     placement::NodeName,
 };
+
+/// Streams that their peers were told to stop, and are remembered for it.
+const STOPPED_MAX: usize = 1_024;
+
+/// A stream of one link: its peer, the generation of the link, the follower's number.
+type Key = (NodeName, u64, u64);
 
 /// A stream that this node follows.
 #[derive(Debug)]
@@ -41,8 +48,106 @@ struct Incoming {
 pub(crate) struct Streams {
     next: AtomicU64,
     incoming: Mutex<HashMap<u64, Incoming>>,
-    /// Streams that this node serves: the peer and its number of the stream.
-    served: Mutex<HashMap<(NodeName, u64), CancellationToken>>,
+    /// What peers were told to stop lately: what was under way then needs no further word.
+    stopped: Mutex<Stopped>,
+    /// Streams that this node serves, or is about to.
+    served: Mutex<HashMap<Key, CancellationToken>>,
+}
+
+/// The newest streams that were stopped.
+#[derive(Debug, Default)]
+struct Stopped {
+    order: VecDeque<Key>,
+    known: HashSet<Key>,
+}
+
+impl Stopped {
+    fn enter(&mut self, key: Key) {
+        if !self.known.insert(key.clone()) {
+            return;
+        }
+        self.order.push_back(key);
+        if self.order.len() > STOPPED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
+/// A peer's subscription, from before it is posted to the end of its stream: a Stop finds it at
+/// any time.
+#[derive(Debug)]
+pub(crate) struct Served {
+    node: Arc<NodeShared>,
+    peer: Arc<Peer>,
+    key: Key,
+    stop: CancellationToken,
+}
+
+impl Served {
+    /// `None`: the peer gave this number to another one.
+    pub(crate) fn enter(
+        node: &Arc<NodeShared>,
+        peer: &Arc<Peer>,
+        generation: u64,
+        stream: u64,
+    ) -> Option<Self> {
+        let key = (peer.name.clone(), generation, stream);
+        let stop = CancellationToken::new();
+        match lock(&node.streams.served).entry(key.clone()) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(place) => drop(place.insert(stop.clone())),
+        }
+        Some(Self { node: Arc::clone(node), peer: Arc::clone(peer), key, stop })
+    }
+
+    /// Does something for it. `None`: the follower is gone, or the link, and it was given up.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let generation = self.key.1;
+        let mut up = self.peer.watch();
+        let link_gone = up.wait_for(|up| up.is_none_or(|up| up.generation != generation));
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            _ = link_gone => None,
+            done = work => Some(done),
+        }
+    }
+
+    /// Answers the subscription, then sends its stream.
+    pub(crate) async fn follow(
+        self,
+        id: Uuid,
+        until: Instant,
+        answer: impl Future<Output = Answer>,
+        items: mpsc::Receiver<StreamItem>,
+    ) {
+        let answered = self.unless_stopped(async {
+            let answer = answer.await;
+            let ok = answer.is_ok();
+            self.node.settle(&self.peer, id, fate_of(answer, until), until).await;
+            ok
+        });
+        if answered.await == Some(true) {
+            self.serve(items).await;
+        }
+    }
+
+    /// Sends the stream until either end is gone.
+    async fn serve(&self, mut items: mpsc::Receiver<StreamItem>) {
+        let (_, generation, stream) = self.key;
+        let streams = &self.node.metrics.streams;
+        streams.increment(1);
+        self.unless_stopped(forward(&self.peer, generation, stream, &mut items)).await;
+        streams.decrement(1);
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        lock(&self.node.streams.served).remove(&self.key);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -76,27 +181,50 @@ impl Streams {
 
     /// The follower is gone, or gave up.
     pub(crate) fn unfollow(&self, node: &NodeShared, peer: &Peer, stream: u64) {
-        if lock(&self.incoming).remove(&stream).is_some() {
-            // Lost with the link, the peer notices by itself.
-            let _ = node.tell(peer, &Item::Stop(StreamStop { stream }));
+        let gone = lock(&self.incoming).remove(&stream);
+        if let Some(gone) = gone {
+            self.tell_stop(node, peer, gone.generation, stream);
         }
     }
 
-    /// Frames came.
-    pub(crate) fn frames(&self, node: &NodeShared, peer: &Peer, frames: &StreamFrames) {
-        let Some(batch) = decode(&frames.frames) else {
+    /// Has a peer stop a stream, once. Lost with the link, the peer notices by itself; if there is
+    /// no room, the next frames lead here again.
+    fn tell_stop(&self, node: &NodeShared, peer: &Peer, generation: u64, stream: u64) {
+        let key = (peer.name.clone(), generation, stream);
+        let mut stopped = lock(&self.stopped);
+        if !stopped.known.contains(&key)
+            && node.tell(peer, &Item::Stop(StreamStop { stream })).is_ok()
+        {
+            stopped.enter(key);
+        }
+    }
+
+    /// Frames came. Of a stream that nobody follows, its peer is told so.
+    pub(crate) fn frames(
+        &self,
+        node: &NodeShared,
+        peer: &Peer,
+        generation: u64,
+        frames: &StreamFrames,
+    ) {
+        let batch = decode(&frames.frames);
+        if batch.is_none() {
             node.metrics.dropped_unread.increment(1);
-            return self.unfollow(node, peer, frames.stream);
-        };
+        }
         let mut incoming = lock(&self.incoming);
         let is_mine = |stream: &&mut Incoming| stream.from == peer.name;
-        let Some(stream) = incoming.get_mut(&frames.stream).filter(is_mine) else { return };
-        let in_order = stream.piece == frames.piece;
-        stream.piece += 1;
-        // A gap closes the stream, which means: subscribe again from the last seq.
-        if !in_order || !stream.sink.offer(batch) {
-            drop(incoming);
-            self.unfollow(node, peer, frames.stream);
+        let follows = incoming.get_mut(&frames.stream).filter(is_mine).map(|stream| {
+            let in_order = stream.piece == frames.piece;
+            stream.piece += 1;
+            // A gap closes the stream, which means: subscribe again from the last seq.
+            in_order && batch.is_some_and(|batch| stream.sink.offer(batch))
+        });
+        if follows == Some(false) {
+            incoming.remove(&frames.stream);
+        }
+        drop(incoming);
+        if follows != Some(true) {
+            self.tell_stop(node, peer, generation, frames.stream);
         }
     }
 
@@ -121,34 +249,16 @@ impl Streams {
     }
 
     /// A follower on another node is gone.
-    pub(crate) fn stop(&self, peer: &NodeName, stream: u64) {
-        if let Some(stop) = lock(&self.served).remove(&(peer.clone(), stream)) {
+    pub(crate) fn stop(&self, peer: &NodeName, generation: u64, stream: u64) {
+        if let Some(stop) = lock(&self.served).get(&(peer.clone(), generation, stream)) {
             stop.cancel();
         }
     }
 
-    /// Sends a stream to a peer until either is gone.
-    pub(crate) async fn serve(
-        &self,
-        node: &NodeShared,
-        peer: &Peer,
-        generation: u64,
-        stream: u64,
-        mut items: mpsc::Receiver<StreamItem>,
-    ) {
-        let stop = CancellationToken::new();
-        let key = (peer.name.clone(), stream);
-        lock(&self.served).insert(key.clone(), stop.clone());
-        node.metrics.streams.increment(1);
-        let mut up = peer.watch();
-        let link_gone = up.wait_for(|up| up.is_none_or(|up| up.generation != generation));
-        tokio::select! {
-            () = stop.cancelled() => {}
-            _ = link_gone => {}
-            () = forward(peer, generation, stream, &mut items) => {}
-        }
-        node.metrics.streams.decrement(1);
-        lock(&self.served).remove(&key);
+    /// Streams that are served, or about to be.
+    #[cfg(test)]
+    pub(crate) fn serving(&self) -> usize {
+        lock(&self.served).len()
     }
 }
 

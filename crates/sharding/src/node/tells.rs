@@ -17,7 +17,7 @@ use troupe_wire::{BatchWriter, EnvelopeKind, Fate, Item};
 use super::{
     asks::{RemoteAsk, What},
     ledger::LOOK_EVERY,
-    peer::{Peer, Tally, Up, Waiting},
+    peer::{Peer, Room, Tally, Up, Waiting},
     shared::{NodeShared, Signal},
 };
 use crate::{
@@ -79,7 +79,7 @@ impl NodeShared {
         if unwatched {
             self.watch_tells();
         }
-        match peer.send(Waiting { bytes, costs: true, envelope: Some(id) }) {
+        match peer.send(Waiting { bytes, room: Room::Common, envelope: Some(id) }) {
             Ok(_) => Ok(()),
             Err(_) => self.tells.remove(id).map_or(Ok(()), |told| Err(told.telling)),
         }

@@ -21,6 +21,9 @@ use crate::{
 const BURY_TRIES: u32 = 3;
 const BURY_DEADLINE: Duration = Duration::from_secs(5);
 
+/// When a wake-up that was put off is tried again.
+const WAKE_AGAIN: Duration = Duration::from_secs(30);
+
 /// What a Shard's actor is told. Local only.
 #[derive(Debug, RactorMessage)]
 pub(crate) enum ShardMsg {
@@ -164,6 +167,9 @@ impl ShardActor {
         }
         if let Some(poison) = after.poison {
             self.bury(id, poison);
+        }
+        if after.wake_later {
+            self.host.note_wake(id, self.host.clock.now().plus(WAKE_AGAIN));
         }
         if let Some(wait) = after.retry {
             // Ends with the actor; the handle is not needed.

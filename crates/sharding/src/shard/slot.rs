@@ -71,6 +71,12 @@ impl Census {
         self.count.load(Ordering::Relaxed) >= self.max
     }
 
+    /// Whether half of the places are taken: as many as activations are kept. What does not need
+    /// to be in memory is better left out then.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > self.max / 2
+    }
+
     /// Counts one more until it is dropped; `None`: there are as many as there may be.
     fn enter(&self) -> Option<Counted> {
         if self.count.fetch_add(1, Ordering::Relaxed) >= self.max {

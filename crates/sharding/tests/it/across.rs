@@ -184,6 +184,24 @@ async fn frames_reach_followers_on_other_nodes() {
     left(&b, "1", &mut near).await;
 }
 
+/// A viewer that leaves before its subscription was answered leaves nothing behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_that_leaves_early_is_followed_by_nothing() {
+    let (_cluster, a, b) = pair().await;
+    let (router, mut blocking) = (b.router.clone(), JoinSet::new());
+    blocking.spawn(async move { router.ask(first(), Bytes::from_static(b"block"), LONG).await });
+    b.until("it is busy", |b| b.handled("block") == 1).await;
+    let router = a.router.clone();
+    let mut leaving = JoinSet::new();
+    leaving.spawn(async move { router.subscribe(first(), Bytes::new(), 16, LONG).await });
+    b.until("the subscription waits for it", |b| b.peer("node-1").handled == 1).await;
+    leaving.shutdown().await;
+    b.until("it is withdrawn", |b| b.peer("node-1").handled == 0).await;
+    b.world.gate.add_permits(1);
+    blocking.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(b.ask(first(), "frames").await.unwrap(), "0", "nobody follows");
+}
+
 /// Sends frames until only so many follow.
 async fn left(node: &Node, count: &str, near: &mut tokio::sync::mpsc::Receiver<StreamItem>) {
     let end = Instant::now() + LONG;

@@ -20,7 +20,7 @@ use troupe_types::limits::ENTRY_BYTES_MAX;
 
 use crate::{
     counter::{LONG, entity},
-    nodes::{Cluster, Node, brisk, first, pair},
+    nodes::{Cluster, Node, brisk, first, name, pair},
 };
 
 /// What was asked while the link was cut is done once when it is back, and meanwhile nobody is
@@ -167,6 +167,45 @@ async fn a_restart_under_the_same_name_replaces_the_old_process() {
     cluster.dial(&[&a, &new]).await;
     a.until("the new one again", |a| a.peer("node-2").boot == Some(new.boot)).await;
     assert_eq!(a.ask(first(), "get").await.unwrap(), "x y");
+}
+
+/// Whoever comes last is not the newest for that: the lease tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_older_process_that_comes_last_does_not_keep_its_successor_out() {
+    let mut cluster = Cluster::new("node-2");
+    cluster.hub = Some(MemoryHub::new());
+    let (a, old) = (cluster.node("node-1").await, cluster.node("node-2").await);
+    let new = cluster.node("node-2").await;
+    let linked_with = |boot| move |a: &Node| a.peer("node-2").boot == Some(boot);
+    cluster.dial(&[&a, &new]).await;
+    a.until("the new one is linked", linked_with(new.boot)).await;
+    // No lease is known yet, so the older one gets the seat of a process that it cannot judge.
+    cluster.dial(&[&a, &old]).await;
+    a.until("the old one is linked", linked_with(old.boot)).await;
+    a.ear.leases.lock().unwrap().insert(name("node-2"), new.boot);
+    cluster.dial(&[&a, &new]).await;
+    a.until("the leased one is back", linked_with(new.boot)).await;
+    assert_eq!(a.ask(first(), "add x").await.unwrap(), "1");
+    assert_eq!((old.handled("add x"), new.handled("add x")), (0, 1));
+    cluster.dial(&[&a, &old]).await;
+    let flapped = settle(Duration::from_secs(1), || a.peer("node-2").boot == Some(old.boot)).await;
+    assert!(!flapped, "the older boot came back");
+    assert_eq!(a.ask(first(), "get").await.unwrap(), "x");
+}
+
+/// The same with the lease known from the start, as a process sees it that started after both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_older_process_does_not_get_the_seat_of_the_leased_one() {
+    let mut cluster = Cluster::new("node-2");
+    cluster.hub = Some(MemoryHub::new());
+    let (a, old) = (cluster.node("node-1").await, cluster.node("node-2").await);
+    let new = cluster.node("node-2").await;
+    a.ear.leases.lock().unwrap().insert(name("node-2"), new.boot);
+    cluster.dial(&[&a, &new]).await;
+    a.until("the new one is linked", |a| a.peer("node-2").boot == Some(new.boot)).await;
+    cluster.dial(&[&a, &old]).await;
+    let taken = settle(Duration::from_secs(1), || a.peer("node-2").boot != Some(new.boot)).await;
+    assert!(!taken, "{:?}", a.link.peers());
 }
 
 /// A wrong owner names the right one; the sender goes there and remembers.

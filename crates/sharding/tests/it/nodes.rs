@@ -74,6 +74,8 @@ pub(crate) struct Ear {
     pub(crate) ups: Mutex<Vec<Uuid>>,
     pub(crate) downs: AtomicUsize,
     pub(crate) handoffs: Mutex<Vec<troupe_wire::Handoff>>,
+    /// What the leases say of peers.
+    pub(crate) leases: Mutex<HashMap<NodeName, Uuid>>,
     frozen: Mutex<bool>,
     thaw: Condvar,
     pub(crate) is_frozen: AtomicBool,
@@ -87,6 +89,10 @@ impl Ear {
 }
 
 impl NodeObserver for Ear {
+    fn leased_boot(&self, node: &NodeName) -> Option<Uuid> {
+        self.leases.lock().unwrap().get(node).copied()
+    }
+
     fn up(&self, peer: &troupe_wire::Hello) {
         self.ups.lock().unwrap().push(peer.boot);
     }

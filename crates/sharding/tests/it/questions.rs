@@ -128,6 +128,21 @@ async fn a_node_that_answers_too_many_says_so_and_recovers() {
     assert_eq!(after.unwrap(), "node-1: hello");
 }
 
+/// A question that is given up before its first byte is read is the end of its stream, not of the
+/// link, however many there are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_question_that_is_given_up_leaves_the_link_alone() {
+    let pair = pair(false).await;
+    for _ in 0..200 {
+        // Reset at once: the other end may see the reset before the purpose.
+        drop(pair.a.link.open_bulk(&name("node-2")).await.expect("the link is up"));
+    }
+    assert_eq!(pair.ask(1, "hello").await.unwrap(), "node-1: hello");
+    for node in [&pair.a, &pair.b] {
+        assert_eq!(node.ear.ups.lock().unwrap().len(), 1, "{}: one link", node.name);
+    }
+}
+
 /// A node of the next version asks: it is told, in the form that stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_newer_form_is_refused_by_name() {

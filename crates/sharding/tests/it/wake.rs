@@ -1,6 +1,6 @@
 //! The wake loop.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::atomic::Ordering, time::Duration};
 
 use tokio::time::Instant;
 use troupe_sharding::HostOptions;
@@ -85,4 +85,33 @@ async fn an_index_that_cannot_be_read_is_read_later() {
     memory.set_replica_down(0, false);
     memory.set_replica_down(1, false);
     f.until("the rest follows", |f| f.world.wakes.lock().unwrap().contains(&entity(1))).await;
+}
+
+/// Whoever cannot be activated for want of the store is woken as soon as it is back, however long
+/// that took; not only by the next reading of the index.
+#[tokio::test]
+async fn a_wake_up_outlives_failures_that_nobody_is_to_blame_for() {
+    let f = start().await;
+    f.world.fail_activations.store(12, Ordering::SeqCst);
+    f.router.note_wake(entity(1), START);
+    f.until("it is woken", |f| f.world.wakes() == 1).await;
+    assert_eq!(f.world.activations(entity(1)), 13);
+}
+
+#[tokio::test]
+async fn a_wake_up_that_memory_is_too_short_for_comes_back_by_itself() {
+    let options = HostOptions { activations_max: 1, ..quick() };
+    let f = start_with(options, MemoryStore::new().stores()).await;
+    f.world.fail_activations.store(usize::MAX, Ordering::SeqCst);
+    let both = [entity(1), entity(2)];
+    both.iter().for_each(|id| f.router.note_wake(*id, START));
+    f.until("both are put off", |f| {
+        let failed = |id: &EntityId| f.host.watch().entity(*id).map_or(0, |info| info.restarts);
+        both.iter().all(|id| failed(id) >= 8)
+    })
+    .await;
+    f.world.fail_activations.store(0, Ordering::SeqCst);
+    assert_eq!(f.world.wakes(), 0);
+    f.clock.advance(Duration::from_secs(31));
+    f.until("both are woken", |f| f.world.wakes() == 2).await;
 }

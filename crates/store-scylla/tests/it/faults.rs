@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::{interval, timeout};
 use troupe_store::{
     AppendError, CasError, Directory, DirectoryTable, Entry, JournalStore, Opened, Ownership,
-    RowWrite, WakeChange, WakeKind, WakeStore,
+    OwnershipError, RowWrite, WakeChange, WakeKind, WakeStore,
 };
 use troupe_store_scylla::{ScyllaOptions, ScyllaStore};
 use troupe_types::{
@@ -148,6 +148,42 @@ async fn lost_answers_of_ownership_change_nothing_twice() {
     let lease = again.join(&new_lease("unlucky")).await.unwrap();
     assert_eq!(lease.inc, Incarnation(2));
     assert_eq!(again.grants(shard).await.unwrap(), [first, second]);
+    behind.end().await;
+}
+
+/// The join is done, but neither its answer nor the read that was to settle it comes back. What
+/// the node reads later says that it has joined, so its journal must work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_that_nobody_heard_of_counts_once_its_row_is_seen() {
+    let Some(behind) = Behind::start().await else { return };
+    for (name, renews) in [("reads", false), ("renews", true)] {
+        let (store, new) = (behind.store.fresh(None), new_lease(name));
+        let lost = behind.proxy.lost();
+        behind.proxy.lose_answer_then("INSERT INTO node_lease", "FROM node_lease");
+        let joined = timeout(WAIT, store.join(&new)).await.expect("answers");
+        assert!(matches!(joined, Err(OwnershipError::OutcomeUnknown { .. })), "{joined:?}");
+        assert!(behind.proxy.lost() > lost + 1, "the answer and the read");
+        behind.proxy.lose_answers("FROM node_lease", 0);
+        let early = store.open(entity(), Epoch(1)).await;
+        assert!(early.is_err_and(|e| e.is_transient()), "it knows of no lease yet");
+        // Another node's lease is none of its own.
+        store.lease(&"behind".into()).await.unwrap().expect("there is one");
+        assert!(store.open(entity(), Epoch(1)).await.is_err());
+        // Who looks through another handle changes nothing for this one.
+        let seen = &behind.node.store;
+        let lease = seen.lease(&new.node).await.unwrap().expect("it was done");
+        assert_eq!((lease.boot_id, lease.seq), (new.boot_id, 1));
+        if renews {
+            store.renew(&lease, NodeState::Alive).await.unwrap();
+        } else {
+            assert_eq!(store.lease(&new.node).await.unwrap(), Some(lease));
+        }
+        let id = entity();
+        let at = store.open(id, Epoch(1)).await.unwrap();
+        append(&store, &at, entries(1, 2, "kept")).await.unwrap();
+        let other = store.join(&new_lease(name)).await;
+        assert!(matches!(other, Err(OwnershipError::Refused)), "{other:?}");
+    }
     behind.end().await;
 }
 

@@ -6,5 +6,6 @@
 mod conformance;
 mod faults;
 mod proxy;
+mod scan;
 mod secure;
 mod server;

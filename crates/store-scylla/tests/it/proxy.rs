@@ -60,6 +60,8 @@ struct Rules {
     prepared: HashMap<Vec<u8>, String>,
     /// Part of a text, and how many answers to lose.
     lose: Option<(String, usize)>,
+    /// What is lost from then on, all of it.
+    then: Option<String>,
     lost: usize,
     hold: Option<String>,
 }
@@ -112,7 +114,14 @@ impl Proxy {
     /// Loses the answers to the next `count` statements whose text contains `part`; they are
     /// carried out all the same.
     pub(crate) fn lose_answers(&self, part: &str, count: usize) {
-        self.shared.rules.lock().unwrap().lose = Some((part.to_owned(), count));
+        let mut rules = self.shared.rules.lock().unwrap();
+        (rules.lose, rules.then) = (Some((part.to_owned(), count)), None);
+    }
+
+    /// Loses the next answer to one, and from then on all to the other, until other orders come.
+    pub(crate) fn lose_answer_then(&self, part: &str, then: &str) {
+        let mut rules = self.shared.rules.lock().unwrap();
+        (rules.lose, rules.then) = (Some((part.to_owned(), 1)), Some(then.to_owned()));
     }
 
     /// How many answers were lost so far.
@@ -189,7 +198,8 @@ async fn requests(
                 && left > 0
                 && rules.names(&frame, &part)
             {
-                rules.lose = Some((part, left - 1));
+                let then = rules.then.take_if(|_| left == 1).map(|then| (then, usize::MAX));
+                rules.lose = then.or(Some((part, left - 1)));
                 rules.lost += 1;
                 streams.insert(frame.stream(), Pending::Lose);
             }

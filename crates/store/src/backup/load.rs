@@ -167,8 +167,13 @@ async fn is_begun(stores: &Stores, backup: Uuid) -> Result<bool, LoadError> {
     if found.is_empty() { Ok(false) } else { Err(LoadError::NotEmpty(found)) }
 }
 
-/// Marks the store as half restored.
-async fn begin(stores: &Stores, backup: Uuid) -> Result<(), LoadError> {
+/// Marks the store as half restored from this backup if it may be written into it: from here on
+/// no node begins to work on it. [`load`] does the same first; who has to look around between the
+/// mark and the first write calls this before.
+///
+/// # Errors
+/// See [`LoadError`]. `NotEmpty` and `Other` changed nothing.
+pub async fn begin(stores: &Stores, backup: Uuid) -> Result<(), LoadError> {
     if !is_begun(stores, backup).await? {
         Mark::Half { backup }.write(stores.directory.as_ref(), None).await?;
     }

@@ -6,13 +6,14 @@ use reqwest::{
     Url,
     header::{HeaderName, HeaderValue},
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use troupe_domain::task::MemberPlan;
 
 use super::McpError;
 use crate::{
     options::ChatOptions,
     services::{ChatServices, SecretRef},
+    variables::{Place, fill},
 };
 
 /// Bounds of an entry's own timeout, in seconds.
@@ -25,6 +26,8 @@ pub(super) struct Entry {
     pub(super) timeout: Option<Duration>,
     /// An administrator named it. No document can say so, only what makes the plan.
     pub(super) trusted: bool,
+    /// Variables that nothing is known for: they are sent as they stand.
+    pub(super) left: Vec<String>,
 }
 
 impl Entry {
@@ -47,7 +50,8 @@ impl Entry {
             }
             _ => {}
         }
-        let opened = |field: &str, value: &str| -> Result<String, McpError> {
+        let mut left = Vec::new();
+        let mut opened = |field: &str, value: &str, place: Place| -> Result<String, McpError> {
             if services.secrets.is_sealed(value) {
                 let secret = SecretRef { member, server, field, sealed: value };
                 let detail = || format!("the secret of `{field}` does not open here");
@@ -55,14 +59,18 @@ impl Entry {
                 let secret = secret.ok_or_else(|| McpError::Entry { detail: detail() })?;
                 return Ok(secret.expose().to_owned());
             }
-            Ok(substituted(value, &options.variables))
+            let filled = fill(value, &options.variables, place);
+            left.extend(filled.left);
+            Ok(filled.text)
         };
         let Some(url) = text("url") else { return fault("it has no url") };
-        let Ok(url) = Url::parse(&opened("url", url)?) else { return fault("its url is none") };
+        let Ok(url) = Url::parse(&opened("url", url, Place::Url)?) else {
+            return fault("its url is none");
+        };
         let mut headers = HashMap::new();
         for (name, value) in entry.get("headers").and_then(Value::as_object).into_iter().flatten() {
             let field = format!("headers.{name}");
-            let value = opened(&field, value.as_str().unwrap_or_default())?;
+            let value = opened(&field, value.as_str().unwrap_or_default(), Place::Line)?;
             let pair = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value));
             let (Ok(name), Ok(mut value)) = pair else {
                 return fault(&format!("`{field}` is no header"));
@@ -74,65 +82,6 @@ impl Entry {
         let (min, max) = TIMEOUT_SECONDS;
         let timeout = seconds.map(|s| Duration::from_secs_f64(s.clamp(min, max)));
         let trusted = entry.get("trusted").and_then(Value::as_bool).unwrap_or(false);
-        Ok(Self { url, headers, timeout, trusted })
-    }
-}
-
-/// The text with each `${{path.to.value}}` replaced; unknown ones stay as they are.
-pub(super) fn substituted(text: &str, variables: &Map<String, Value>) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${{") {
-        out.push_str(before);
-        let Some((path, behind)) = after.split_once("}}") else {
-            out.push_str("${{");
-            rest = after;
-            break;
-        };
-        match lookup(path.trim(), variables) {
-            Some(value) => out.push_str(&value),
-            None => {
-                out.push_str("${{");
-                out.push_str(path);
-                out.push_str("}}");
-            }
-        }
-        rest = behind;
-    }
-    out.push_str(rest);
-    out
-}
-
-fn lookup(path: &str, variables: &Map<String, Value>) -> Option<String> {
-    let mut keys = path.split('.');
-    let mut value = variables.get(keys.next()?)?;
-    for key in keys {
-        value = value.get(key)?;
-    }
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn variables_are_replaced_and_unknown_ones_stay() {
-        let variables = json!({"user": {"id": 7, "name": "Eve"}, "on": true});
-        let variables = variables.as_object().cloned().unwrap_or_default();
-        let replaced = |text: &str| substituted(text, &variables);
-        assert_eq!(replaced("a ${{user.name}}/${{ user.id }} ${{on}}"), "a Eve/7 true");
-        assert_eq!(
-            replaced("${{user}} ${{user.x}} ${{}} $ {{"),
-            "${{user}} ${{user.x}} ${{}} $ {{"
-        );
-        assert_eq!(replaced("x ${{user.name"), "x ${{user.name");
+        Ok(Self { url, headers, timeout, trusted, left })
     }
 }

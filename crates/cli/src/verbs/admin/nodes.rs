@@ -99,9 +99,11 @@ fn table(list: &NodeList) -> String {
         ]);
     }
     let mut text = table.render();
-    if list.rebalance == "paused" {
-        text.push_str("rebalancing is paused: troupe admin rebalance resume\n");
-    }
+    text.push_str(match list.rebalance.as_str() {
+        "paused" => "rebalancing is paused: troupe admin rebalance resume\n",
+        "slow" => "rebalancing rests while the store is slow\n",
+        _ => "",
+    });
     text
 }
 
@@ -125,11 +127,17 @@ pub(super) async fn drain(
         bar.set_style(style);
     }
     let until = Instant::now() + Duration::from_secs(timeout);
+    let mut is_asked = false;
     loop {
         let left = match client.get::<NodeList>(NODES).await {
-            Ok(list) => list.items.into_iter().find(|other| other.name == node).and_then(left_of),
-            // The very node that drains may be the one that is asked, and end.
+            Ok(list) => {
+                let found = list.items.into_iter().find(|other| other.name == node);
+                is_asked |= found.as_ref().is_some_and(|found| found.is_this);
+                found.and_then(left_of)
+            }
             Err(CliError::Problem(problem)) if problem.status == 503 => None,
+            // The very node that drains is the one that is asked: its end is that of the drain.
+            Err(CliError::Unreachable { .. }) if is_asked => Some(0),
             Err(error) => return Err(error),
         };
         if let Some(left) = left {
@@ -139,7 +147,8 @@ pub(super) async fn drain(
             if left == 0 {
                 bar.finish_and_clear();
                 let told = json!({ "node": node, "shards": 0, "outcome": "drained" });
-                let line = || format!("{node} owns no shard any more; its process may be ended.\n");
+                let line =
+                    || format!("{node} owns no shard any more; its process ends by itself.\n");
                 output::print(format, &told, line, || vec![node.to_owned()]);
                 return Ok(());
             }

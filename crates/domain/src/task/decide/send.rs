@@ -7,7 +7,7 @@ use crate::task::{
     command::{Ack, Context, CreateTask, Decision, Refusal, SendAck, SendMessage},
     draft::{Draft, Row},
     entry::TaskEvent,
-    plan::TeamPlan,
+    labels::with_model,
     run,
     state::TaskState,
     text,
@@ -27,7 +27,9 @@ pub(super) fn send(
     let mut d = Draft::new(state, ctx);
     if !state.exists() {
         let Some(create) = &send.create else { return Err(Refusal::NotFound) };
-        created(&mut d, create, &send.plan, &send.content)?;
+        created(&mut d, create, &send)?;
+    } else {
+        choose(&mut d, &send)?;
     }
     let message = MessageId::from_uuid(d.id());
     let waits = state.is_active() || !state.queue.is_empty();
@@ -85,15 +87,12 @@ fn queued_ack(d: &Draft<'_, '_>, message: MessageId) -> Ack {
     Ack::Sent(SendAck { task_id, message, ordinal: None, turn: None, queued: true })
 }
 
-fn created(
-    d: &mut Draft<'_, '_>,
-    create: &CreateTask,
-    plan: &TeamPlan,
-    content: &str,
-) -> Result<(), Refusal> {
-    check::labels(&create.labels)?;
+fn created(d: &mut Draft<'_, '_>, create: &CreateTask, send: &SendMessage) -> Result<(), Refusal> {
+    let model = send.model.as_deref().unwrap_or_default();
+    let labels = with_model(&create.labels, model).unwrap_or_else(|| create.labels.clone());
+    check::labels(&labels)?;
     let title = if create.title.trim().is_empty() {
-        text::title(content, AUTO_TITLE_CHARS)
+        text::title(&send.content, AUTO_TITLE_CHARS)
     } else {
         check::title(&create.title)?;
         create.title.clone()
@@ -105,11 +104,21 @@ fn created(
         owner_name: create.owner_name.clone(),
         log,
         title: title.clone(),
-        labels: create.labels.clone(),
-        team: (plan.namespace.clone(), plan.name.clone()),
+        labels: labels.clone(),
+        team: (send.plan.namespace.clone(), send.plan.name.clone()),
     });
-    let (title, labels) = (Some(title), Some(create.labels.clone()));
+    let (title, labels) = (Some(title), Some(labels));
     d.tell_task(TaskFrame { title, labels, status: None });
+    Ok(())
+}
+
+/// A Model that is chosen with a message stays the Task's.
+fn choose(d: &mut Draft<'_, '_>, send: &SendMessage) -> Result<(), Refusal> {
+    let Some(model) = &send.model else { return Ok(()) };
+    let Some(labels) = with_model(&d.state.labels, model) else { return Ok(()) };
+    check::labels(&labels)?;
+    d.event(TaskEvent::Updated { title: None, labels: Some(labels.clone()) });
+    d.tell_task(TaskFrame { title: None, labels: Some(labels), status: None });
     Ok(())
 }
 

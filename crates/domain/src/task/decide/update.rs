@@ -9,6 +9,7 @@ use crate::task::{
     command::{Ack, Context, Decision, Refusal},
     draft::Draft,
     entry::TaskEvent,
+    labels::replaced,
     state::TaskState,
 };
 
@@ -19,6 +20,7 @@ pub(super) fn update(
     ctx: &mut Context<'_>,
 ) -> Result<Decision, Refusal> {
     title.as_deref().map_or(Ok(()), check::title)?;
+    let labels = labels.map(|given| replaced(&state.labels, given)).transpose()?;
     labels.as_ref().map_or(Ok(()), check::labels)?;
     let title = title.filter(|new| *new != state.title);
     let labels = labels.filter(|new| *new != state.labels);

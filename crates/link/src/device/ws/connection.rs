@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rustls::{CommonState, pki_types::CertificateDer};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot, watch},
     task::JoinSet,
 };
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     error::LinkError,
     options::LinkOptions,
-    stream::{Carrier, Connection, LinkStream, Protocol, Purpose, StallGuard},
+    stream::{Carrier, Connection, LinkStream, Protocol, Purpose, StallGuard, purpose_of},
     tls,
 };
 
@@ -134,8 +134,7 @@ impl Connection for WsConnection {
         let (place, stream) = arrived.ok_or_else(|| self.gone())?;
         // Its purpose is not known yet; any will do until then.
         let mut stream = self.stream(Purpose::Control, place, stream);
-        let code = stream.read.read_u8().await.map_err(LinkError::Stream)?;
-        stream.purpose = Purpose::of(code)?;
+        stream.purpose = purpose_of(&mut stream.read, self.options.write_stall).await?;
         Ok(stream)
     }
 

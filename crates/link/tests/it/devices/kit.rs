@@ -18,8 +18,8 @@ use troupe_link::{
     device::{
         Admission, DeviceAuthority, DeviceCa, DeviceIdentity, DeviceKey, DeviceLink,
         DeviceLinkError, DeviceSession, Dialler, EdgeDialler, EdgeListener, EdgeListenerOptions,
-        EnrolFacts, Enrolled, Invitation, QuicEdgeNetwork, Redemption, WsEdgeNetwork, greet,
-        read_frame, write_frame,
+        EnrolFacts, Enrolled, Invitation, QuicEdgeNetwork, Redemption, RefusedJoin, WsEdgeNetwork,
+        greet, read_frame, write_frame,
     },
 };
 use troupe_types::{Attempt, DeviceId, ExecutionId, SystemClock, Timestamp, Uuid};
@@ -42,6 +42,9 @@ pub(super) struct Authority {
     invited: Mutex<HashMap<[u8; 32], Redeemed>>,
     revoked: Mutex<Vec<DeviceId>>,
     pub(super) asked: AtomicUsize,
+    /// So many are told that it cannot be done now, after their invitation was used.
+    pub(super) unavailable: AtomicUsize,
+    pub(super) refused: Mutex<Vec<RefusedJoin>>,
 }
 
 impl Authority {
@@ -72,6 +75,11 @@ impl DeviceAuthority for Authority {
             None => DeviceId::new(now()),
         };
         *slot = Some((redemption.request_hash, device));
+        if self.unavailable.load(Ordering::SeqCst) > 0 {
+            self.unavailable.fetch_sub(1, Ordering::SeqCst);
+            let reason = EnrolRefusalReason::Unavailable;
+            return Err(EnrolRefusal { reason, retry_after_ms: 10, ..refused });
+        }
         Ok(Enrolled { device, name: redemption.host, addresses: Vec::new() })
     }
 
@@ -88,6 +96,10 @@ impl DeviceAuthority for Authority {
     fn is_revoked(&self, device: DeviceId) -> Option<String> {
         let revoked = self.revoked.lock().unwrap().contains(&device);
         revoked.then(|| "this device was revoked".to_owned())
+    }
+
+    fn refused(&self, refused: RefusedJoin) {
+        self.refused.lock().unwrap().push(refused);
     }
 }
 

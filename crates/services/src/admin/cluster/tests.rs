@@ -93,8 +93,8 @@ impl ClusterView for View {
         node == "b"
     }
 
-    fn is_rebalancing(&self) -> bool {
-        false
+    fn rebalancing(&self) -> &'static str {
+        "paused"
     }
 
     fn lease_time(&self) -> Duration {

@@ -8,7 +8,9 @@ use crate::shard::{
     slot::{Doing, Trouble},
 };
 
-/// Failed activations in a row after which a wake-up alone is given up.
+/// Failed activations in a row after which a wake-up alone may be put off. One that nobody is to
+/// blame for (the store is away) stays, unless memory is short: its back-off is capped, and a Task
+/// that runs must not stand still until the wake index is read again.
 const WAKE_TRIES: u32 = 8;
 
 impl Table {
@@ -21,6 +23,7 @@ impl Table {
         now: MonoTime,
     ) -> Aftermath {
         let (draining, backoff) = (self.draining, self.backoff);
+        let is_crowded = self.census.is_crowded();
         let Some(slot) = self.activation(id, generation) else { return Aftermath::default() };
         slot.fed = false;
         slot.asked = false;
@@ -41,8 +44,8 @@ impl Table {
             if trouble.failures >= ACTIVATION_TRIES {
                 slot.queue.clear();
             }
-            if trouble.failures >= WAKE_TRIES {
-                slot.wake = false;
+            if trouble.failures >= WAKE_TRIES && (is_crowded || !crash.blameless) {
+                after.wake_later = std::mem::take(&mut slot.wake) && !draining;
             }
         } else {
             after.poison = slot.blame(crash);
