@@ -118,9 +118,9 @@ struct RunArgs {
     /// The launcher's name for this start
     #[arg(long, hide = true, value_name = "BOOT")]
     launched: Option<Uuid>,
-    /// The start before this one, whose lease was taken away
+    /// The launcher's starts since one's lease was taken away
     #[arg(long, hide = true, value_name = "BOOT")]
-    after: Option<Uuid>,
+    after: Vec<Uuid>,
 }
 
 impl RunArgs {

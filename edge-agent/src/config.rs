@@ -120,12 +120,21 @@ impl Home {
         }
     }
 
-    /// What an agent is started with.
+    /// What an agent is started with. From here on this process may make cgroups, and be in one.
     pub(crate) fn options(&self, device: DeviceId) -> Result<EdgeOptions> {
+        self.options_with(device, Containment::detect(&device.to_string()))
+    }
+
+    /// The same for a look around, which changes nothing.
+    pub(crate) fn options_to_look(&self, device: DeviceId) -> Result<EdgeOptions> {
+        self.options_with(device, Containment::without_cgroups(&device.to_string()))
+    }
+
+    fn options_with(&self, device: DeviceId, containment: Containment) -> Result<EdgeOptions> {
         let (settings, (policy, _)) = (self.settings()?, self.read_policy()?);
         let clock = SystemClock::shared();
         let machine = Machine {
-            containment: Containment::detect(&device.to_string()),
+            containment,
             path: search_path(),
             login_home: std::env::home_dir(),
             fenced: policy.fenced,

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use troupe_edge::{EdgeStatus, identity::IdentityStore, tools};
+use troupe_edge::{EdgeStatus, RunsStatus, identity::IdentityStore, tools};
 use troupe_link::{
     LinkOptions,
     device::{Dialler, EdgeDialler},
@@ -73,17 +73,15 @@ pub(crate) async fn doctor(home: &Home, global: &Global) -> Result<()> {
                 Some(status) => from_agent(status, &mut report),
                 None => path(home, facts.addresses, &mut report).await,
             }
-            if let Ok(options) = home.options(facts.device) {
+            if let Ok(options) = home.options_to_look(facts.device) {
                 let found = tools::find_tools(&options.engines).await;
                 let runs = ["claude", "codex", "agno"];
                 let any = found.iter().any(|tool| runs.contains(&tool.name.as_str()));
                 let text = tools::tools_line(&found);
                 let way_out = if any { "" } else { "; install claude or codex to run agents" };
                 report.note("tools", any, format!("{text}{way_out}"));
-                let containment = &options.machine.containment;
-                report.note("runs", true, containment.how());
-                report.note("bounds", true, bounds(containment.limits()));
             }
+            runs(running.as_deref().and_then(|status| status.runs.as_ref()), &mut report);
         }
     }
     let value = json!({"faults": report.faults, "findings": report.findings});
@@ -94,15 +92,21 @@ pub(crate) async fn doctor(home: &Home, global: &Global) -> Result<()> {
     Ok(())
 }
 
-/// Work goes on without them, so this is no fault.
-fn bounds(limits: Result<(), String>) -> String {
-    match limits {
-        Ok(()) => "processes and memory of a run have bounds".to_owned(),
-        Err(why) => format!(
+/// As the agent says: this process is in another group, with other rights. Work goes on without
+/// bounds, so that is no fault.
+fn runs(runs: Option<&RunsStatus>, report: &mut Report) {
+    let Some(runs) = runs else {
+        return report.note("runs", true, "how they are held is seen when the agent runs");
+    };
+    report.note("runs", true, runs.held_by.as_str());
+    let bounds = match &runs.no_bounds {
+        None => "processes and memory of a run have bounds".to_owned(),
+        Some(why) => format!(
             "off: a run may take all processes and memory ({why}); run the agent as a service of \
              its own with Delegate=yes (troupe-edge service install)"
         ),
-    }
+    };
+    report.note("bounds", true, bounds);
 }
 
 fn certificate(home: &Home, report: &mut Report) {
@@ -169,5 +173,25 @@ async fn path(home: &Home, addresses: Vec<String>, report: &mut Report) {
             let text = format!("{to}: no answer; are UDP or TCP let through to that port?");
             report.note("path", false, text);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_those_of_the_agent() {
+        let said = |no_bounds: Option<&str>| {
+            let mut report = Report { lines: Vec::new(), findings: Vec::new(), faults: 0 };
+            let (held_by, no_bounds) =
+                ("cgroups (v2 kill)".to_owned(), no_bounds.map(str::to_owned));
+            runs(Some(&RunsStatus { held_by, no_bounds }), &mut report);
+            assert_eq!(report.faults, 0);
+            report.lines.join("\n")
+        };
+        assert!(said(None).contains("have bounds"), "{}", said(None));
+        let off = said(Some("no right"));
+        assert!(off.contains("off:") && off.contains("(no right)"), "{off}");
     }
 }

@@ -26,6 +26,8 @@ const WELL_AFTER: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Starts that the next one is told of.
+const STARTS_KEPT: usize = 8;
 /// Time to end a lease.
 const RETIRE_MAX: Duration = Duration::from_secs(20);
 
@@ -34,11 +36,11 @@ pub(super) async fn run(args: &RunArgs) -> Result<u8> {
     let mut stop = Box::pin(stop_signal());
     let mut pause = PAUSE_MIN;
     let mut first = true;
-    let mut after = None;
+    let mut after = Vec::new();
     loop {
         let boot = Uuid::new_v4();
         let begun = Instant::now();
-        let mut child = start(args, boot, after)?;
+        let mut child = start(args, boot, &after)?;
         let ended = tokio::select! {
             ended = child.wait() => ended.context("the node's process")?,
             stopped = &mut stop => {
@@ -54,7 +56,11 @@ pub(super) async fn run(args: &RunArgs) -> Result<u8> {
             _ => {}
         }
         first = false;
-        after = (code == Some(LEASE_LOST)).then_some(boot);
+        // From then on: what ends while it waits for the name has not taken it.
+        if code == Some(LEASE_LOST) || !after.is_empty() {
+            after.push(boot);
+            after.drain(..after.len().saturating_sub(STARTS_KEPT));
+        }
         tell(&ended);
         let was_well = begun.elapsed() >= WELL_AFTER || code == Some(LEASE_LOST);
         if was_well {
@@ -85,11 +91,11 @@ fn command() -> Result<Command> {
     Ok(command)
 }
 
-/// `after`: the start before it lost its lease, maybe to another process of its name.
-fn start(args: &RunArgs, boot: Uuid, after: Option<Uuid>) -> Result<Child> {
+/// `after`: the starts since one lost its lease, maybe to another process of its name.
+fn start(args: &RunArgs, boot: Uuid, after: &[Uuid]) -> Result<Child> {
     let mut command = command()?;
     command.arg("node").args(args.as_words()).arg("--launched").arg(boot.to_string());
-    if let Some(after) = after {
+    for after in after {
         command.arg("--after").arg(after.to_string());
     }
     command.spawn().context("the node does not start")

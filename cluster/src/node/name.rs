@@ -26,17 +26,17 @@ struct Looks {
 }
 
 impl Looks {
-    /// Whether the name may be taken by a successor of the process `before`: nobody else has it,
+    /// Whether the name may be taken by a successor of the processes `before`: nobody else has it,
     /// or whoever has it did not renew for `expiry`.
     fn is_free(
         &mut self,
         row: Option<&LeaseRow>,
-        before: Uuid,
+        before: &[Uuid],
         expiry: Duration,
         now: MonoTime,
     ) -> bool {
         let Some(row) = row else { return true };
-        if row.state == NodeState::Dead || row.boot_id == before {
+        if row.state == NodeState::Dead || before.contains(&row.boot_id) {
             return true;
         }
         match self.step {
@@ -51,9 +51,9 @@ impl Looks {
     }
 }
 
-/// Waits until no other process works under this name. `before`: the process of this launcher
-/// whose lease was taken away.
-pub(super) async fn free(store: &impl Ownership, name: &NodeName, before: Uuid) {
+/// Waits until no other process works under this name. `before`: the processes of this launcher
+/// since the lease of one was taken away; they are gone.
+pub(super) async fn free(store: &impl Ownership, name: &NodeName, before: &[Uuid]) {
     let (clock, expiry) = (SystemClock::new(), Timings::default().expiry);
     let mut looks = Looks::default();
     let mut said: Option<MonoTime> = None;
@@ -108,12 +108,14 @@ mod tests {
 
     #[test]
     fn a_name_is_taken_up_only_from_who_is_gone() {
-        let before = Uuid::from_u128(1);
+        let before = [1, 7].map(Uuid::from_u128);
         let mut looks = Looks::default();
-        let mut free =
-            |row: Option<LeaseRow>, second| looks.is_free(row.as_ref(), before, EXPIRY, at(second));
+        let mut free = |row: Option<LeaseRow>, second| {
+            looks.is_free(row.as_ref(), &before, EXPIRY, at(second))
+        };
         assert!(free(None, 0), "nobody ever had it");
-        assert!(free(Some(row(1, 9, NodeState::Alive)), 0), "the own process, which is gone");
+        assert!(free(Some(row(1, 9, NodeState::Alive)), 0), "an own process, which is gone");
+        assert!(free(Some(row(7, 9, NodeState::Alive)), 0), "and the one after it");
         assert!(free(Some(row(2, 9, NodeState::Dead)), 0));
         assert!(!free(Some(row(2, 9, NodeState::Alive)), 0));
         assert!(!free(Some(row(2, 9, NodeState::Alive)), 10));

@@ -63,7 +63,9 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
     let cluster = cluster_name(&config)?;
     make_data_dir(&config)?;
     let view = ClusterView::new(SystemClock::shared());
-    let (store, secrets) = enter(&args, &config, &cluster, &view).await?;
+    let Some((store, secrets)) = enter(&args, &config, &cluster, &view).await? else {
+        return Ok(0);
+    };
     let network = bind_link(&config)?;
     let door = listen(&config).await?;
     let edge = open_edge(&config, &cluster)?;
@@ -98,8 +100,10 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
     let ended = tokio::select! {
         ended = membership.ended() => ended,
         stopped = live(&store, &node, &membership, &link, told) => {
+            // With an error, too: its lease would stand in the way of others, of a restore first.
+            let left = leave(&node, &membership).await;
             stopped?;
-            leave(&node, &membership).await
+            left
         }
     };
     if ended == Ended::Left {
@@ -139,19 +143,24 @@ fn open_edge(config: &Config, cluster: &str) -> Result<Option<EdgeSetup>> {
 }
 
 /// The store, once this node may work on it: with the keys of the others, and alone of its name.
+/// `None`: it was told to stop meanwhile.
 async fn enter(
     args: &RunArgs,
     config: &Config,
     cluster: &str,
     view: &Arc<ClusterView>,
-) -> Result<(ScyllaStore, Secrets)> {
+) -> Result<Option<(ScyllaStore, Secrets)>> {
     let store = connect(config, cluster, view).await?;
     let secrets = Secrets::load(&config.node.keys)?;
     agree(&store.stores(), &secrets.ids()).await?;
-    if let Some(before) = args.after {
-        name::free(&store, &NodeName::from(config.node.name.as_str()), before).await;
+    if !args.after.is_empty() {
+        let name = NodeName::from(config.node.name.as_str());
+        tokio::select! {
+            stopped = stop_signal() => return stopped.map(|()| None),
+            () = name::free(&store, &name, &args.after) => {}
+        }
     }
-    Ok((store, secrets))
+    Ok(Some((store, secrets)))
 }
 
 async fn connect(config: &Config, cluster: &str, view: &Arc<ClusterView>) -> Result<ScyllaStore> {
@@ -271,7 +280,7 @@ struct Told<'a> {
     edge: Option<SocketAddr>,
 }
 
-/// Serves until it is told to stop.
+/// Serves until it is told to stop, or finds that it may not.
 async fn live(
     store: &ScyllaStore,
     node: &Node,
@@ -282,11 +291,7 @@ async fn live(
     let mut stop = Box::pin(stop_signal());
     tokio::select! {
         stopped = &mut stop => return stopped,
-        found = still_whole(store, membership) => if found.is_err() {
-            // Its lease would stand in the way of the restore.
-            leave(node, membership).await;
-            return found;
-        }
+        found = still_whole(store, membership) => found?,
     }
     tokio::select! {
         stopped = &mut stop => return stopped,

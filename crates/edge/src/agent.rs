@@ -4,6 +4,7 @@ mod actor;
 mod assign;
 mod clean;
 mod ends;
+mod inputs;
 mod work;
 
 use std::{io, sync::Arc, time::Duration};
@@ -25,7 +26,7 @@ use crate::{
     network::NetworkWatch,
     options::EdgeOptions,
     outbox::Outbox,
-    status::{EdgeStatus, ExecutionStatus, LinkStatus},
+    status::{EdgeStatus, ExecutionStatus, LinkStatus, RunsStatus},
     tools::capabilities,
 };
 
@@ -151,6 +152,7 @@ impl EdgeAgent {
         let answered = timeout(ANSWER_MAX, answer).await;
         let (slots_used, draining) = answered.ok().and_then(Result::ok).ok_or(AgentError::Gone)?;
         let (outbox_bytes, outbox_bytes_max) = self.outbox.usage();
+        let containment = &self.options.machine.containment;
         let of = |report: ExecutionReport| ExecutionStatus {
             execution: report.key.execution,
             attempt: report.key.attempt,
@@ -169,6 +171,10 @@ impl EdgeAgent {
             draining,
             outbox_bytes,
             outbox_bytes_max,
+            runs: Some(RunsStatus {
+                held_by: containment.how(),
+                no_bounds: containment.limits().err(),
+            }),
             at: self.now(),
         })
     }

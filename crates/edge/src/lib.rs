@@ -32,4 +32,4 @@ pub use engine::{Engine, RunControl, RunEvents, RuntimeEngine, StartedRun};
 pub use options::EdgeOptions;
 pub use outbox::{Outbox, OutboxError};
 pub use policy::{Policy, PolicyError, Refused};
-pub use status::{EdgeStatus, ExecutionStatus, LinkStatus};
+pub use status::{EdgeStatus, ExecutionStatus, LinkStatus, RunsStatus};

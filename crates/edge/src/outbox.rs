@@ -6,15 +6,17 @@
 //! who wants to append beyond it waits, and so does who wants to append to a log for which the
 //! disk has no room. A log that could not be written is given up, and who writes to it is told.
 
+mod fault;
 mod fold;
 mod log;
+mod open;
 mod record;
 mod writer;
 
 use std::{
     collections::HashMap,
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -25,7 +27,10 @@ use troupe_actor::{TaskHandle, spawn_task};
 use troupe_types::{OutSeq, TaskId};
 use troupe_wire::device::{AttemptKey, ExecutionReport, ExecutionState};
 
-use self::writer::{Command, Writer};
+use self::{
+    open::open_logs,
+    writer::{Command, Writer},
+};
 pub use self::{
     fold::{Accepted, Fold, Said, StoredInput},
     log::{ExecutionLog, LogError},
@@ -48,7 +53,7 @@ pub enum OutboxError {
     /// The disk refused; nothing was promised.
     #[error("the disk refused: {0}")]
     Disk(String),
-    /// The disk has no room; nothing was promised.
+    /// The disk has no room, or the machine lacks something just now; nothing was promised.
     #[error("the disk is full")]
     Full,
     /// The writer is gone.
@@ -112,17 +117,6 @@ pub struct Opened {
     pub writer: TaskHandle,
     /// Attempts whose logs cannot be trusted, and why. Their files were put aside.
     pub damaged: Vec<(String, String)>,
-}
-
-/// The directory of an attempt.
-fn attempt_dir(root: &Path, key: AttemptKey) -> PathBuf {
-    root.join(format!("{}.{}", key.execution, key.attempt))
-}
-
-fn attempt_of(name: &str) -> Option<AttemptKey> {
-    let (execution, attempt) = name.rsplit_once('.')?;
-    let attempt = troupe_types::Attempt(attempt.parse().ok()?);
-    Some(AttemptKey { execution: execution.parse().ok()?, attempt })
 }
 
 impl Outbox {
@@ -200,6 +194,15 @@ impl Outbox {
         self.ask(|reply| Command::Note { key, record, waits, reply }).await
     }
 
+    /// Leaves word of how an attempt ended, for a log that has no room for it: the next start
+    /// takes it for what the log says, unless that says it by itself.
+    ///
+    /// # Errors
+    /// See [`OutboxError`].
+    pub async fn mark_ended(&self, key: AttemptKey, how: Ended) -> Result<(), OutboxError> {
+        self.ask(|reply| Command::MarkEnded { key, how, reply }).await
+    }
+
     /// Appends an output; it gets the next number. Waits for room and for a place in the
     /// writer's queue, not for the disk unless that is full: [`marks`](Self::marks) tells when it
     /// is there.
@@ -245,7 +248,7 @@ impl Outbox {
     /// all. Ones that were acknowledged may be gone: the first number then is higher.
     ///
     /// # Errors
-    /// See [`OutboxError`].
+    /// See [`OutboxError`]; after [`OutboxError::Disk`] it may be read later.
     pub async fn read(
         &self,
         key: AttemptKey,
@@ -255,7 +258,8 @@ impl Outbox {
         self.ask(|reply| Command::Read { key, from, bytes_max, reply }).await
     }
 
-    /// Deletes all that is kept of an attempt.
+    /// Deletes all that is kept of an attempt. What the disk refuses to delete goes at the next
+    /// start.
     ///
     /// # Errors
     /// See [`OutboxError`]; nothing is an error about an attempt that is not here.
@@ -364,27 +368,3 @@ impl Entry {
 }
 
 type Logs = HashMap<AttemptKey, ExecutionLog>;
-
-/// Every log below a directory; the damaged ones with the reason, put aside.
-fn open_logs(dir: &Path) -> io::Result<(Logs, Vec<(String, String)>)> {
-    let (mut logs, mut damaged) = (Logs::new(), Vec::new());
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(key) = attempt_of(&name) else { continue };
-        match ExecutionLog::open(&entry.path()) {
-            Ok(Some(log)) => {
-                logs.insert(key, log);
-            }
-            // Never accepted: nobody was told of it.
-            Ok(None) => std::fs::remove_dir_all(entry.path())?,
-            Err(LogError::Io(error)) => return Err(error),
-            Err(error @ LogError::Damaged { .. }) => {
-                tracing::error!(attempt = %name, %error, "a log is damaged and put aside");
-                std::fs::rename(entry.path(), dir.join(format!("{name}.damaged")))?;
-                damaged.push((name, error.to_string()));
-            }
-        }
-    }
-    Ok((logs, damaged))
-}

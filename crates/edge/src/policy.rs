@@ -78,8 +78,9 @@ pub struct Policy {
     pub grants: bool,
     /// Whether jobs may start programs as MCP servers.
     pub mcp_programs: bool,
-    /// Variables that jobs may set for their runtimes, by name; `*` stands for any text. Those
-    /// that decide whose code runs (`PATH`, `LD_*`, `GIT_*`..) are refused even then.
+    /// Variables that jobs may set for their runtimes, by name; `*` stands for any text behind a
+    /// beginning. Many that decide whose code runs (`PATH`, `LD_*`, `GIT_*`..) are refused even
+    /// then; nobody can know all of them, so `*` alone is refused.
     pub env: Vec<String>,
     /// The machine is a fence by itself, as a container is: runtimes put no sandbox of their own
     /// around commands, where a container would not let them.
@@ -195,6 +196,12 @@ impl Policy {
                 let root = root.display();
                 return Err(format!("workspace-roots: `{root}` is not an absolute path"));
             }
+        }
+        if let Some(any) = policy.env.iter().find(|name| name.starts_with('*')) {
+            return Err(format!(
+                "env: `{any}` allows variables that nobody thought of, and one of them may run a \
+                 program: name them, or what they begin with (`APP_*`)"
+            ));
         }
         Ok(policy)
     }

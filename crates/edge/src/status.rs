@@ -22,8 +22,21 @@ pub struct EdgeStatus {
     pub outbox_bytes: u64,
     /// The most of it.
     pub outbox_bytes_max: u64,
+    /// How runs are held; an older agent does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<RunsStatus>,
     /// When this was.
     pub at: Timestamp,
+}
+
+/// How an agent holds the processes of its runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunsStatus {
+    /// By what, in words.
+    pub held_by: String,
+    /// Why their number and memory have no bounds; absent: they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_bounds: Option<String>,
 }
 
 /// How a link is.

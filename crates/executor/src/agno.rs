@@ -202,10 +202,8 @@ impl AgnoDialect {
             RuntimeEvent::SubagentStarted { id, title } => {
                 out.event(RuntimeEvent::SubagentStarted { id, title: text::line(&title) });
             }
-            RuntimeEvent::Approval(mut request) => {
+            RuntimeEvent::Approval(request) => {
                 self.approvals.insert(request.id.clone());
-                request.input = text::bounded(request.input, TOOL_INPUT_BYTES_MAX);
-                request.title = text::line(&request.title);
                 out.event(RuntimeEvent::Approval(request));
             }
             RuntimeEvent::Question(request) => {
@@ -248,9 +246,14 @@ impl AgnoDialect {
         out.close_input |= self.finishing;
     }
 
-    fn settle(id: String, decision: &str, words: &str, how: Closing) -> Effects {
+    fn tell(id: &str, decision: &str, words: &str) -> Effects {
         let mut out = Effects::default();
         out.json(&json!({"command": "settle", "id": id, "decision": decision, "words": words}));
+        out
+    }
+
+    fn settle(id: String, decision: &str, words: &str, how: Closing) -> Effects {
+        let mut out = Self::tell(&id, decision, words);
         out.event(RuntimeEvent::Closed { id, how });
         out
     }
@@ -352,6 +355,13 @@ impl Dialect for AgnoDialect {
             }
         }
         Ok(out)
+    }
+
+    fn refuse(&mut self, id: &str, why: &str) -> Effects {
+        if self.approvals.remove(id) | self.questions.remove(id) {
+            return Self::tell(id, "withdrawn", why);
+        }
+        Effects::default()
     }
 
     fn activity(&self) -> Activity {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use troupe_types::Uuid;
 
 use crate::{
-    event::{Decision, Reply, RuntimeEvent, TOOL_INPUT_BYTES_MAX},
+    event::{RuntimeEvent, TOOL_INPUT_BYTES_MAX},
     runtime::{CommandError, RunCommand},
     text,
 };
@@ -31,8 +31,12 @@ const ALWAYS_BYTES_MAX: usize = 8 * 1024;
 pub(crate) enum Outgoing {
     /// It is told.
     Tell(RuntimeEvent),
-    /// Nobody can be asked: the runtime is told this at once.
-    Refuse(RunCommand),
+    /// Nobody can be asked: the runtime is told why at once.
+    Refuse {
+        /// The runtime's own name of it.
+        id: String,
+        why: &'static str,
+    },
     /// It is the end of something that nobody was asked.
     Drop,
 }
@@ -44,14 +48,13 @@ pub(crate) struct Asks {
     /// Since the last model call ended.
     told: usize,
     open: BTreeSet<String>,
-    refused: BTreeSet<String>,
 }
 
 impl Asks {
     pub(crate) fn new() -> Self {
         let mark = Uuid::new_v4().simple().to_string();
         let mark = text::head(&mark, 12).to_owned();
-        Self { mark, told: 0, open: BTreeSet::new(), refused: BTreeSet::new() }
+        Self { mark, told: 0, open: BTreeSet::new() }
     }
 
     /// An event of the runtime as others are told it.
@@ -65,29 +68,24 @@ impl Asks {
                     grant.command.as_ref().is_none_or(|line| line.len() <= ALWAYS_BYTES_MAX)
                 });
                 let bytes = serde_json::to_vec(&request).map_or(usize::MAX, |json| json.len());
-                if let Err(message) = self.admit(&request.id, bytes) {
-                    let decision = Decision::Deny { message: message.to_owned() };
-                    return Outgoing::Refuse(RunCommand::Approve { id: request.id, decision });
+                if let Err(why) = self.admit(&request.id, bytes) {
+                    return Outgoing::Refuse { id: request.id, why };
                 }
                 request.id = self.name(&request.id);
                 Outgoing::Tell(RuntimeEvent::Approval(request))
             }
             RuntimeEvent::Question(mut request) => {
                 let bytes = serde_json::to_vec(&request).map_or(usize::MAX, |json| json.len());
-                if self.admit(&request.id, bytes).is_err() {
-                    return Outgoing::Refuse(RunCommand::Answer {
-                        id: request.id,
-                        reply: Reply::Withdrawn,
-                    });
+                if let Err(why) = self.admit(&request.id, bytes) {
+                    return Outgoing::Refuse { id: request.id, why };
                 }
                 request.id = self.name(&request.id);
                 Outgoing::Tell(RuntimeEvent::Question(request))
             }
-            RuntimeEvent::Closed { id, .. } if self.refused.remove(&id) => Outgoing::Drop,
-            RuntimeEvent::Closed { id, how } => {
-                self.open.remove(&id);
+            RuntimeEvent::Closed { id, how } if self.open.remove(&id) => {
                 Outgoing::Tell(RuntimeEvent::Closed { id: self.name(&id), how })
             }
+            RuntimeEvent::Closed { .. } => Outgoing::Drop,
             event @ RuntimeEvent::ModelDone { .. } => {
                 self.told = 0;
                 Outgoing::Tell(event)
@@ -113,15 +111,20 @@ impl Asks {
         format!("{}-{id}", self.mark)
     }
 
-    /// Whether somebody can be asked; else what the runtime is told.
+    /// Whether somebody can be asked; else what the runtime is told, which blames no person.
     fn admit(&mut self, id: &str, bytes: usize) -> Result<(), &'static str> {
         let why = match () {
-            () if self.open.len() >= OPEN_MAX => "too many requests are open",
+            () if self.open.len() >= OPEN_MAX => {
+                "Too many requests are open: nobody was asked, and nobody refused it. Wait for an \
+                 answer to one of them."
+            }
             () if self.told >= ASKS_MAX => {
-                "too many requests since the last step: nobody was asked. Go on without it"
+                "Too many requests since the last step: nobody was asked, and nobody refused it. \
+                 Go on without it."
             }
             () if bytes > ASK_BYTES_MAX => {
-                "the request is too large to be shown to anybody: nobody was asked. Make it smaller"
+                "The request is too large to be shown to anybody: nobody was asked, and nobody \
+                 refused it. Make it smaller."
             }
             () => {
                 self.told += 1;
@@ -129,7 +132,6 @@ impl Asks {
                 return Ok(());
             }
         };
-        self.refused.insert(id.to_owned());
         Err(why)
     }
 }
@@ -140,7 +142,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::{ApprovalRequest, Closing, Question, QuestionRequest},
+        event::{ApprovalRequest, Closing, Decision, Question, QuestionRequest, Reply},
         job::Grant,
     };
 
@@ -195,17 +197,21 @@ mod tests {
             assert!(told(&mut asks, &n.to_string()).is_some(), "{n}");
             close(&mut asks, &n.to_string());
         }
-        let Outgoing::Refuse(RunCommand::Approve { id, decision: Decision::Deny { message } }) =
-            asks.outgoing(RuntimeEvent::Approval(approval("more")))
+        let Outgoing::Refuse { id, why } = asks.outgoing(RuntimeEvent::Approval(approval("more")))
         else {
             panic!("one too many")
         };
-        assert!(id == "more" && message.contains("nobody was asked"), "{message}");
+        assert!(id == "more" && why.contains("nobody was asked"), "{why}");
         assert!(matches!(close(&mut asks, "more"), Outgoing::Drop), "nobody knows of it");
         // The next step makes room; not for more than may be open.
         asks.outgoing(RuntimeEvent::ModelDone { stop: None, usage: None });
         let open = (0..200).filter(|n| told(&mut asks, &format!("b{n}")).is_some()).count();
         assert_eq!(open, OPEN_MAX);
+        // An end makes room, of what was told alone.
+        assert!(matches!(close(&mut asks, "b199"), Outgoing::Drop));
+        assert_eq!(told(&mut asks, "late"), None);
+        assert!(matches!(close(&mut asks, "b0"), Outgoing::Tell(_)));
+        assert!(told(&mut asks, "late").is_some());
     }
 
     #[test]
@@ -231,7 +237,7 @@ mod tests {
         };
         let request = QuestionRequest { id: "b".to_owned(), questions: vec![question] };
         let out = asks.outgoing(RuntimeEvent::Question(request));
-        let withdrawn = RunCommand::Answer { id: "b".to_owned(), reply: Reply::Withdrawn };
-        assert!(matches!(out, Outgoing::Refuse(command) if command == withdrawn));
+        let Outgoing::Refuse { id, why } = out else { panic!("{out:?}") };
+        assert!(id == "b" && why.contains("too large"), "{why}");
     }
 }

@@ -214,6 +214,11 @@ impl Dialect for CommandDialect {
         Err(CommandError::Unsupported { runtime: "Command".to_owned(), what: what.to_owned() })
     }
 
+    fn refuse(&mut self, _id: &str, _why: &str) -> Effects {
+        // A command asks nobody.
+        Effects::default()
+    }
+
     fn activity(&self) -> Activity {
         if self.ended { Activity::Idle } else { Activity::Working }
     }

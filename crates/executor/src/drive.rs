@@ -83,6 +83,8 @@ pub(crate) trait Dialect: Send + 'static {
     fn line(&mut self, line: Line) -> Effects;
     /// A person's command.
     fn command(&mut self, command: RunCommand) -> Result<Effects, CommandError>;
+    /// Nobody could be asked this, and it is over: the runtime is told why.
+    fn refuse(&mut self, id: &str, why: &str) -> Effects;
     /// What it waits for.
     fn activity(&self) -> Activity;
     /// It ended: closes what is open (exactly one `TurnEnded` for an open turn).
@@ -313,7 +315,7 @@ impl Driver {
             }
             match self.asks.outgoing(redact(&self.secrets, event)) {
                 Outgoing::Tell(event) => self.pending.push_back(event),
-                Outgoing::Refuse(answer) => refusals.push(answer),
+                Outgoing::Refuse { id, why } => refusals.push((id, why)),
                 Outgoing::Drop => {}
             }
         }
@@ -327,11 +329,9 @@ impl Driver {
         if end {
             self.terminate();
         }
-        for answer in refusals {
-            // One that is not open any more needs no answer.
-            if let Ok(effects) = self.dialect.command(answer) {
-                self.take(effects);
-            }
+        for (id, why) in refusals {
+            let effects = self.dialect.refuse(&id, why);
+            self.take(effects);
         }
     }
 

@@ -1,6 +1,8 @@
 //! What a device gives to runtimes: search path, containment, homes; and what all of them need:
 //! finding programs, asking versions, clean environments.
 
+mod variables;
+
 use std::{
     ffi::{OsStr, OsString},
     fs, io,
@@ -15,6 +17,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use troupe_types::Clock;
 
+pub use self::variables::is_free_variable;
 use crate::{
     job::{Job, SkillDir, SkillText},
     process::{Containment, find, is_program},
@@ -86,74 +89,6 @@ impl Machine {
             .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
         word.map(str::to_owned).ok_or_else(|| broken("it does not say its version".to_owned()))
     }
-}
-
-/// Names of variables that no job sets, in upper case; `*` at the end stands for any rest. They
-/// decide whose code runs (the loader's, shells', git's, ssh's, those of languages at their start),
-/// whom a runtime talks to, or are ours.
-const NOT_FROM_JOBS: [&str; 49] = [
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "TMPDIR",
-    "XDG_*",
-    "LD_*",
-    "DYLD_*",
-    "GCONV_PATH",
-    "GLIBC_*",
-    "MALLOC_*",
-    "LOCPATH",
-    "NLSPATH",
-    "BASH*",
-    "SHELLOPTS",
-    "ENV",
-    "IFS",
-    "CDPATH",
-    "PS1",
-    "PS2",
-    "PS4",
-    "PROMPT_COMMAND",
-    "ZDOTDIR",
-    "FPATH",
-    "GIT_*",
-    "SSH_*",
-    "EDITOR",
-    "VISUAL",
-    "PAGER",
-    "MANPAGER",
-    "BROWSER",
-    "LESS*",
-    "NODE_*",
-    "NPM_CONFIG_*",
-    "BUN_*",
-    "PYTHON*",
-    "PERL*",
-    "RUBY*",
-    "JAVA_TOOL_OPTIONS",
-    "_JAVA_OPTIONS",
-    "JDK_JAVA_OPTIONS",
-    "SSL_CERT_*",
-    "ANTHROPIC_*",
-    "CLAUDE*",
-    "CODEX_*",
-    "OPENAI_*",
-    "IS_SANDBOX",
-    "TROUPE_*",
-];
-
-/// Whether a job may ever set this variable for its runtime, whatever a device's user allows.
-#[must_use]
-pub fn is_free_variable(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let is_name = name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit());
-    let upper = name.to_ascii_uppercase();
-    let taken = |pattern: &str| match pattern.strip_suffix('*') {
-        Some(beginning) => upper.starts_with(beginning),
-        None => upper == pattern,
-    };
-    is_name && !name.is_empty() && !NOT_FROM_JOBS.into_iter().any(taken)
 }
 
 /// The variables of a runtime's process, whole: nothing is inherited.
@@ -304,38 +239,6 @@ mod tests {
     use troupe_types::SystemClock;
 
     use super::*;
-
-    #[test]
-    fn variables_that_decide_whose_code_runs_are_not_a_jobs() {
-        for free in ["GIVEN", "A", "RUST_LOG", "HTTPS_PROXY", "_x1"] {
-            assert!(is_free_variable(free), "{free}");
-        }
-        for taken in [
-            "PATH",
-            "Path",
-            "LD_PRELOAD",
-            "LD_AUDIT",
-            "BASH_ENV",
-            "BASH_FUNC_ls%%",
-            "ENV",
-            "GIT_CONFIG_COUNT",
-            "GIT_CONFIG_KEY_0",
-            "git_ssh_command",
-            "XDG_CONFIG_HOME",
-            "NODE_OPTIONS",
-            "PYTHONSTARTUP",
-            "PERL5OPT",
-            "ANTHROPIC_BASE_URL",
-            "CLAUDE_CONFIG_DIR",
-            "TROUPE_RUN",
-            "",
-            "A=B",
-            "A B",
-            "1A",
-        ] {
-            assert!(!is_free_variable(taken), "{taken}");
-        }
-    }
 
     #[tokio::test]
     async fn a_program_that_says_its_version_leaves_nothing() {

@@ -16,10 +16,8 @@ mod remote;
 mod stale;
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -54,11 +52,7 @@ pub struct Workspaces {
     dir: PathBuf,
     roots: Roots,
     git: Git,
-    keepers: Arc<Mutex<BTreeMap<TaskId, Keeper>>>,
 }
-
-/// Held while the files of a Task's workspace are kept: its Bots work there at the same time.
-type Keeper = Arc<tokio::sync::Mutex<()>>;
 
 /// A workspace that is ready.
 #[derive(Clone, Debug)]
@@ -69,7 +63,6 @@ pub struct Workspace {
     path: PathBuf,
     git: Git,
     repository: Repository,
-    keeper: Keeper,
 }
 
 /// Where the files of turns are kept.
@@ -130,8 +123,7 @@ impl Workspaces {
     /// used.
     #[must_use]
     pub fn new(machine: &Machine, dir: PathBuf, roots: Roots) -> Self {
-        let git = Git::new(machine.clone(), dir.join("git-home"));
-        Self { dir, roots, git, keepers: Arc::default() }
+        Self { git: Git::new(machine.clone(), dir.join("git-home")), dir, roots }
     }
 
     /// The Task's own directory: its workspace, its runtimes' private directories.
@@ -168,15 +160,7 @@ impl Workspaces {
             // The disk may be full: this turn may be the one that makes room.
             tracing::warn!(%task, %error, "the use of a workspace was not noted");
         }
-        let keeper = self.keeper(task);
-        Ok(Workspace { task, dir, path, git: self.git.clone(), repository, keeper })
-    }
-
-    fn keeper(&self, task: TaskId) -> Keeper {
-        let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody has that workspace open.
-        keepers.retain(|_, keeper| Arc::strong_count(keeper) > 1);
-        Arc::clone(keepers.entry(task).or_default())
+        Ok(Workspace { task, dir, path, git: self.git.clone(), repository })
     }
 
     fn auth(
@@ -359,8 +343,9 @@ impl Workspace {
 
     /// Keeps all files as they are now (ignored ones left out) under the hidden ref
     /// `refs/troupe/TASK/EXECUTION/begin` or `refs/troupe/TASK/EXECUTION/TURN`: Bots of one Task
-    /// work at the same time, and each has states of its own. The index and the checkout are not
-    /// touched. `false`: there is nowhere to keep them.
+    /// work at the same time, and each has states and an index of its own, so that none waits for
+    /// another. The user's index and the checkout are not touched. `false`: there is nowhere to
+    /// keep them.
     ///
     /// # Errors
     /// If git fails.
@@ -372,7 +357,6 @@ impl Workspace {
         if self.repository == Repository::None {
             return Ok(false);
         }
-        let _one_at_a_time = self.keeper.lock().await;
         let index = self.dir.join(format!("index-{execution}.part"));
         // One that a crash left would hold old files.
         let _ = fs::remove_file(&index);
@@ -405,7 +389,8 @@ impl Workspace {
         Ok(())
     }
 
-    /// What changed between two kept states of an execution, bounded; `None` if one is not kept or nothing did.
+    /// What changed between two kept states of an execution, bounded; `None` if one is not kept or
+    /// nothing did.
     ///
     /// # Errors
     /// If git fails.
@@ -418,12 +403,8 @@ impl Workspace {
         if self.repository == Repository::None {
             return Ok(None);
         }
-        let (from, name) = (self.name_of(execution, from), self.name_of(execution, Some(to)));
-        for state in [&from, &name] {
-            if self.run(&["rev-parse", "-q", "--verify", state], None).await.is_err() {
-                return Ok(None);
-            }
-        }
+        let Some(from) = self.kept(execution, from).await else { return Ok(None) };
+        let Some(name) = self.kept(execution, Some(to)).await else { return Ok(None) };
         let plain = ["diff", "--no-ext-diff", "--no-textconv", "--no-color"];
         let with = |more: &[&'static str]| -> Vec<String> {
             let args = plain.iter().chain(more).map(|arg| (*arg).to_owned());
@@ -444,6 +425,19 @@ impl Workspace {
         files.truncate(FILES_MAX);
         let patch = text::head(&patch, DIFF_BYTES_MAX).to_owned();
         Ok(Some(Diff { id: format!("diff-{to}"), tool: None, files, patch, truncated }))
+    }
+
+    /// The ref of a kept state. An attempt that began under an earlier version has its beginning
+    /// where the whole Task had one.
+    async fn kept(&self, execution: ExecutionId, turn: Option<TurnId>) -> Option<String> {
+        let own = self.name_of(execution, turn);
+        let old = turn.is_none().then(|| format!("{REFS}/{}/begin", self.task));
+        for name in std::iter::once(own).chain(old) {
+            if self.run(&["rev-parse", "-q", "--verify", &name], None).await.is_ok() {
+                return Some(name);
+            }
+        }
+        None
     }
 
     fn name_of(&self, execution: ExecutionId, turn: Option<TurnId>) -> String {

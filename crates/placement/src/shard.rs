@@ -136,8 +136,10 @@ impl Slot {
         // Half of the time after which the next node claims it as well.
         let late = |due: MonoTime| cx.now >= due.plus(cx.timings.rank_delay / 2);
         match self.state {
-            State::Source(_) => Priority::GivenAway,
+            // One that failed has taken its turn: many of them must not keep others waiting.
+            State::Source(_) if self.not_before == MonoTime::ZERO => Priority::GivenAway,
             _ if self.wanted => Priority::Wanted,
+            State::Source(_) => Priority::Late,
             _ if self.check || self.claim_at.is_some_and(late) => Priority::Late,
             _ => Priority::Unwanted,
         }

@@ -130,7 +130,7 @@ impl Timings {
             return Err(InvalidTimings::ValidityTooShort { validity });
         }
         let claims = [self.claims_max, self.claims_unwanted_max, self.claims_slow_max];
-        if claims.contains(&0) || self.moves_max == 0 {
+        if claims.contains(&0) || self.moves_max == 0 || self.moves_waiting_max == 0 {
             return Err(InvalidTimings::NothingAtOnce);
         }
         Ok(())

@@ -7,6 +7,7 @@ mod watch;
 
 use serde_json::{Value, json};
 use troupe_api::resource::ApplyAnswer;
+use troupe_resources::print::value_to_yaml;
 
 use self::{
     files::Files,
@@ -141,11 +142,13 @@ fn print_seen(format: Format, kind: &str, names: &[String], seen: Seen<'_>) {
             if of != Some(kind) || !wanted(item) {
                 return;
             }
-            if format == Format::Json {
-                println!("{event}");
-            } else {
-                let change = event["type"].as_str().unwrap_or_default().to_lowercase();
-                println!("{change} {}", name(item));
+            match format {
+                Format::Json => println!("{event}"),
+                Format::Yaml => print!("---\n{}", value_to_yaml(event)),
+                _ => {
+                    let change = event["type"].as_str().unwrap_or_default().to_lowercase();
+                    println!("{change} {}", name(item));
+                }
             }
         }
         Seen::Lost(error) => eprintln!("-- connection lost ({error}); trying again"),

@@ -8,14 +8,14 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use troupe_actor::{ChildEnd, child_end};
 use troupe_executor::{Secrets, StaleWorkspace};
 use troupe_link::Redial;
-use troupe_wire::device::{AttemptKey, Capabilities, DeviceFrame};
+use troupe_wire::device::{AttemptKey, Capabilities, DeviceFrame, Input};
 
-use super::ends::Unwritten;
+use super::{ends::Unwritten, inputs::Held};
 use crate::{
     execution::{ExecutorMsg, Seats},
     link::{FromLink, LinkActor, LinkArgs, LinkMsg},
     options::EdgeOptions,
-    outbox::{Accepted, Outbox},
+    outbox::{Accepted, Outbox, OutboxError},
 };
 
 /// What an agent is asked. Local only.
@@ -35,6 +35,11 @@ pub(super) enum AgentMsg {
         reply: oneshot::Sender<()>,
     },
     Relink,
+    /// An input that waited for room on the disk is written, or will not be.
+    Noted {
+        input: Input,
+        noted: Result<(), OutboxError>,
+    },
     /// Workspaces that nobody uses are looked for.
     Clean,
     /// These were found.
@@ -77,6 +82,8 @@ pub(super) struct AgentState {
     pub(super) after: BTreeMap<AttemptKey, (AttemptKey, Secrets)>,
     /// Ends that are not on the disk.
     pub(super) unwritten: BTreeMap<AttemptKey, Unwritten>,
+    /// Inputs that are not on the disk.
+    pub(super) held: BTreeMap<AttemptKey, Held>,
     pub(super) seats: Seats,
     pub(super) draining: bool,
     pub(super) shutdown: Option<oneshot::Sender<()>>,
@@ -119,6 +126,7 @@ impl Actor for AgentActor {
             }
             AgentMsg::Drain { on } => state.drain(on),
             AgentMsg::Relink => state.link_up(&myself).await?,
+            AgentMsg::Noted { input, noted } => state.noted(input, noted).await,
             AgentMsg::Clean => state.look_for_stale(&myself),
             AgentMsg::Stale(found) => state.clean(found).await?,
             AgentMsg::Shutdown { reply } => {
@@ -170,6 +178,7 @@ impl AgentState {
             wanting: BTreeMap::new(),
             after: BTreeMap::new(),
             unwritten: BTreeMap::new(),
+            held: BTreeMap::new(),
             seats: Seats::default(),
             draining: false,
             shutdown: None,

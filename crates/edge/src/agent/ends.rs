@@ -6,7 +6,8 @@ use troupe_wire::device::{AttemptKey, DeviceFrame, Ended as EndedFrame, EndedHow
 use super::actor::{AgentState, Done};
 use crate::outbox::{Ended, OutboxError, Record};
 
-/// An end that is not on the disk. It is kept in memory and said at every link.
+/// An end that is not in its log. It is kept in memory and said at every link; a mark beside the log
+/// keeps the next start from going on.
 #[derive(Clone, Debug)]
 pub(super) struct Unwritten {
     how: Ended,
@@ -79,16 +80,24 @@ impl AgentState {
                 tracing::error!(?key, %error, "the end of an execution was not written");
                 let durable = self.args.outbox.marks(key).map(|marks| marks.borrow().durable);
                 let last = durable.unwrap_or(OutSeq::ZERO);
-                self.keep_unwritten(key, Unwritten { how, last, text, damaged: false });
+                self.keep_unwritten(key, Unwritten { how, last, text, damaged: false }).await;
                 self.say_unwritten(key).await;
                 Ok(())
             }
         }
     }
 
-    fn keep_unwritten(&mut self, key: AttemptKey, end: Unwritten) {
+    async fn keep_unwritten(&mut self, key: AttemptKey, end: Unwritten) {
+        self.mark_ended(key, end.how).await;
         self.args.outbox.set_state(key, ExecutionState::Ended);
         self.unwritten.insert(key, end);
+    }
+
+    /// The next start does not go on with it.
+    pub(super) async fn mark_ended(&self, key: AttemptKey, how: Ended) {
+        if let Err(error) = self.args.outbox.mark_ended(key, how).await {
+            tracing::error!(?key, %error, "a restart may go on with an execution that ended");
+        }
     }
 
     /// What an attempt had said is not (all) here any more: it stops, if it runs, and is lost.
@@ -100,7 +109,7 @@ impl AgentState {
         // Nothing after it is waited for.
         let last = marks.borrow().acked;
         let text = "the device's disk lost output of it".to_owned();
-        self.keep_unwritten(key, Unwritten { how: Ended::Lost, last, text, damaged: true });
+        self.keep_unwritten(key, Unwritten { how: Ended::Lost, last, text, damaged: true }).await;
         if let Some(run) = self.running.get(&key) {
             // Said when it is gone.
             run.stop(false);
@@ -138,6 +147,7 @@ impl AgentState {
     /// next start finds it, and the cluster has no use for it.
     pub(super) async fn remove(&mut self, key: AttemptKey) {
         self.unwritten.remove(&key);
+        self.held.remove(&key);
         if let Err(error) = self.args.outbox.remove(key).await {
             tracing::warn!(?key, %error, "what is kept of an execution stays for now");
         }

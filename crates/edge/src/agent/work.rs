@@ -3,13 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorRef};
-use tokio::{sync::oneshot, time::timeout};
-use troupe_actor::spawn_task;
-use troupe_executor::{Decision, Secrets};
-use troupe_types::Uuid;
+use tokio::time::timeout;
+use troupe_executor::Secrets;
 use troupe_wire::device::{
-    Assignment, AssignmentAnswer, AssignmentRefusal, AttemptKey, DeviceFrame, Forget, Input,
-    InputAnswer, InputFate, InputKind, SecretsGiven, SecretsWanted,
+    Assignment, AssignmentAnswer, AssignmentRefusal, AttemptKey, DeviceFrame, Forget, SecretsGiven,
+    SecretsWanted,
 };
 
 use super::{
@@ -17,20 +15,13 @@ use super::{
     assign::{Checked, accepted, check, secrets},
 };
 use crate::{
-    execution::{ExecutorActor, ExecutorArgs, ExecutorMsg},
+    execution::{ExecutorActor, ExecutorArgs},
     link::FromLink,
-    outbox::{Ended, OutboxError, Record, StoredInput},
+    outbox::{Ended, OutboxError},
 };
 
-/// How long a run may take to take an input.
-const INPUT_MAX: Duration = Duration::from_secs(15);
 /// How long a frame may wait for a place in the link's queue.
-const SAY_MAX: Duration = Duration::from_secs(10);
-
-/// Whether an approval holds for the whole Task.
-fn is_always(body: &[u8]) -> bool {
-    serde_json::from_slice(body).is_ok_and(|decision: Decision| decision == Decision::AllowAlways)
-}
+pub(super) const SAY_MAX: Duration = Duration::from_secs(10);
 
 impl AgentState {
     /// After a start: what an earlier life of the agent left.
@@ -63,7 +54,7 @@ impl AgentState {
         match what {
             FromLink::Frame(frame, _held) => match *frame {
                 DeviceFrame::Assignment(assignment) => self.assignment(me, *assignment).await?,
-                DeviceFrame::Input(input) => self.input(input).await?,
+                DeviceFrame::Input(input) => self.input(me, input).await?,
                 DeviceFrame::SecretsGiven(given) => self.secrets(me, given).await?,
                 DeviceFrame::Forget(forget) => self.forget(forget).await,
                 DeviceFrame::Drain(drain) => self.drain(drain.on),
@@ -204,68 +195,6 @@ impl AgentState {
             self.start(me, given.key, secrets).await?;
         }
         Ok(())
-    }
-
-    async fn input(&mut self, input: Input) -> Done {
-        let Input { key, id, kind, name, body } = input;
-        let fold = match self.args.outbox.fold(key).await {
-            Ok(fold) if fold.ended.is_none() && !self.unwritten.contains_key(&key) => fold,
-            Ok(_) | Err(OutboxError::Unknown) => {
-                self.answer(key, id, InputFate::Gone, "it is over here").await;
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if fold.inputs.contains(&id) {
-            self.answer(key, id, InputFate::Taken, "").await;
-            return Ok(());
-        }
-        let cancel = kind == InputKind::Cancel;
-        let always = (kind == InputKind::Approval && is_always(&body)).then(|| name.clone());
-        let record = Record::Input(StoredInput { id, cancel, always });
-        if let Err(error) = self.args.outbox.note_now(key, record).await {
-            // Unanswered, so that it comes again. A cancel counts all the same.
-            tracing::error!(?key, %error, "an input was not written");
-            return if cancel { self.cancel(key).await } else { Ok(()) };
-        }
-        if cancel {
-            self.answer(key, id, InputFate::Taken, "").await;
-            return self.cancel(key).await;
-        }
-        let Some(run) = self.running.get(&key) else {
-            self.answer(key, id, InputFate::Gone, "it waits to go on after a restart").await;
-            return Ok(());
-        };
-        let (reply, told) = oneshot::channel();
-        // One that is ending drops it, and with it the reply: it is gone.
-        let _ = run.actor.send_message(ExecutorMsg::Input { kind, name, body, reply });
-        let out = self.args.out.clone();
-        drop(spawn_task("input", async move {
-            let answer = timeout(INPUT_MAX, told).await;
-            let over = || (InputFate::Gone, "the run is over".to_owned());
-            let (fate, message) = answer.ok().and_then(Result::ok).unwrap_or_else(over);
-            let answer = InputAnswer { key, id, fate, message };
-            // Without a link it is asked again.
-            let _ = timeout(SAY_MAX, out.send(DeviceFrame::InputAnswer(answer))).await;
-        }));
-        Ok(())
-    }
-
-    async fn cancel(&mut self, key: AttemptKey) -> Done {
-        match self.running.get(&key) {
-            Some(run) => run.stop(true),
-            None => {
-                self.wanting.remove(&key);
-                self.after.retain(|_, (next, _)| *next != key);
-                self.end(key, Ended::Cancelled, String::new()).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn answer(&self, key: AttemptKey, id: Uuid, fate: InputFate, message: &str) {
-        let answer = InputAnswer { key, id, fate, message: message.to_owned() };
-        self.say(DeviceFrame::InputAnswer(answer)).await;
     }
 
     async fn forget(&mut self, forget: Forget) {

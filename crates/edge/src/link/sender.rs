@@ -1,7 +1,8 @@
 //! Sends the output of one attempt over a stream of its own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use tokio::time::sleep;
 use troupe_link::{
     BoxRead, BoxWrite, Connection, Purpose,
     device::{Credits, DeviceLinkError, FrameWriter},
@@ -12,6 +13,8 @@ use crate::outbox::{Outbox, OutboxError};
 
 /// What is read from the disk at once.
 const BATCH_BYTES: usize = 256 * 1024;
+/// What cannot be read now is read again after this.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// An attempt's stream.
 struct Stream {
@@ -56,6 +59,11 @@ pub(super) async fn send_attempt(
         let batch = match outbox.read(key, next, BATCH_BYTES).await {
             Ok(batch) => batch,
             Err(OutboxError::Unknown | OutboxError::Closed) => break,
+            Err(OutboxError::Disk(error)) => {
+                tracing::warn!(?key, %error, "output cannot be read now");
+                sleep(READ_AGAIN).await;
+                continue;
+            }
             Err(error) => {
                 tracing::error!(?key, %error, "output cannot be read");
                 finish(stream).await;

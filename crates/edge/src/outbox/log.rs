@@ -13,7 +13,8 @@ use troupe_types::OutSeq;
 
 use super::{
     fold::Fold,
-    record::{RECORD_HEAD_BYTES, Record, SEGMENT_HEAD, any_record_in, output_bytes},
+    open::remove_all,
+    record::{Ended, RECORD_HEAD_BYTES, Record, SEGMENT_HEAD, any_record_in, output_bytes},
 };
 use crate::identity::{private_dir, sync_dir};
 
@@ -258,6 +259,12 @@ impl ExecutionLog {
         &self.fold
     }
 
+    /// Takes over an end for which the log had no room.
+    pub(super) fn end(&mut self, how: Ended, text: &str) {
+        // Whatever came before, an end can follow; only the first one counts.
+        let _ = self.fold.apply(&Record::Ended(how, text.to_owned()));
+    }
+
     /// Bytes of outputs that were not acknowledged.
     #[must_use]
     pub const fn waiting_bytes(&self) -> u64 {
@@ -339,7 +346,8 @@ impl ExecutionLog {
 
     /// Begins a segment with all that is known, so that older ones can go.
     fn rotate(&mut self) -> io::Result<()> {
-        self.sync()?;
+        // No want of room that passes: a sync is never repeated.
+        self.sync().map_err(io::Error::other)?;
         let number = self.segments.back().map_or(1, |segment| segment.number + 1);
         let file = open_file(&segment_path(&self.dir, number))?;
         file.set_len(0)?;
@@ -446,10 +454,9 @@ impl ExecutionLog {
     /// Deletes all of it.
     ///
     /// # Errors
-    /// The disk refused.
+    /// The disk refused; the next start tries again.
     pub fn remove(self) -> io::Result<()> {
-        fs::remove_dir_all(&self.dir)?;
-        sync_dir(self.dir.parent().unwrap_or(&self.dir))
+        remove_all(&self.dir)
     }
 }
 

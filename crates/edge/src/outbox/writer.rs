@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    io,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -16,7 +15,12 @@ use tokio::{
 use troupe_types::OutSeq;
 use troupe_wire::device::AttemptKey;
 
-use super::{Entries, Entry, ExecutionLog, Fold, Logs, OutboxError, Record, attempt_dir, lock};
+use super::{
+    Ended, Entries, Entry, ExecutionLog, Fold, Logs, OutboxError, Record,
+    fault::{is_damage, passes},
+    lock,
+    open::{attempt_dir, mark_ended},
+};
 
 /// Commands of one group.
 const GROUP_MAX: usize = 256;
@@ -58,6 +62,11 @@ pub(super) enum Command {
     Fold {
         key: AttemptKey,
         reply: Reply<Fold>,
+    },
+    MarkEnded {
+        key: AttemptKey,
+        how: Ended,
+        reply: Reply<()>,
     },
     Remove {
         key: AttemptKey,
@@ -108,12 +117,13 @@ impl Writer {
         loop {
             tokio::select! {
                 biased;
-                () = sleep_until(self.again_at), if !self.aside.is_empty() => {}
+                // First: what waits for room holds up nothing else.
                 came = queue.recv_many(&mut group, GROUP_MAX) => {
                     if came == 0 {
                         return;
                     }
                 }
+                () = sleep_until(self.again_at), if !self.aside.is_empty() => {}
             }
             let (mut me, mut commands) = (self, group);
             let worked = tokio::task::spawn_blocking(move || {
@@ -131,15 +141,19 @@ impl Writer {
     /// Works through commands from the front.
     fn group(&mut self, commands: &mut Vec<Command>) {
         let mut told = Told::default();
-        if !self.aside.is_empty() && self.again_at <= Instant::now() {
+        let again = !self.aside.is_empty() && self.again_at <= Instant::now();
+        if again {
             for (key, waiting) in std::mem::take(&mut self.aside) {
                 told.touched.insert(key);
                 waiting.into_iter().for_each(|command| self.command(command, &mut told));
             }
-            self.again_at = Instant::now() + FULL_WAIT;
         }
         commands.drain(..).for_each(|command| self.command(command, &mut told));
         self.finish(told);
+        if again {
+            // From here on: all of this may take longer than the pause.
+            self.again_at = Instant::now() + FULL_WAIT;
+        }
     }
 
     /// Does one command, or sets it aside if the disk has no room for it.
@@ -170,13 +184,24 @@ impl Writer {
             Command::Read { key, from, bytes_max, reply } => {
                 let read = self.logs.get_mut(&key).ok_or(OutboxError::Unknown);
                 let read = read.and_then(|log| {
-                    log.read(from, bytes_max).map_err(|e| OutboxError::Damaged(e.to_string()))
+                    log.read(from, bytes_max).map_err(|error| match is_damage(&error) {
+                        true => OutboxError::Damaged(error.to_string()),
+                        false => OutboxError::Disk(error.to_string()),
+                    })
                 });
                 drop(reply.send(read));
             }
             Command::Fold { key, reply } => {
                 let fold = self.logs.get(&key).map(|log| log.fold().clone());
                 drop(reply.send(fold.ok_or(OutboxError::Unknown)));
+            }
+            Command::MarkEnded { key, how, reply } => {
+                let log = self.logs.get(&key).ok_or(OutboxError::Unknown);
+                let marked = log.and_then(|_| {
+                    mark_ended(&attempt_dir(&self.dir, key), how)
+                        .map_err(|error| OutboxError::Disk(error.to_string()))
+                });
+                drop(reply.send(marked));
             }
             Command::Remove { key, reply } => {
                 drop(reply.send(self.remove(key)));
@@ -241,9 +266,13 @@ impl Writer {
         if self.aside.contains_key(&key) {
             return Err(OutboxError::Full);
         }
-        log.append(record).map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OutboxError::Full,
-            _ => OutboxError::Disk(error.to_string()),
+        log.append(record).map_err(|error| {
+            if passes(&error) {
+                tracing::debug!(?key, %error, "a log cannot be written now");
+                OutboxError::Full
+            } else {
+                OutboxError::Disk(error.to_string())
+            }
         })
     }
 

@@ -143,10 +143,15 @@ fn variables_are_refused_unless_the_policy_names_them() {
     let policy = Policy::parse("env = ['GREET*', 'A']").unwrap();
     assert!(policy.check("a/b", "ada", sets("GREETING")).is_ok());
     assert!(policy.check("a/b", "ada", sets("A")).is_ok());
-    for never in ["GIT_CONFIG_COUNT", "BASH_ENV", "LD_PRELOAD", "PATH", "ANTHROPIC_BASE_URL", ""] {
-        let error = Policy::parse("env = ['*']").unwrap().check("a/b", "ada", sets(never));
-        let error = error.unwrap_err();
+    for never in ["GIT_CONFIG_COUNT", "BASH_ENV", "LD_PRELOAD", "PATH", "RUSTC_WRAPPER", ""] {
+        let policy = Policy { env: vec![never.to_owned()], ..Policy::default() };
+        let error = policy.check("a/b", "ada", sets(never)).unwrap_err();
+        assert!(error.to_string().contains("no policy can allow"), "{error}");
         assert_eq!(error.field, "env", "{never}");
         assert!(error.to_string().contains("`env` in its policy file"), "{error}");
+    }
+    for all in ["*", "**", "*_URL"] {
+        let error = Policy::parse(&format!("env = ['A', '{all}']")).unwrap_err();
+        assert!(error.starts_with("env: ") && error.contains("name them"), "{error}");
     }
 }

@@ -37,7 +37,7 @@ async fn work_is_done_told_once_and_forgotten() {
         (World::new(), tempfile::tempdir().unwrap(), Arc::new(Script::default()));
     let agent = world.agent(dir.path(), engine.clone()).await;
     let key = world.owner.assign(assignment("say:50")).await;
-    let ended = world.owner.ended(key).await;
+    let ended = world.owner.whole(key).await;
     assert_eq!(ended.how, EndedHow::Finished);
     let (text, answer) = world.owner.answer(key);
     assert_eq!(answer.unwrap(), text);
@@ -123,7 +123,7 @@ async fn an_approval_is_asked_and_answered_once() {
     let status = agent.status().await.unwrap();
     assert_eq!(status.executions[0].state, "waiting");
     let id = world.owner.input(key, InputKind::Approval, r#"{"decision":"allow"}"#).await;
-    world.owner.ended(key).await;
+    world.owner.whole(key).await;
     let fates: Vec<_> = world.owner.kept().input_answers.iter().map(|a| (a.id, a.fate)).collect();
     assert_eq!(fates, [(id, InputFate::Taken)]);
     let closed = world.owner.events(key).into_iter().find_map(|event| match event {
@@ -278,7 +278,7 @@ async fn a_run_that_cannot_go_on_is_not_run_twice() {
     until("it is gone", || engine.running.load(Ordering::SeqCst) == 0).await;
 
     let agent = world.agent(dir.path(), engine.clone()).await;
-    assert_eq!(world.owner.ended(key).await.how, EndedHow::Finished);
+    assert_eq!(world.owner.whole(key).await.how, EndedHow::Finished);
     let events = world.owner.events(key);
     let Some(RunEvent::Failed { text, .. }) = events.last() else { panic!("{events:?}") };
     assert!(text.contains("not known"), "{text}");
@@ -362,7 +362,7 @@ async fn a_turn_ends_without_a_network_and_arrives_later() {
     drop(tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap().unwrap());
     world.hub.cut(&world.name(), crate::owner::SERVER, false);
     world.owner.input(key, InputKind::Steer, r#"{"text":"go on"}"#).await;
-    assert_eq!(world.owner.ended(key).await.how, EndedHow::Finished);
+    assert_eq!(world.owner.whole(key).await.how, EndedHow::Finished);
     assert_eq!(world.owner.answer(key).0.split_whitespace().count(), 510);
     let report = world.owner.kept().hellos.last().unwrap().executions.clone();
     assert!(report.iter().any(|report| report.key == key && report.state != ExecutionState::Ended));
@@ -403,7 +403,7 @@ async fn a_runtime_that_crashes_is_told_as_a_failure() {
         (World::new(), tempfile::tempdir().unwrap(), Arc::new(Script::default()));
     let agent = world.agent(dir.path(), engine).await;
     let key = world.owner.assign(assignment("say:1 crash")).await;
-    assert_eq!(world.owner.ended(key).await.how, EndedHow::Finished);
+    assert_eq!(world.owner.whole(key).await.how, EndedHow::Finished);
     let last = world.owner.events(key).pop().unwrap();
     assert!(matches!(last, RunEvent::Failed { .. }), "{last:?}");
     agent.stop().await;

@@ -17,7 +17,7 @@ use troupe_edge::{
     outbox::{Accepted, ExecutionLog, Outbox, OutboxError, Record},
 };
 use troupe_types::{Attempt, ExecutionId, OutSeq, TaskId};
-use troupe_wire::device::{AttemptKey, EndedHow, InputKind};
+use troupe_wire::device::{AttemptKey, DeviceFrame, EndedHow, InputFate, InputKind};
 
 use crate::{
     engine::Script,
@@ -30,10 +30,15 @@ struct Disk {
 }
 
 impl Disk {
-    /// `None`, with the reason printed, where mounting is not permitted.
-    #[expect(clippy::print_stdout, reason = "says why nothing was tested")]
+    /// `None`, with the reason printed, where mounting is not permitted. In CI it is.
     fn new(size: &str) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
+        Self::below(&std::env::temp_dir(), size)
+    }
+
+    /// In a new directory below `parent`.
+    #[expect(clippy::print_stdout, reason = "says why nothing was tested")]
+    fn below(parent: &Path, size: &str) -> Option<Self> {
+        let dir = tempfile::tempdir_in(parent).unwrap();
         let size = format!("size={size}");
         let told = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &size, "troupe"])
@@ -42,6 +47,8 @@ impl Disk {
         match told {
             Ok(output) if output.status.success() => Some(Self { dir }),
             other => {
+                let in_ci = std::env::var_os("CI").is_some();
+                assert!(!in_ci, "a small file system cannot be mounted, and this is CI: {other:?}");
                 println!("skipped: a small file system cannot be mounted here: {other:?}");
                 None
             }
@@ -152,6 +159,21 @@ async fn a_full_disk_holds_up_only_what_writes() {
     assert_eq!(outbox.read(one, OutSeq(2), 10).await.unwrap()[0].1[0], b'a');
 }
 
+/// Until a run waits for room.
+async fn paused(agent: &EdgeAgent, key: AttemptKey) {
+    let mut state = String::new();
+    for _ in 0..100_000 {
+        let status = agent.status().await.unwrap();
+        let run = status.executions.iter().find(|run| run.execution == key.execution).unwrap();
+        state.clone_from(&run.state);
+        if state == "paused" {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("{state} instead of paused");
+}
+
 /// A run that fills the disk stops when it is told to, and the device works on.
 #[tokio::test]
 async fn a_run_on_a_full_disk_can_be_cancelled() {
@@ -163,17 +185,7 @@ async fn a_run_on_a_full_disk_can_be_cancelled() {
     let key = world.owner.assign(assignment("big:2000")).await;
     until("it says much", || engine.said.load(Ordering::SeqCst) > 20).await;
     let filler = disk.fill();
-    let mut state = String::new();
-    for _ in 0..100_000 {
-        let status = agent.status().await.unwrap();
-        let run = status.executions.iter().find(|run| run.execution == key.execution).unwrap();
-        state.clone_from(&run.state);
-        if state == "paused" {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(state, "paused");
+    paused(&agent, key).await;
     world.owner.kept().keep_ended = true;
     world.owner.input(key, InputKind::Cancel, "").await;
     assert_eq!(world.owner.ended(key).await.how, EndedHow::Cancelled);
@@ -189,6 +201,85 @@ async fn a_run_on_a_full_disk_can_be_cancelled() {
     world.owner.input(waits, InputKind::Steer, r#"{"text":"go on"}"#).await;
     assert_eq!(world.owner.ended(waits).await.how, EndedHow::Finished);
     agent.stop().await;
+}
+
+/// An input that finds no room waits for it, once, and needs no new link.
+#[tokio::test]
+async fn an_input_waits_for_room() {
+    let Some(disk) = Disk::new("3m") else { return };
+    let (world, engine) = (World::new(), Arc::new(Script::default()));
+    let agent = world.agent(disk.path(), engine.clone()).await;
+    world.owner.kept().mute = true;
+    let key = world.owner.assign(assignment("big:2000 wait say:1")).await;
+    until("it says much", || engine.said.load(Ordering::SeqCst) > 20).await;
+    let filler = disk.fill();
+    paused(&agent, key).await;
+    let id = world.owner.input(key, InputKind::Steer, r#"{"text":"go on"}"#).await;
+    let again = world.owner.kept().inputs[&id].clone();
+    world.owner.send(&DeviceFrame::Input(again)).await;
+    // What comes after it is answered, so it was heard.
+    let refused = world.owner.assign(assignment("say:1")).await;
+    let owner = world.owner.clone();
+    let is_refused = || owner.kept().answers.iter().any(|a| a.key() == refused);
+    until("the refusal", is_refused).await;
+    assert!(world.owner.kept().input_answers.is_empty(), "it is not written");
+    fs::remove_file(filler).unwrap();
+    world.owner.kept().mute = false;
+    assert_eq!(world.owner.ended(key).await.how, EndedHow::Finished);
+    let (fates, hellos) = {
+        let kept = world.owner.kept();
+        let fates: Vec<_> = kept.input_answers.iter().map(|a| (a.id, a.fate)).collect();
+        (fates, kept.hellos.len())
+    };
+    assert_eq!((fates, hellos), (vec![(id, InputFate::Taken)], 1));
+    agent.stop().await;
+}
+
+/// Nothing of a run that was cancelled comes back, although no log says so.
+#[tokio::test]
+async fn an_end_that_found_no_room_outlives_a_restart() {
+    let Some(disk) = Disk::new("3m") else { return };
+    let (world, engine) = (World::new(), Arc::new(Script::default()));
+    let agent = world.agent(disk.path(), engine.clone()).await;
+    (world.owner.kept().mute, world.owner.kept().keep_ended) = (true, true);
+    let key = world.owner.assign(assignment("big:2000")).await;
+    until("it says much", || engine.said.load(Ordering::SeqCst) > 20).await;
+    let _filler = disk.fill();
+    paused(&agent, key).await;
+    world.owner.input(key, InputKind::Cancel, "").await;
+    assert_eq!(world.owner.ended(key).await.how, EndedHow::Cancelled);
+    agent.stop().await;
+    world.hub.cut(&world.name(), SERVER, true);
+    world.owner.kept().ended.clear();
+    let options = world.options(disk.path(), engine.clone());
+    let agent = EdgeAgent::start(options, world.dialler()).await.unwrap();
+    assert_eq!(agent.status().await.unwrap().slots_used, 0);
+    world.hub.cut(&world.name(), SERVER, false);
+    assert_eq!(world.owner.ended(key).await.how, EndedHow::Cancelled);
+    assert_eq!(engine.launches.lock().unwrap().len(), 1);
+    agent.stop().await;
+}
+
+/// What was forgotten is not gone on with, although it is still there.
+#[tokio::test]
+async fn what_cannot_be_deleted_goes_at_a_later_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let executions = dir.path().join("executions");
+    let open = || Outbox::open(executions.clone(), 1 << 20);
+    let (outbox, key) = (open().await.unwrap().outbox, attempt());
+    outbox.accept(key, accepted()).await.unwrap();
+    let log = log_of(dir.path(), key);
+    let Some(disk) = Disk::below(&log, "1m") else { return };
+    let refused = outbox.remove(key).await;
+    assert!(matches!(refused, Err(OutboxError::Disk(_))), "{refused:?}");
+    drop(outbox);
+    // As if the log were whole: what was deleted before the refusal is a matter of luck.
+    drop(ExecutionLog::create(&log, &Record::Accepted(accepted())).unwrap());
+    let outbox = open().await.unwrap().outbox;
+    assert_eq!((outbox.attempts(), log.exists()), (Vec::new(), true));
+    drop((outbox, disk));
+    let outbox = open().await.unwrap().outbox;
+    assert_eq!((outbox.attempts(), log.exists()), (Vec::new(), false));
 }
 
 fn log_of(dir: &Path, key: AttemptKey) -> PathBuf {
@@ -244,5 +335,35 @@ async fn output_that_cannot_be_read_is_told_as_lost() {
     let lost = || owner.kept().ended.get(&key).is_some_and(|end| end.how == EndedHow::Lost);
     until("it is lost", lost).await;
     assert_eq!(world.owner.kept().ended[&key].last, OutSeq::ZERO, "nothing is waited for");
+    agent.stop().await;
+}
+
+/// What cannot be read just now is read later, and is not lost.
+#[tokio::test]
+async fn output_that_cannot_be_read_for_a_while_is_told_later() {
+    let (world, dir, engine) =
+        (World::new(), tempfile::tempdir().unwrap(), Arc::new(Script::default()));
+    let agent = world.agent(dir.path(), engine.clone()).await;
+    (world.owner.kept().mute, world.owner.kept().keep_ended) = (true, true);
+    let key = world.owner.assign(assignment("say:20")).await;
+    let ended = world.owner.ended(key).await;
+    agent.stop().await;
+    world.hub.cut(&world.name(), SERVER, true);
+    world.owner.kept().outputs.clear();
+    let options = world.options(dir.path(), engine);
+    let agent = EdgeAgent::start(options, world.dialler()).await.unwrap();
+    // A link to itself: an error that is neither damage nor anything that is not there.
+    let segment = log_of(dir.path(), key).join("00000001.log");
+    let away = dir.path().join("away");
+    fs::rename(&segment, &away).unwrap();
+    std::os::unix::fs::symlink(&segment, &segment).unwrap();
+    world.hub.cut(&world.name(), SERVER, false);
+    let mut link = agent.link();
+    drop(soon("the link", link.wait_for(|link| link.state == "connected")).await.unwrap());
+    let other = world.owner.assign(assignment("say:1")).await;
+    world.owner.whole(other).await;
+    assert!(!world.owner.kept().outputs.contains_key(&key), "it cannot be read");
+    fs::rename(&away, &segment).unwrap();
+    assert_eq!(world.owner.whole(key).await, ended);
     agent.stop().await;
 }

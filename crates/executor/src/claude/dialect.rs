@@ -12,7 +12,7 @@ use crate::{
     error::sort_http,
     event::{
         ApprovalRequest, Closing, Decision, Exit, QuestionRequest, Reply, RuntimeEvent,
-        SessionInfo, TOOL_INPUT_BYTES_MAX, TOOL_OUTPUT_BYTES_MAX, ToolOutcome, TurnEnd,
+        SessionInfo, TOOL_OUTPUT_BYTES_MAX, ToolOutcome, TurnEnd,
     },
     job::{Grant, Job, Permissions, Prompt, SessionId},
     lines::Line,
@@ -21,8 +21,6 @@ use crate::{
 };
 
 const NAME: &str = "Claude Code";
-/// Approvals and questions that may be open at once.
-const OPEN_MAX: usize = 64;
 /// Lines that are no JSON and are shown; more are dropped.
 const STRAY_MAX: u32 = 20;
 /// What the model is told of everything that a job without the right to change things wants.
@@ -378,10 +376,6 @@ impl ClaudeDialect {
         }
         let tool = request["tool_name"].as_str().unwrap_or_default();
         let input = request["input"].clone();
-        if self.open.len() >= OPEN_MAX {
-            answer(&id, &deny("too many requests are open"), out);
-            return;
-        }
         if tool == "AskUserQuestion" {
             let questions = questions(&input);
             let ids = questions.iter().map(|question| question.id.clone()).collect();
@@ -412,7 +406,7 @@ impl ClaudeDialect {
             id,
             tool: tool.to_owned(),
             title: title(tool, &input),
-            input: text::bounded(input, TOOL_INPUT_BYTES_MAX),
+            input,
             tool_call,
             reason: text("decision_reason").or_else(|| text("description")),
             always,
@@ -549,6 +543,16 @@ impl Dialect for ClaudeDialect {
             }
         }
         Ok(out)
+    }
+
+    fn refuse(&mut self, id: &str, why: &str) -> Effects {
+        let mut out = Effects::default();
+        let Some(asked) = self.open.remove(id) else { return out };
+        if let Asked::Approval { tool_call, .. } = asked {
+            self.denied.extend(tool_call);
+        }
+        answer(id, &deny(why), &mut out);
+        out
     }
 
     fn activity(&self) -> Activity {

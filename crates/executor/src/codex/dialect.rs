@@ -25,8 +25,8 @@ use crate::{
 };
 
 const NAME: &str = "Codex";
-/// Approvals and questions that may be open at once.
-const OPEN_MAX: usize = 64;
+/// Requests of ours that may wait for an answer at once.
+const SENT_MAX: usize = 64;
 
 /// What one of our requests was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +41,29 @@ enum Sent {
 /// Something that a person is asked.
 #[derive(Debug)]
 enum Asked {
-    Approval {
-        request: Value,
-        always: Option<Grant>,
-    },
+    Approval(Approval),
+    Question { request: Value },
+}
+
+/// A yes or no that the server waits for.
+#[derive(Debug)]
+struct Approval {
+    request: Value,
     /// An MCP server, or Codex for it, wants a yes.
-    Elicitation {
-        request: Value,
-        always: Option<Grant>,
-    },
-    Question {
-        request: Value,
-    },
+    elicited: bool,
+    always: Option<Grant>,
+}
+
+impl Approval {
+    fn answer(&self, allowed: bool, out: &mut Effects) {
+        let result = match (self.elicited, allowed) {
+            (true, true) => json!({"action": "accept", "content": {}}),
+            (true, false) => json!({"action": "decline", "content": null}),
+            (false, true) => json!({"decision": "accept"}),
+            (false, false) => json!({"decision": "decline"}),
+        };
+        out.json(&json!({"id": self.request, "result": result}));
+    }
 }
 
 #[derive(Debug)]
@@ -123,7 +134,7 @@ impl CodexDialect {
         self.number += 1;
         let id = self.number;
         // Only the newest few can still be answered.
-        while self.sent.len() > OPEN_MAX {
+        while self.sent.len() > SENT_MAX {
             self.sent.pop_first();
         }
         self.sent.insert(id, sort);
@@ -366,25 +377,15 @@ impl CodexDialect {
     fn asked(&mut self, method: &str, line: &Value, out: &mut Effects) {
         let params = &line["params"];
         let request = line["id"].clone();
-        let id = request_name(&request);
         let item = params["itemId"].as_str().unwrap_or_default();
-        if self.open.len() >= OPEN_MAX {
-            out.json(&json!({"id": request, "error": {"code": -32000, "message": "too many requests are open"}}));
-            return;
-        }
         match method {
             "item/commandExecution/requestApproval" => {
                 let command = items::command(params);
                 let always =
                     Some(Grant { tool: "command".to_owned(), command: Some(command.clone()) });
                 let input = json!({"command": command, "cwd": params["cwd"]});
-                let asked = Asked::Approval { request, always: always.clone() };
-                self.ask(
-                    id,
-                    asked,
-                    approval("command", &command, input, item, params, always),
-                    out,
-                );
+                let told = approval("command", &command, input, item, params, always);
+                self.ask(request, false, told, out);
             }
             "item/fileChange/requestApproval" => {
                 let change = self.calls.get(item).cloned().unwrap_or_default();
@@ -392,28 +393,18 @@ impl CodexDialect {
                 let title = title.unwrap_or_else(|| "files".to_owned());
                 let always = Some(Grant { tool: "apply_patch".to_owned(), command: None });
                 let input = json!({"changes": change["changes"]});
-                let asked = Asked::Approval { request, always: always.clone() };
-                self.ask(
-                    id,
-                    asked,
-                    approval("apply_patch", &title, input, item, params, always),
-                    out,
-                );
+                let told = approval("apply_patch", &title, input, item, params, always);
+                self.ask(request, false, told, out);
             }
             "mcpServer/elicitation/request" => {
-                let server = params["serverName"].as_str().unwrap_or("mcp");
-                let always = Some(Grant { tool: format!("mcp:{server}"), command: None });
-                let title = params["message"].as_str().unwrap_or("an MCP server asks").to_owned();
-                let asked = Asked::Elicitation { request, always: always.clone() };
-                let tool = format!("mcp:{server}");
-                self.ask(
-                    id,
-                    asked,
-                    approval(&tool, &title, params.clone(), item, params, always),
-                    out,
-                );
+                let tool = format!("mcp:{}", params["serverName"].as_str().unwrap_or("mcp"));
+                let always = Some(Grant { tool: tool.clone(), command: None });
+                let title = params["message"].as_str().unwrap_or("an MCP server asks");
+                let told = approval(&tool, title, params.clone(), item, params, always);
+                self.ask(request, true, told, out);
             }
             "item/tool/requestUserInput" => {
+                let id = request_name(&request);
                 let questions = params["questions"].as_array().into_iter().flatten();
                 let questions = questions.map(question).collect();
                 self.open.insert(id.clone(), Asked::Question { request });
@@ -426,54 +417,37 @@ impl CodexDialect {
         }
     }
 
-    /// Asks a person, unless it is granted for the whole Task.
-    fn ask(&mut self, id: String, asked: Asked, mut request: ApprovalRequest, out: &mut Effects) {
+    /// Asks a person for a yes, unless it is granted for the whole Task.
+    fn ask(
+        &mut self,
+        request: Value,
+        elicited: bool,
+        mut told: ApprovalRequest,
+        out: &mut Effects,
+    ) {
+        told.id = request_name(&request);
+        let asked = Approval { request, elicited, always: told.always.clone() };
         // No yes of a person, and none for the Task, leads out of this.
         if self.read_only {
-            return match asked {
-                Asked::Elicitation { request, .. } => {
-                    out.json(
-                        &json!({"id": request, "result": {"action": "decline", "content": null}}),
-                    );
-                }
-                Asked::Approval { request, .. } | Asked::Question { request } => {
-                    out.json(&json!({"id": request, "result": {"decision": "decline"}}));
-                }
-            };
+            return asked.answer(false, out);
         }
-        let granted = request.always.as_ref().is_some_and(|wanted| self.grants.contains(wanted));
-        if granted {
-            return match asked {
-                Asked::Approval { request, .. } => {
-                    out.json(&json!({"id": request, "result": {"decision": "accept"}}));
-                }
-                Asked::Elicitation { request, .. } => {
-                    out.json(
-                        &json!({"id": request, "result": {"action": "accept", "content": {}}}),
-                    );
-                }
-                Asked::Question { .. } => {}
-            };
+        if told.always.as_ref().is_some_and(|wanted| self.grants.contains(wanted)) {
+            return asked.answer(true, out);
         }
-        self.open.insert(id.clone(), asked);
-        request.id = id;
-        out.event(RuntimeEvent::Approval(request));
+        self.open.insert(told.id.clone(), Asked::Approval(asked));
+        out.event(RuntimeEvent::Approval(told));
     }
 
     fn approve(&mut self, id: &str, decision: Decision) -> Result<Effects, CommandError> {
-        let is_approval = !matches!(self.open.get(id), None | Some(Asked::Question { .. }));
+        let is_approval = matches!(self.open.get(id), Some(Asked::Approval(_)));
         let asked = if is_approval { self.open.remove(id) } else { None };
-        let (request, always, elicited) = match asked {
-            Some(Asked::Approval { request, always }) => (request, always, false),
-            Some(Asked::Elicitation { request, always }) => (request, always, true),
-            _ => return Err(CommandError::NotOpen),
-        };
+        let Some(Asked::Approval(asked)) = asked else { return Err(CommandError::NotOpen) };
         let mut out = Effects::default();
         // A refusal carries no words: the turn is told them besides.
         let (allowed, how, words) = match decision {
             Decision::Allow { .. } => (true, Closing::Allowed, None),
             Decision::AllowAlways => {
-                self.grants.extend(always);
+                self.grants.extend(asked.always.clone());
                 (true, Closing::AllowedAlways, None)
             }
             Decision::Deny { message } => {
@@ -487,13 +461,7 @@ impl CodexDialect {
         if let Some(words) = words {
             self.steer(&Prompt::text(words), &mut out);
         }
-        let result = match (elicited, allowed) {
-            (true, true) => json!({"action": "accept", "content": {}}),
-            (true, false) => json!({"action": "decline", "content": null}),
-            (false, true) => json!({"decision": "accept"}),
-            (false, false) => json!({"decision": "decline"}),
-        };
-        out.json(&json!({"id": request, "result": result}));
+        asked.answer(allowed, &mut out);
         out.event(RuntimeEvent::Closed { id: id.to_owned(), how });
         Ok(out)
     }
@@ -583,6 +551,20 @@ impl Dialect for CodexDialect {
             }
         }
         Ok(out)
+    }
+
+    fn refuse(&mut self, id: &str, why: &str) -> Effects {
+        let mut out = Effects::default();
+        let Some(asked) = self.open.remove(id) else { return out };
+        // Neither answer carries words: the turn is told them besides.
+        self.steer(&Prompt::text(why), &mut out);
+        match asked {
+            Asked::Approval(asked) => asked.answer(false, &mut out),
+            Asked::Question { request } => {
+                out.json(&json!({"id": request, "result": {"answers": {}}}));
+            }
+        }
+        out
     }
 
     fn activity(&self) -> Activity {

@@ -3,10 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    event::{
-        ApprovalRequest, Question, QuestionOption, RuntimeEvent, TOOL_INPUT_BYTES_MAX,
-        UNKNOWN_BYTES_MAX,
-    },
+    event::{ApprovalRequest, Question, QuestionOption, RuntimeEvent, UNKNOWN_BYTES_MAX},
     job::{Grant, Prompt},
     text,
 };
@@ -38,8 +35,8 @@ pub(super) fn approval(
     ApprovalRequest {
         id: String::new(),
         tool: tool.to_owned(),
-        title: text::line(title),
-        input: text::bounded(input, TOOL_INPUT_BYTES_MAX),
+        title: title.to_owned(),
+        input,
         tool_call: (!item.is_empty()).then(|| item.to_owned()),
         reason: params["reason"].as_str().map(str::to_owned),
         always,

@@ -47,6 +47,12 @@ impl Kit {
         Self { world, spaces, repository }
     }
 
+    /// As the agent makes them: anew for every start.
+    fn spaces(&self) -> Workspaces {
+        let roots = Roots::new(vec![self.world.dir.path().join("root")]);
+        Workspaces::new(&self.world.machine, self.world.dir.path().join("spaces"), roots)
+    }
+
     async fn open(&self, task: TaskId, spec: &WorkspaceSpec) -> Result<Workspace, WorkspaceError> {
         self.spaces.open(task, spec, &Secrets::new().with("git", TOKEN)).await
     }
@@ -141,7 +147,7 @@ async fn bots_of_one_task_do_not_spoil_each_others_diff() {
     let kit = Kit::new();
     let (task, turn, spec) = (task(), TurnId::from_uuid(Uuid::new_v4()), existing(&kit.repository));
     let first = kit.open(task, &spec).await.unwrap();
-    let second = kit.open(task, &spec).await.unwrap();
+    let second = kit.spaces().open(task, &spec, &Secrets::new()).await.unwrap();
     let (one, two) = (execution(), execution());
     first.keep(one, None).await.unwrap();
     fs::write(kit.repository.join("one.txt"), "1\n").unwrap();
@@ -174,6 +180,23 @@ async fn bots_of_one_task_do_not_spoil_each_others_diff() {
     git(&kit.repository, &["update-ref", &old, "HEAD"]);
     kit.spaces.remove(task, &spec).await.unwrap();
     assert_eq!(git(&kit.repository, &["for-each-ref", "refs/troupe/"]), "");
+}
+
+/// An attempt that was under way when the device was updated: its beginning has no execution in it.
+#[tokio::test]
+async fn a_beginning_of_an_earlier_version_counts() {
+    let kit = Kit::new();
+    let (task, turn, spec) = (task(), TurnId::from_uuid(Uuid::new_v4()), existing(&kit.repository));
+    let space = kit.open(task, &spec).await.unwrap();
+    let me = execution();
+    git(&kit.repository, &["update-ref", &format!("refs/troupe/{task}/begin"), "HEAD"]);
+    fs::write(kit.repository.join("new.txt"), "1\n").unwrap();
+    space.keep(me, Some(turn)).await.unwrap();
+    let diff = space.diff(me, None, turn).await.unwrap().unwrap();
+    assert_eq!((diff.files.len(), diff.files[0].path.as_str()), (1, "new.txt"));
+    // One of its own comes first.
+    space.keep(me, None).await.unwrap();
+    assert_eq!(space.diff(me, None, turn).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ impl Asked {
         if self.peer.send(waiting) == Err(Full::Queue) {
             // It counts as handled until it has its room.
             self.work_on(async move |asked| {
-                asked.peer.reply_when_room(&bytes, Room::Answer, asked.until).await;
+                asked.node.answer_later(&asked.peer, asked.id, bytes, asked.until).await;
             });
         }
     }
@@ -141,8 +141,18 @@ impl NodeShared {
     }
 
     /// Answers an envelope that still counts as handled.
-    pub(crate) async fn settle(&self, peer: &Peer, to: Uuid, fate: Fate, until: Instant) {
+    pub(crate) async fn settle(&self, peer: &Arc<Peer>, to: Uuid, fate: Fate, until: Instant) {
         let Some(bytes) = encode(&Item::Reply(Reply { to, fate })) else { return };
+        self.answer_later(peer, to, bytes, until).await;
+    }
+
+    /// Queues an answer as soon as there is room. Those that wait for it are bounded: beyond that
+    /// whoever asked hears that the outcome is not known, for which there always is room.
+    async fn answer_later(&self, peer: &Arc<Peer>, to: Uuid, bytes: Bytes, until: Instant) {
+        let max = self.options.queue_bytes_max;
+        let Some(_held) = Tally::enter(peer, |peer| &peer.answers_bytes, bytes.len(), max) else {
+            return self.reply_in(Room::Answer, peer, to, Fate::Unknown);
+        };
         peer.reply_when_room(&bytes, Room::Answer, until).await;
     }
 
@@ -165,7 +175,7 @@ impl NodeShared {
     }
 
     /// Sends a long answer as there is room for it.
-    async fn answer_in_parts(&self, peer: &Peer, id: Uuid, mut body: Bytes, until: Instant) {
+    async fn answer_in_parts(&self, peer: &Arc<Peer>, id: Uuid, mut body: Bytes, until: Instant) {
         if body.len() > ANSWER_BYTES_MAX {
             tracing::error!(bytes = body.len(), "an answer is too large for the node link");
             return self.settle(peer, id, Fate::Unknown, until).await;

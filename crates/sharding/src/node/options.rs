@@ -15,7 +15,8 @@ pub struct NodeOptions {
     /// Items under way to one peer. Default 4,096.
     pub credit_items: u32,
     /// Bytes that wait for credit, for one peer; above it asks get `Overloaded`. As many again are
-    /// kept for answers to it. Default 4 MiB.
+    /// kept for long answers to it, and as many for those that wait for that room; short ones (1
+    /// KiB) are bounded by `handled_max`. Default 4 MiB.
     pub queue_bytes_max: usize,
     /// Items that wait for credit. Default 4,096.
     pub queue_items_max: usize,

@@ -133,20 +133,21 @@ impl Outbox {
     }
 
     /// Nothing new is handled for a peer while as many replies wait as may be handled
-    /// ([`is_owed_much`](Self::is_owed_much)), and of replies only answers are taken then. So with
-    /// what is handled already there are twice as many at most, and each answer fits.
+    /// ([`is_owed_much`](Self::is_owed_much)), and of replies only answers are taken then, and a
+    /// few words, so that a refusal is heard. So with what is handled already there are twice as
+    /// many at most, and each short answer fits.
     fn fits(&self, room: Room, len: usize) -> bool {
         let (items_max, bytes_max) = self.limits;
         let items = self.queue.len() - self.replies;
         let answers = if room == Room::Answer { 2 } else { 1 };
+        let replies_max = answers * self.handled_max + FREE_MAX.min(self.handled_max);
         let long_max = if room == Room::Part { bytes_max / 2 } else { bytes_max };
         match room {
             Room::Common => items < items_max && self.bytes - self.replies_bytes + len <= bytes_max,
             Room::Free => items < items_max + FREE_MAX,
             Room::Word | Room::Part | Room::Answer => {
                 let is_short = len <= SHORT_BYTES || self.replies_bytes == 0;
-                self.replies < answers * self.handled_max
-                    && (is_short || self.replies_bytes + len <= long_max)
+                self.replies < replies_max && (is_short || self.replies_bytes + len <= long_max)
             }
         }
     }
@@ -286,6 +287,8 @@ pub(crate) struct Peer {
     pub(crate) asks_bytes: AtomicUsize,
     /// Asks of the peer that are handled here.
     pub(crate) handled: AtomicUsize,
+    /// Bytes of answers that wait for room in the outbox.
+    pub(crate) answers_bytes: AtomicUsize,
 }
 
 impl fmt::Debug for Peer {
@@ -305,6 +308,7 @@ impl Peer {
             asks: AtomicUsize::new(0),
             asks_bytes: AtomicUsize::new(0),
             handled: AtomicUsize::new(0),
+            answers_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -547,6 +551,9 @@ mod tests {
             outbox.push(item_in(Room::Word, 5)).unwrap();
         }
         assert!(outbox.is_owed_much(), "nothing more is handled");
+        for _ in 0..2 {
+            outbox.push(item_in(Room::Word, 5)).expect("which is said");
+        }
         assert_eq!(outbox.push(item_in(Room::Word, 5)), Err(Full::Queue));
         outbox.push(item_in(Room::Answer, 3_000)).unwrap();
         assert_eq!(outbox.push(item_in(Room::Part, 3_000)), Err(Full::Queue), "half is for parts");
@@ -589,7 +596,7 @@ mod tests {
                 }
                 let replies = outbox.queue.iter().filter(|item| item.room.is_of_replies());
                 prop_assert_eq!(replies.count(), outbox.replies);
-                prop_assert!(outbox.replies <= 2 * options.handled_max);
+                prop_assert!(outbox.replies <= 3 * options.handled_max);
                 prop_assert!(outbox.queue.len() - outbox.replies <= options.queue_items_max);
                 prop_assert_eq!(outbox.bytes, outbox.queue.iter().map(|item| item.bytes.len()).sum::<usize>());
             }

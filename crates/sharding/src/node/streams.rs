@@ -181,9 +181,10 @@ impl Streams {
 
     /// The follower is gone, or gave up.
     pub(crate) fn unfollow(&self, node: &NodeShared, peer: &Peer, stream: u64) {
-        let gone = lock(&self.incoming).remove(&stream);
-        if let Some(gone) = gone {
-            self.tell_stop(node, peer, gone.generation, stream);
+        if lock(&self.incoming).remove(&stream).is_some() {
+            // Not noted as told: a node of a build before forgets one that comes before its answer,
+            // and is told again by its frames.
+            let _ = node.tell(peer, &Item::Stop(StreamStop { stream }));
         }
     }
 

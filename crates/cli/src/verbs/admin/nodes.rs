@@ -132,12 +132,14 @@ pub(super) async fn drain(
         let left = match client.get::<NodeList>(NODES).await {
             Ok(list) => {
                 let found = list.items.into_iter().find(|other| other.name == node);
-                is_asked |= found.as_ref().is_some_and(|found| found.is_this);
+                is_asked = found.as_ref().is_some_and(|found| found.is_this);
                 found.and_then(left_of)
             }
             Err(CliError::Problem(problem)) if problem.status == 503 => None,
-            // The very node that drains is the one that is asked: its end is that of the drain.
-            Err(CliError::Unreachable { .. }) if is_asked => Some(0),
+            // The very node that drains is the one that is asked, and nobody listens there any
+            // more: its end is that of the drain.
+            Err(CliError::Unreachable { source, .. }) if is_asked && is_refused(&source) => Some(0),
+            Err(CliError::Unreachable { .. }) => None,
             Err(error) => return Err(error),
         };
         if let Some(left) = left {
@@ -164,6 +166,19 @@ pub(super) async fn drain(
         }
         tokio::time::sleep(DRAIN_LOOK).await;
     }
+}
+
+/// Whether nobody listens at the address.
+fn is_refused(error: &reqwest::Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 /// Shards that a node still owns; a dead one owns none that counts.

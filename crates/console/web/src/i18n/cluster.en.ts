@@ -5,6 +5,7 @@ export const cluster = {
   goOn: 'Go on',
   old: 'The node does not answer: these figures are {{ago}} old.',
   rebalancePaused: 'Rebalancing is paused: shards do not move by themselves.',
+  rebalanceSlow: 'The store is slow: until it is quicker, shards do not move by themselves.',
   nodesUp_one: '{{count}} node up',
   nodesUp_other: '{{count}} nodes up',
   lost_one: '{{count}} shard has no live owner',

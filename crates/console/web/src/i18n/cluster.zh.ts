@@ -5,6 +5,7 @@ export const cluster = {
   goOn: '继续刷新',
   old: '节点没有响应：这些数字是 {{ago}} 之前的。',
   rebalancePaused: '再平衡已暂停：分片不会自行迁移。',
+  rebalanceSlow: '存储响应缓慢：恢复之前分片不会自行迁移。',
   nodesUp_one: '{{count}} 个节点在线',
   nodesUp_other: '{{count}} 个节点在线',
   lost_one: '{{count}} 个分片没有存活的所有者',

@@ -64,6 +64,7 @@ function Live() {
       {nodes.data && shards.data && <Health nodes={nodes.data.items} shards={shards.data.items} />}
       {old > OLD_MS && <p className="text-warn">{t('cluster.old', { ago: duration(old) })}</p>}
       {nodes.data?.rebalance === 'paused' && <p className="mt-1 text-warn">{t('cluster.rebalancePaused')}</p>}
+      {nodes.data?.rebalance === 'slow' && <p className="mt-1 text-warn">{t('cluster.rebalanceSlow')}</p>}
       <div className={`mt-5 flex flex-col gap-9 ${old > OLD_MS ? 'opacity-60' : ''}`}>
         <section aria-labelledby="nodes">
           <h2 id="nodes" className="mb-2 text-section font-semibold">

@@ -8,12 +8,13 @@ use ractor::ActorProcessingErr;
 use tokio::sync::{mpsc, watch};
 use troupe_executor::{Containment, Machine};
 use troupe_link::{Connection, LinkError, LinkOptions, device::Dialler};
-use troupe_types::{Attempt, DeviceId, ExecutionId, SystemClock, TaskId, Timestamp};
-use troupe_wire::device::Capabilities;
+use troupe_types::{Attempt, DeviceId, ExecutionId, SystemClock, TaskId, Timestamp, Uuid};
+use troupe_wire::device::{Capabilities, Input, InputFate, InputKind};
 
 use super::*;
 use crate::{
     agent::actor::AgentArgs,
+    execution::ExecutorMsg,
     link::LinkArgs,
     options::EdgeOptions,
     outbox::{Accepted, Outbox},
@@ -29,6 +30,19 @@ impl Actor for Gone {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<ExecutorMsg>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+/// Stands for the agent.
+struct Deaf;
+
+impl Actor for Deaf {
+    type Msg = AgentMsg;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<AgentMsg>, (): ()) -> Result<(), ActorProcessingErr> {
         Ok(())
     }
 }
@@ -95,11 +109,12 @@ async fn what_comes_for_a_run_that_just_ended_ends_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(dir.path().join("executions"), 1 << 20).await.unwrap().outbox;
     let (mut state, mut said) = state(dir.path(), outbox.clone());
+    let (me, _) = Actor::spawn(None, Deaf, ()).await.unwrap();
     let key = run_that_is_gone(&outbox, &mut state, 1).await;
     for (n, kind) in [InputKind::Steer, InputKind::Cancel].into_iter().enumerate() {
         let id = Uuid::from_u128(10 + u128::try_from(n).unwrap());
         let input = Input { key, id, kind, name: String::new(), body: Bytes::new() };
-        state.input(input).await.unwrap();
+        state.input(&me, input).await.unwrap();
         let answer = timeout(Duration::from_secs(60), said.recv()).await.unwrap().unwrap();
         let DeviceFrame::InputAnswer(answer) = answer else { panic!("{answer:?}") };
         let fate = if n == 0 { InputFate::Gone } else { InputFate::Taken };

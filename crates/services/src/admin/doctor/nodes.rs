@@ -153,7 +153,14 @@ fn places(shards: &ShardList, nodes: Option<&NodeList>) -> Check {
         shard.preferred.is_some() && shard.owner.is_some() && shard.preferred != shard.owner
     });
     let astray: Vec<u16> = astray.map(|shard| shard.shard).collect();
-    let paused = nodes.is_some_and(|list| list.rebalance == "paused");
+    let rebalance = nodes.map_or("on", |list| list.rebalance.as_str());
+    if rebalance == "slow" && !astray.is_empty() {
+        return check.warn(
+            format!("{} are not: {}", astray.len(), some(&astray)),
+            "They move by themselves once the store is quicker: its compare-and-sets are slow.",
+        );
+    }
+    let paused = rebalance == "paused";
     match (astray.len(), paused) {
         (0, false) => check.ok("all of them"),
         (0, true) => check.warn(
