@@ -70,12 +70,7 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
     let door = listen(&config).await?;
     let edge = open_edge(&config, &cluster)?;
     let edge_at = edge.as_ref().and_then(EdgeSetup::local_addr);
-    let member = Arc::new(Member::new(
-        config.node.name.clone(),
-        config.roles(),
-        config.node.weight,
-        config.node.advertise.clone(),
-    ));
+    let member = Arc::new(member(&config));
     let wiring = Wiring {
         config: &config,
         stores: store.stores(),
@@ -125,6 +120,11 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
     }
     tracing::info!("left the cluster");
     Ok(0)
+}
+
+fn member(config: &Config) -> Member {
+    let node = &config.node;
+    Member::new(node.name.clone(), config.roles(), node.weight, node.advertise.clone())
 }
 
 /// The door for devices, if the node has the role; keys without a device CA are of an older

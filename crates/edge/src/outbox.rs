@@ -27,14 +27,14 @@ use troupe_actor::{TaskHandle, spawn_task};
 use troupe_types::{OutSeq, TaskId};
 use troupe_wire::device::{AttemptKey, ExecutionReport, ExecutionState};
 
-use self::{
-    open::open_logs,
-    writer::{Command, Writer},
-};
 pub use self::{
     fold::{Accepted, Fold, Said, StoredInput},
     log::{ExecutionLog, LogError},
     record::{Ended, Record},
+};
+use self::{
+    open::open_logs,
+    writer::{Command, Writer},
 };
 use crate::identity::private_dir;
 
