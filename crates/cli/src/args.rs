@@ -144,7 +144,8 @@ pub enum Verb {
     /// Sends a further message and follows the answer
     #[command(after_help = "Examples:
   troupe send tsk_01k \"And in French?\"
-  git diff | troupe send tsk_01k -")]
+  git diff | troupe send tsk_01k -
+  troupe send tsk_01k \"Look again\" --model claude-sonnet-4")]
     Send(SendArgs),
     /// Passes the gate of a pipeline
     #[command(after_help = "Examples:
@@ -447,6 +448,9 @@ pub struct SendArgs {
     pub task: String,
     /// The message; - reads standard input
     pub message: String,
+    /// A Model for this Task from now on; an empty name: the Bots' own again
+    #[arg(short, long)]
+    pub model: Option<String>,
     /// Return at once
     #[arg(short, long)]
     pub detach: bool,

@@ -153,7 +153,10 @@ pub(super) async fn attach(
 pub(super) async fn send(client: &Client, format: Format, args: SendArgs) -> Result<(), CliError> {
     let task = resolve(client, &args.task).await?;
     let after = head(client, task).await?;
-    let body = json!({"message": text(args.message)?, "client_message_id": fresh_key()});
+    let mut body = json!({"message": text(args.message)?, "client_message_id": fresh_key()});
+    if let Some(model) = args.model {
+        body["force_override_bot_model"] = model.into();
+    }
     let path = format!("/api/v1/tasks/{task}/messages");
     let ack: ChatSendAck = client.post(&path, &body).await?;
     if args.detach {
