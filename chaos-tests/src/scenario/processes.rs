@@ -1,6 +1,6 @@
 //! Faults of the processes themselves.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
@@ -14,6 +14,8 @@ use crate::{
     cluster::NODES,
     history::{Record, What},
     node::{Node, Which, is_there},
+    place::{hub, node_address},
+    proxy::udp::UdpProxy,
     stage::Stage,
 };
 
@@ -23,6 +25,8 @@ const CRASH: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(15);
 /// By how much a node may grow while a peer is frozen, in KiB.
 const FROZEN_KIB_MAX: u64 = 64 * 1024;
+/// Where the others reach the link of a second process of one name.
+const TWIN_PORT: u16 = 9_600;
 /// An older process that hears of a newer one of its name ends within this.
 const GIVES_UP: Duration = Duration::from_secs(30);
 /// A client of a rolling restart tries for so long.
@@ -124,12 +128,17 @@ pub(super) async fn same_name(stage: &mut Stage) -> Result<()> {
     signal(stage, node, Which::Both, Signal::STOP)?;
     let mut plan = stage.cluster.nodes[node].plan.clone();
     plan.dir = plan.dir.join("twin");
-    // Beside the first one in its place: other ports.
-    for (name, port) in [("--http", ":8081"), ("--link", ":8445")] {
+    // Beside the first one in its place: other ports, and a way for the others to the second
+    // link, as what goes straight from place to place may be forbidden on this machine.
+    let link = SocketAddr::from((node_address(node), 8445));
+    for (name, new) in [("--http", SocketAddr::from((node_address(node), 8081))), ("--link", link)]
+    {
         let at = plan.args.iter().position(|word| word == name).context("an argument")? + 1;
-        let host = plan.args[at].split(':').next().unwrap_or_default().to_owned();
-        plan.args[at] = host + port;
+        plan.args[at] = new.to_string();
     }
+    let door = SocketAddr::from((hub(), TWIN_PORT));
+    let _door = UdpProxy::start(door, hub(), link, stage.rng.random()).await?;
+    plan.args.extend(["--advertise".to_owned(), door.to_string()]);
     let mut twin = Node::new(plan);
     let asking = stage.ask(&probes, node);
     stage.note("a second process of that name starts");
