@@ -175,14 +175,14 @@ impl NodeControl for Member {
             RebalanceAction::Now => {
                 let misplaced = self.misplaced();
                 let shards = u32::try_from(misplaced.len()).unwrap_or(u32::MAX);
-                let paused = membership.view().status().rebalancing != Rebalancing::On;
+                let rests = membership.view().status().rebalancing != Rebalancing::On;
                 // As many as may be under way at once.
                 for (shard, to) in misplaced.into_iter().take(Timings::default().moves_max) {
                     self.order(membership.move_shard(shard, to).await)?;
                 }
-                let rest = if paused { "stay while rebalancing rests" } else { "follow" };
+                let others = if rests { "stay while rebalancing rests" } else { "follow" };
                 let detail =
-                    format!("The first of them move to where they should be, others {rest}.");
+                    format!("The first of them move to where they should be, others {others}.");
                 begun(&detail, shards)
             }
         }

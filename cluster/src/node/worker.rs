@@ -314,8 +314,7 @@ async fn live(
 /// A restore marks the store, then looks at leases; a node has its lease, then looks at the mark.
 /// So of two that begin at the same time one sees the other.
 async fn still_whole(store: &ScyllaStore, membership: &Membership) -> Result<()> {
-    // Without a lease nothing can be done at all.
-    while !settle(READY_WAIT_MAX, || membership.view().is_valid()).await {}
+    lease_holds(membership).await;
     loop {
         match check_start(store).await {
             Err(StartError::Store(error)) => {
@@ -327,6 +326,11 @@ async fn still_whole(store: &ScyllaStore, membership: &Membership) -> Result<()>
     }
 }
 
+/// Without a lease nothing can be done at all.
+async fn lease_holds(membership: &Membership) {
+    while !settle(READY_WAIT_MAX, || membership.view().is_valid()).await {}
+}
+
 /// Ready: the lease holds, every Shard has an owner, and all that have a lease are linked.
 async fn until_ready(membership: &Membership, link: &NodeLink) {
     let view = membership.view();
@@ -336,8 +340,7 @@ async fn until_ready(membership: &Membership, link: &NodeLink) {
     }
     let (unowned, linked) = (view.unowned(), link.is_linked());
     tracing::warn!(unowned, linked, valid = view.is_valid(), "serving before all is well");
-    // Without a lease nothing can be done at all.
-    while !settle(READY_WAIT_MAX, || view.is_valid()).await {}
+    lease_holds(membership).await;
 }
 
 async fn announce(node: &Node, told: &Told<'_>) -> Result<()> {

@@ -3,9 +3,13 @@
 //! What is not known stays as it stands, and whoever fills a text is told so. So does a value
 //! that would be more than a text where it goes: people choose their names and titles freely.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 use troupe_domain::task::TeamPlan;
 use troupe_types::{TaskId, UserId};
+
+/// What a value may not be as it is in a URL: all but what RFC 3986 reserves for nothing.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Where a text goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,21 +105,8 @@ fn fitting(value: String, place: Place, first: bool) -> Option<String> {
         }
         // A part of a path that is dots alone means another path.
         Place::Url if !value.is_empty() && value.chars().all(|c| c == '.') => None,
-        Place::Url => Some(escaped(&value)),
+        Place::Url => Some(utf8_percent_encode(&value, ESCAPED).to_string()),
     }
-}
-
-/// Everything but letters, digits and `-_.~` of ASCII, byte by byte.
-fn escaped(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode, Upgraded};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -31,6 +32,11 @@ use crate::{
 
 /// For one answer; long work is followed over the stream instead.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Shortest and longest pause between two tries to reach the node.
+pub(crate) const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// What stands for something else in a path: all but what RFC 3986 reserves for nothing.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A node, and who one is there.
 #[derive(Clone, Debug)]
@@ -431,16 +437,7 @@ fn read<T: DeserializeOwned>(answer: String) -> Result<T, CliError> {
 /// Encodes one segment of a path.
 #[must_use]
 pub fn segment(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 #[cfg(test)]

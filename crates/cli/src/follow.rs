@@ -6,14 +6,16 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use serde_json::Value;
 use troupe_api::task::FramesPage;
 use troupe_types::{FrameSeq, Status, TaskId, limits};
 
 use self::socket::Socket;
-use crate::{args::Format, client::Client, error::CliError};
+use crate::{
+    args::Format,
+    client::{Client, RETRY},
+    error::CliError,
+};
 
 pub use print::{Printer, printable};
 
@@ -38,9 +40,6 @@ pub struct FollowOptions {
     /// How to print.
     pub format: Format,
 }
-
-/// Shortest and longest pause between two tries to reach the node.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// Follows until the turn has ended; the answer is the Task's status then.
 ///

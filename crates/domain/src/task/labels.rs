@@ -24,9 +24,15 @@ pub(super) fn replaced(old: &Labels, given: Labels) -> Result<Labels, Refusal> {
     Ok(labels)
 }
 
-/// The labels with another Model chosen; empty: the Bots' own again. `None`: nothing changes.
+/// The Model that a person names; `None`: the Bots' own.
+#[must_use]
+pub fn choice(model: &str) -> Option<&str> {
+    Some(model.trim()).filter(|name| !name.is_empty())
+}
+
+/// The labels with another [`choice`] of Model. `None`: nothing changes.
 pub(super) fn with_model(old: &Labels, model: &str) -> Option<Labels> {
-    let (is, model) = (old.get(MODEL), Some(model.trim()).filter(|name| !name.is_empty()));
+    let (is, model) = (old.get(MODEL), choice(model));
     if is.map(String::as_str) == model {
         return None;
     }

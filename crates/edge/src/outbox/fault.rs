@@ -2,16 +2,17 @@
 
 use std::io;
 
-// The same numbers on every Unix; the standard library has no names for them.
-const EIO: i32 = 5;
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
+use rustix::io::Errno;
+
+/// Whether it is one of these, for which the standard library has no names.
+fn is_one_of(error: &io::Error, some: &[Errno]) -> bool {
+    Errno::from_io_error(error).is_some_and(|errno| some.contains(&errno))
+}
 
 /// Whether what should be read is lost. All else is a want of the moment: it is read again.
 pub(super) fn is_damage(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
-    matches!(error.kind(), InvalidData | UnexpectedEof | NotFound)
-        || error.raw_os_error() == Some(EIO)
+    matches!(error.kind(), InvalidData | UnexpectedEof | NotFound) || is_one_of(error, &[Errno::IO])
 }
 
 /// Whether what could not be written may be written later: the disk has no room, or the machine
@@ -19,7 +20,7 @@ pub(super) fn is_damage(error: &io::Error) -> bool {
 pub(super) fn passes(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, OutOfMemory, QuotaExceeded, StorageFull, WouldBlock};
     matches!(error.kind(), StorageFull | QuotaExceeded | OutOfMemory | Interrupted | WouldBlock)
-        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+        || is_one_of(error, &[Errno::NFILE, Errno::MFILE])
 }
 
 #[cfg(test)]
@@ -28,13 +29,17 @@ mod tests {
 
     #[test]
     fn a_want_of_the_machine_is_no_damage() {
-        let of = io::Error::from_raw_os_error;
-        for (want, writes) in [(ENFILE, true), (EMFILE, true), (12, true), (28, true), (13, false)]
-        {
-            assert!(!is_damage(&of(want)), "{want}");
-            assert_eq!(passes(&of(want)), writes, "{want}");
+        for (want, writes) in [
+            (Errno::NFILE, true),
+            (Errno::MFILE, true),
+            (Errno::NOMEM, true),
+            (Errno::NOSPC, true),
+            (Errno::ACCESS, false),
+        ] {
+            assert!(!is_damage(&want.into()), "{want}");
+            assert_eq!(passes(&want.into()), writes, "{want}");
         }
-        for damage in [of(EIO), of(2), io::ErrorKind::InvalidData.into()] {
+        for damage in [Errno::IO.into(), Errno::NOENT.into(), io::ErrorKind::InvalidData.into()] {
             assert!(is_damage(&damage) && !passes(&damage), "{damage}");
         }
     }

@@ -71,6 +71,8 @@ pub struct ExecutionLog {
     reader: Option<(u64, File)>,
     /// What was written since the last sync.
     dirty: bool,
+    /// One did not succeed: what it was to make last may be gone, whatever a later one says.
+    sync_failed: bool,
 }
 
 fn segment_path(dir: &Path, number: u64) -> PathBuf {
@@ -175,6 +177,7 @@ impl ExecutionLog {
             waiting: 0,
             reader: None,
             dirty: true,
+            sync_failed: false,
         };
         let mut bytes = BytesMut::from(&SEGMENT_HEAD[..]);
         first.encode(&mut bytes)?;
@@ -224,6 +227,7 @@ impl ExecutionLog {
             waiting: 0,
             reader: None,
             dirty: true,
+            sync_failed: false,
         };
         log.settle().map_err(LogError::Io)?;
         Ok(Some(log))
@@ -331,8 +335,11 @@ impl ExecutionLog {
     /// # Errors
     /// The disk refused.
     pub fn sync(&mut self) -> io::Result<()> {
+        if self.sync_failed {
+            return Err(io::Error::other("a sync failed before"));
+        }
         if self.dirty {
-            self.file.sync_data()?;
+            self.file.sync_data().inspect_err(|_| self.sync_failed = true)?;
             self.dirty = false;
         }
         Ok(())

@@ -286,6 +286,10 @@ impl Writer {
 
     /// Nothing more is written to a log.
     fn give_up(&mut self, key: AttemptKey) {
+        // A refused write leaves what came before it as it was: that still counts.
+        if self.logs.get_mut(&key).is_some_and(|log| log.sync().is_ok()) {
+            self.tell(key);
+        }
         self.broken.insert(key);
         self.drop_aside(key, &OutboxError::Damaged("a write failed".to_owned()));
     }

@@ -7,7 +7,8 @@ use troupe_api::{
     chat::{ChatEdit, ChatSend, ChatSendAck},
 };
 use troupe_domain::task::{
-    Ack, Command, CreateTask, Repeated, SendAck, SendMessage, labels::MODEL,
+    Ack, Command, CreateTask, Repeated, SendAck, SendMessage,
+    labels::{MODEL, choice},
 };
 use troupe_entities::TaskAddress;
 use troupe_types::{MessageId, Sender, TaskId, Uuid, limits};
@@ -46,13 +47,13 @@ impl LiveTasks {
         key: Uuid,
         send: ChatSend,
     ) -> Result<Ack, Problem> {
-        let mut choice = send.force_override_bot_model.clone();
+        let mut chosen = send.force_override_bot_model.clone();
         let (address, team, create) = match (send.task_id, send.team_id.clone()) {
             (Some(task), team) => {
                 let address = self.authorize(caller, task).await?;
                 let mut begun = self.begun_with(&address).await?;
                 check_kept(&send, &begun.labels)?;
-                choice = choice.or_else(|| begun.labels.remove(MODEL));
+                chosen = chosen.or_else(|| begun.labels.remove(MODEL));
                 (address, team.unwrap_or(begun.team), None)
             }
             (None, Some(ref team)) => {
@@ -71,7 +72,8 @@ impl LiveTasks {
                 return Err(Problem::invalid("team_id", message));
             }
         };
-        let plan = self.teams.resolve(caller, &team, chosen(choice.as_deref())).await?;
+        let model = chosen.as_deref().and_then(choice);
+        let plan = self.teams.resolve(caller, &team, model).await?;
         let created = create.is_some();
         let (sender, content, model) =
             (sender(caller), send.message, send.force_override_bot_model);
@@ -168,11 +170,6 @@ impl LiveTasks {
 pub(super) struct BegunWith {
     pub(super) team: String,
     labels: BTreeMap<String, String>,
-}
-
-/// A choice, if it is one: no name stands for the Bots' own Models.
-fn chosen(model: Option<&str>) -> Option<&str> {
-    model.map(str::trim).filter(|name| !name.is_empty())
 }
 
 /// What is said with the first message is not said otherwise later.

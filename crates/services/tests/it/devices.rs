@@ -14,7 +14,6 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use troupe_actor::ActorTree;
 use troupe_api::device::InviteDevice;
 use troupe_domain::{device::DeviceRefusal, task::AttemptToken};
 use troupe_entities::{
@@ -31,8 +30,8 @@ use troupe_link::{
 };
 use troupe_services::devices::{Authority, Devices, EdgePoint, LiveDevices, Sessions};
 use troupe_sharding::{
-    Crash, Entity, EntityContext, EntityFactory, FailedAsk, FrameSink, HostOptions, HostParts,
-    OneNode, RegisteredKind, Reply, Router, ShardHost,
+    Crash, Entity, EntityContext, EntityFactory, FailedAsk, FrameSink, RegisteredKind, Reply,
+    Router, ShardHost,
 };
 use troupe_store::{DirectoryTable, MemoryStore, RowWrite, Stores};
 use troupe_testkit::wait_until;
@@ -49,7 +48,7 @@ use troupe_wire::{
     },
 };
 
-use super::host::{PATIENCE, ann};
+use super::host::{PATIENCE, ann, shard_host};
 
 const DOOR: &str = "door";
 
@@ -206,15 +205,7 @@ impl Node {
         let router = Router::new();
         let kinds = [EntityKind::Task, EntityKind::Device];
         let kinds = kinds.map(|kind| RegisteredKind::new(Fakes(kind, Arc::clone(&world))));
-        let parts = HostParts {
-            options: HostOptions::default(),
-            stores: stores.clone(),
-            clock: Arc::clone(&clock),
-            placement: Arc::new(OneNode(stores.boot_epoch)),
-            router: router.clone(),
-            tree: ActorTree::new(Arc::clone(&clock)),
-        };
-        let (host, _) = ShardHost::start(parts, kinds.into()).await.expect("the host starts");
+        let host = shard_host(&stores, &clock, &router, kinds.into()).await;
         let directory = Arc::clone(&stores.directory);
         let authority = Authority::new(directory, router.clone(), Arc::clone(&clock), Vec::new());
         let ca = Arc::new(DeviceCa::create("test", clock.now()).unwrap());

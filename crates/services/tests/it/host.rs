@@ -27,6 +27,24 @@ use troupe_types::{Clock, Roles, Seq, SessionId, Status, SystemClock, TaskId, Us
 /// Generous: debug builds on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A host of these kinds that owns every shard, and the way to its entities.
+pub(crate) async fn shard_host(
+    stores: &Stores,
+    clock: &Arc<dyn Clock>,
+    router: &Router,
+    kinds: Vec<RegisteredKind>,
+) -> ShardHost {
+    let parts = HostParts {
+        options: HostOptions::default(),
+        stores: stores.clone(),
+        clock: Arc::clone(clock),
+        placement: Arc::new(OneNode(stores.boot_epoch)),
+        router: router.clone(),
+        tree: ActorTree::new(Arc::clone(clock)),
+    };
+    ShardHost::start(parts, kinds).await.expect("the host starts").0
+}
+
 pub(crate) struct Node {
     pub(crate) resources: Arc<LiveResources>,
     pub(crate) tasks: LiveTasks,
@@ -56,15 +74,7 @@ impl Node {
             RegisteredKind::new(TeamFactory),
             RegisteredKind::new(NamespaceFactory),
         ];
-        let parts = HostParts {
-            options: HostOptions::default(),
-            stores: stores.clone(),
-            clock: Arc::clone(&clock),
-            placement: Arc::new(OneNode(stores.boot_epoch)),
-            router: router.clone(),
-            tree: ActorTree::new(Arc::clone(&clock)),
-        };
-        let (host, _) = ShardHost::start(parts, kinds).await.expect("the host starts");
+        let host = shard_host(&stores, &clock, &router, kinds).await;
         let resources = Arc::new(LiveResources::new(router.clone(), Arc::clone(&sealer)));
         let teams: Arc<dyn TeamResolver> = Arc::<LiveResources>::clone(&resources);
         let tasks = LiveTasks::new(router.clone(), Arc::clone(&stores.projections), teams, clock);

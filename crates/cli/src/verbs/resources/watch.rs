@@ -8,14 +8,12 @@ use std::{convert::Infallible, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    client::{Client, segment},
+    client::{Client, RETRY, segment},
     error::CliError,
 };
 
 /// A node says where it stands every ten seconds or so.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Shortest and longest pause between two tries to reach the node.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// Longest line: a resource, written as JSON.
 const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
