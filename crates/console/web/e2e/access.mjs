@@ -63,6 +63,9 @@ export const access = [
       await focused(page, 'what was asked', /Count for me/)
       await page.keyboard.press('j')
       await page.keyboard.press('j')
+      // Output that was under way when it was stopped is folded, before the thought.
+      await focused(page, 'what came late or the thought', /Interrupted|Thought/)
+      if (/Interrupted/.test(await focus(page))) await page.keyboard.press('j')
       await focused(page, 'the thought', /Thought/)
       await page.keyboard.press('o')
       await page.locator('[data-index] button[aria-expanded=true]').waitFor()
