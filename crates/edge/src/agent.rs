@@ -2,6 +2,7 @@
 
 mod actor;
 mod assign;
+mod begin;
 mod clean;
 mod ends;
 mod inputs;

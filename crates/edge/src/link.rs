@@ -33,7 +33,10 @@ pub enum FromLink {
     /// The cluster says something; `taken` gives credit for it back when it is dropped.
     Frame(Box<DeviceFrame>, tokio::sync::OwnedSemaphorePermit),
     /// A link came up.
-    Linked,
+    Linked {
+        /// The cluster says when what was taken begins.
+        begins: bool,
+    },
     /// The cluster acknowledged what this device never had, or what it has cannot be read.
     Damaged(troupe_wire::device::AttemptKey),
     /// The device is not wanted any more.

@@ -9,13 +9,17 @@
 //!
 //! | Stream | From the device | To the device |
 //! |---|---|---|
-//! | control | hello, assignment answers, input answers, ended, secrets wanted, capabilities, certificate request, credit, drain, ping, pong | welcome or refusal, assignments, output acks, inputs, secrets, forget, certificate, revoked, credit, drain, go away, ping, pong |
+//! | control | hello, assignment answers, input answers, ended, secrets wanted, capabilities, certificate request, credit, drain, ping, pong | welcome or refusal, assignments, begin, output acks, inputs, secrets, forget, certificate, revoked, credit, drain, go away, ping, pong |
 //! | one per execution | attach, then output | nothing |
 //! | datagrams | ping, pong | ping, pong |
 //!
 //! Promises that the frames are made for:
 //! - *Taken* is said once an assignment or an input is on the device's disk; both may come
 //!   again after a cut and are known by (execution, attempt) and by the input's id.
+//! - An assignment that was taken runs once *begin* was heard: until then the cluster may give it
+//!   to another device. A welcome says whether its cluster says *begin*; under one that does not,
+//!   an assignment runs as soon as it is on the disk. It comes again after a cut, for all that is
+//!   reported as accepted.
 //! - Output is numbered from 1 per attempt without gaps; it comes again until its number, or a
 //!   later one, is acknowledged. An ack is sent after the owner's commit.
 //! - Secrets travel beside a job and never inside of it; a device keeps them in memory only and
@@ -46,8 +50,8 @@ pub use self::{
     secret::{NamedSecret, SecretsGiven, SecretsWanted},
     steer::{Drain, GoAway, Ping, Pong, Revoked},
     work::{
-        Assignment, AssignmentAnswer, AssignmentRefusal, Attach, AttemptKey, Ended, EndedHow,
-        Forget, Input, InputAnswer, InputFate, InputKind, Output, OutputAck,
+        Assignment, AssignmentAnswer, AssignmentRefusal, Attach, AttemptKey, Begin, Ended,
+        EndedHow, Forget, Input, InputAnswer, InputFate, InputKind, Output, OutputAck,
     },
 };
 use crate::{
@@ -158,6 +162,8 @@ pub enum DeviceFrame {
     SecretsWanted(SecretsWanted),
     /// Cluster: here they are.
     SecretsGiven(SecretsGiven),
+    /// Cluster: run what you took.
+    Begin(Begin),
     /// Something newer: its kind and its bytes. Readers skip it.
     Other(u8, Bytes),
 }
@@ -188,6 +194,7 @@ impl DeviceFrame {
             Self::Pong(_) => 21,
             Self::SecretsWanted(_) => 22,
             Self::SecretsGiven(_) => 23,
+            Self::Begin(_) => 24,
             Self::Other(code, _) => *code,
         }
     }
@@ -217,6 +224,7 @@ impl DeviceFrame {
             Self::Pong(pong) => pong.encode(to),
             Self::SecretsWanted(wanted) => wanted.encode(to),
             Self::SecretsGiven(given) => given.encode(to)?,
+            Self::Begin(begin) => begin.encode(to),
             Self::Other(_, bytes) => to.put_slice(bytes),
         }
         Ok(())
@@ -305,6 +313,7 @@ impl DeviceFrame {
             21 => Self::Pong(Pong::decode(payload)?),
             22 => Self::SecretsWanted(SecretsWanted::decode(payload)?),
             23 => Self::SecretsGiven(SecretsGiven::decode(payload)?),
+            24 => Self::Begin(Begin::decode(payload)?),
             other => Self::Other(other, payload),
         })
     }

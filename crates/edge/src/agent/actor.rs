@@ -1,21 +1,24 @@
 //! The supervisor of a device: link, outbox, executors.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use ractor_cluster_derive::RactorMessage;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use troupe_actor::{ChildEnd, child_end};
-use troupe_executor::{Secrets, StaleWorkspace};
+use troupe_executor::StaleWorkspace;
 use troupe_link::Redial;
 use troupe_wire::device::{AttemptKey, Capabilities, DeviceFrame, Input};
 
-use super::{ends::Unwritten, inputs::Held};
+use super::{begin::Pending, ends::Unwritten, inputs::Held};
 use crate::{
     execution::{ExecutorMsg, Seats},
     link::{FromLink, LinkActor, LinkArgs, LinkMsg},
     options::EdgeOptions,
-    outbox::{Accepted, Outbox, OutboxError},
+    outbox::{Outbox, OutboxError},
 };
 
 /// What an agent is asked. Local only.
@@ -77,9 +80,11 @@ pub(super) struct AgentState {
     pub(super) running: BTreeMap<AttemptKey, Running>,
     pub(super) by_actor: BTreeMap<ActorId, AttemptKey>,
     /// Attempts of an earlier life of the agent that wait for their secrets.
-    pub(super) wanting: BTreeMap<AttemptKey, Accepted>,
-    /// Attempts that begin when an earlier one of the same execution is over.
-    pub(super) after: BTreeMap<AttemptKey, (AttemptKey, Secrets)>,
+    pub(super) wanting: BTreeSet<AttemptKey>,
+    /// Attempts on the disk that are still to begin.
+    pub(super) pending: BTreeMap<AttemptKey, Pending>,
+    /// The cluster of this link says when an attempt begins.
+    pub(super) begins: bool,
     /// Ends that are not on the disk.
     pub(super) unwritten: BTreeMap<AttemptKey, Unwritten>,
     /// Inputs that are not on the disk.
@@ -175,8 +180,9 @@ impl AgentState {
             relink,
             running: BTreeMap::new(),
             by_actor: BTreeMap::new(),
-            wanting: BTreeMap::new(),
-            after: BTreeMap::new(),
+            wanting: BTreeSet::new(),
+            pending: BTreeMap::new(),
+            begins: false,
             unwritten: BTreeMap::new(),
             held: BTreeMap::new(),
             seats: Seats::default(),
@@ -194,7 +200,7 @@ impl AgentState {
     }
 
     pub(super) fn slots_used(&self) -> u16 {
-        let used = self.running.len() + self.wanting.len() + self.after.len();
+        let used = self.running.len() + self.wanting.len() + self.pending.len();
         u16::try_from(used).unwrap_or(u16::MAX)
     }
 

@@ -42,8 +42,8 @@ pub(super) fn check(
     Ok(Checked { job, engine: Arc::clone(engine) })
 }
 
-/// What of an assignment lies on the disk.
-pub(super) fn accepted(assignment: &Assignment) -> Result<Accepted, Refusal> {
+/// What of an assignment lies on the disk; `waits`: the cluster will say when it begins.
+pub(super) fn accepted(assignment: &Assignment, waits: bool) -> Result<Accepted, Refusal> {
     let spec = std::str::from_utf8(&assignment.spec)
         .map_err(|_| (AssignmentRefusal::BadSpec, "the job is no UTF-8".to_owned()))?;
     Ok(Accepted {
@@ -52,6 +52,7 @@ pub(super) fn accepted(assignment: &Assignment) -> Result<Accepted, Refusal> {
         user: assignment.user.clone(),
         spec: spec.to_owned(),
         secrets: !assignment.secrets.is_empty() || spec.contains("${secret:"),
+        waits,
     })
 }
 

@@ -116,7 +116,7 @@ impl AgentState {
             return;
         }
         self.wanting.remove(&key);
-        self.after.retain(|_, (next, _)| *next != key);
+        self.pending.remove(&key);
         self.say_unwritten(key).await;
     }
 

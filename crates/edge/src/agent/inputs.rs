@@ -159,7 +159,7 @@ impl AgentState {
             Some(run) => run.stop(true),
             None => {
                 self.wanting.remove(&key);
-                self.after.retain(|_, (next, _)| *next != key);
+                self.pending.remove(&key);
                 self.end(key, Ended::Cancelled, String::new()).await?;
             }
         }

@@ -1,6 +1,6 @@
 //! What an agent does with executions.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorRef};
 use tokio::time::timeout;
@@ -13,11 +13,12 @@ use troupe_wire::device::{
 use super::{
     actor::{AgentMsg, AgentState, Done, Running},
     assign::{Checked, accepted, check, secrets},
+    begin::Pending,
 };
 use crate::{
     execution::{ExecutorActor, ExecutorArgs},
     link::FromLink,
-    outbox::{Ended, OutboxError},
+    outbox::Ended,
 };
 
 /// How long a frame may wait for a place in the link's queue.
@@ -34,8 +35,10 @@ impl AgentState {
             tracing::info!(?key, "an execution is gone on with");
             if fold.cancelled {
                 self.end(key, Ended::Cancelled, String::new()).await?;
+            } else if !fold.may_run() {
+                self.pending.insert(key, Pending::again(&fold.accepted));
             } else if fold.accepted.secrets && !fold.said.ended {
-                self.wanting.insert(key, fold.accepted);
+                self.wanting.insert(key);
             } else {
                 self.start(me, key, Secrets::new()).await?;
             }
@@ -56,11 +59,12 @@ impl AgentState {
                 DeviceFrame::Assignment(assignment) => self.assignment(me, *assignment).await?,
                 DeviceFrame::Input(input) => self.input(me, input).await?,
                 DeviceFrame::SecretsGiven(given) => self.secrets(me, given).await?,
+                DeviceFrame::Begin(begin) => self.begin(me, begin.key).await?,
                 DeviceFrame::Forget(forget) => self.forget(forget).await,
                 DeviceFrame::Drain(drain) => self.drain(drain.on),
                 other => tracing::debug!(?other, "nothing that a device is told"),
             },
-            FromLink::Linked => self.linked().await?,
+            FromLink::Linked { begins } => self.linked(me, begins).await?,
             FromLink::Damaged(key) => self.damaged(key).await,
             FromLink::Revoked(message) => {
                 tracing::warn!(%message, "this device is not wanted any more: its work stops");
@@ -71,10 +75,14 @@ impl AgentState {
     }
 
     /// A link came up: what may have been lost with the last one is said again.
-    async fn linked(&mut self) -> Done {
+    async fn linked(&mut self, me: &ActorRef<AgentMsg>, begins: bool) -> Done {
         self.linked_again();
+        self.begins = begins;
+        if !begins {
+            self.begin_all(me).await?;
+        }
         self.say_ends().await?;
-        for key in self.wanting.keys().copied().collect::<Vec<_>>() {
+        for key in self.wanting.clone() {
             self.say(DeviceFrame::SecretsWanted(SecretsWanted { key })).await;
         }
         Ok(())
@@ -102,6 +110,7 @@ impl AgentState {
         if self.args.outbox.marks(key).is_some() {
             return Ok(());
         }
+        let disk = |error: &dyn fmt::Display| (AssignmentRefusal::Disk, error.to_string());
         let mut others = self.args.outbox.attempts();
         others.retain(|other| other.execution == key.execution);
         if others.iter().any(|other| other.attempt > key.attempt) {
@@ -113,32 +122,31 @@ impl AgentState {
             let message = "the device takes no new work".to_owned();
             return Err((AssignmentRefusal::Draining, message));
         }
+        self.give_up_before(key).await.map_err(|error| disk(&error))?;
         if earlier.is_none() && self.slots_used() >= self.args.options.slots {
             let message = format!("all {} slots are taken", self.args.options.slots);
             return Err((AssignmentRefusal::NoSlot, message));
         }
-        let kept = accepted(&assignment)?;
+        let kept = accepted(&assignment, self.begins)?;
         let options = &self.args.options;
         check(key, &kept, &options.policy, &options.engines)?;
-        let disk = |error: OutboxError| (AssignmentRefusal::Disk, error.to_string());
-        self.args.outbox.accept(key, kept).await.map_err(disk)?;
+        self.args.outbox.accept(key, kept).await.map_err(|error| disk(&error))?;
         let secrets = secrets(assignment.token, assignment.secrets);
-        match earlier.and_then(|earlier| self.running.get(&earlier).map(|run| (earlier, run))) {
-            Some((earlier, run)) => {
-                // The cluster gave the earlier one up; both must not work in one place.
-                run.stop(true);
-                self.after.insert(earlier, (key, secrets));
-            }
-            None => {
-                let started = self.start(me, key, secrets).await;
-                started.map_err(|error| (AssignmentRefusal::Disk, error.to_string()))?;
-            }
+        self.pending.insert(key, Pending::new(secrets, self.begins, earlier));
+        // The cluster gave the earlier ones up; two must not work in one place.
+        if let Some(run) = earlier.and_then(|earlier| self.running.get(&earlier)) {
+            run.stop(true);
         }
-        Ok(())
+        self.start_pending(me, key).await.map_err(|error| disk(&error))
     }
 
     /// Starts an executor for an attempt that is on the disk.
-    async fn start(&mut self, me: &ActorRef<AgentMsg>, key: AttemptKey, secrets: Secrets) -> Done {
+    pub(super) async fn start(
+        &mut self,
+        me: &ActorRef<AgentMsg>,
+        key: AttemptKey,
+        secrets: Secrets,
+    ) -> Done {
         let fold = self.args.outbox.fold(key).await?;
         let options = &self.args.options;
         let checked = check(key, &fold.accepted, &options.policy, &options.engines);
@@ -180,17 +188,15 @@ impl AgentState {
         if forget {
             self.remove(key).await;
         }
-        if let Some((next, secrets)) = self.after.remove(&key)
-            && !self.going_down
-        {
-            self.start(me, next, secrets).await?;
+        if !self.going_down {
+            self.start_behind(me, key).await?;
         }
         self.maybe_down();
         Ok(())
     }
 
     async fn secrets(&mut self, me: &ActorRef<AgentMsg>, given: SecretsGiven) -> Done {
-        if self.wanting.remove(&given.key).is_some() {
+        if self.wanting.remove(&given.key) {
             let secrets = secrets(given.token, given.secrets);
             self.start(me, given.key, secrets).await?;
         }
@@ -200,7 +206,7 @@ impl AgentState {
     async fn forget(&mut self, forget: Forget) {
         let key = forget.key;
         self.wanting.remove(&key);
-        self.after.retain(|_, (next, _)| *next != key);
+        self.pending.remove(&key);
         match self.running.get_mut(&key) {
             Some(run) => {
                 run.forget = true;

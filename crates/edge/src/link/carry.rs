@@ -93,7 +93,7 @@ pub(super) async fn carry(
         renewing: Mutex::default(),
         pinged: Mutex::default(),
     };
-    if args.to_agent.send(FromLink::Linked).await.is_err() {
+    if args.to_agent.send(FromLink::Linked { begins: welcome.begins }).await.is_err() {
         return broke("the agent ended");
     }
     let over = tokio::select! {

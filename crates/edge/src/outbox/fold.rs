@@ -31,6 +31,9 @@ pub struct Accepted {
     pub spec: String,
     /// Whether secrets came with it, which must come again after a restart.
     pub secrets: bool,
+    /// It runs once the cluster says so: until then it may be given to another device.
+    #[serde(default)]
+    pub waits: bool,
 }
 
 /// An input as it is kept. What it says matters only to a cancel, and if it allows something for
@@ -146,6 +149,12 @@ impl Fold {
             said: Said::default(),
             ended: None,
         }
+    }
+
+    /// Whether it may run: something of it did, or it had not to wait.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        !self.accepted.waits || self.last > OutSeq::ZERO || self.session.is_some()
     }
 
     /// Takes over a record. `false`: it cannot follow what is there.

@@ -408,3 +408,52 @@ async fn a_runtime_that_crashes_is_told_as_a_failure() {
     assert!(matches!(last, RunEvent::Failed { .. }), "{last:?}");
     agent.stop().await;
 }
+
+/// Until the cluster committed that this device has it, another one may be given the same work.
+#[tokio::test]
+async fn what_is_taken_begins_at_the_clusters_word() {
+    let (world, dir, engine) =
+        (World::new(), tempfile::tempdir().unwrap(), Arc::new(Script::default()));
+    world.owner.kept().undecided = true;
+    let agent = world.agent(dir.path(), engine.clone()).await;
+    let given_up = world.owner.assign(assignment("say:1")).await;
+    let key = world.owner.assign(with_secret(assignment("say:2"))).await;
+    until("both are taken", || world.owner.kept().answers.len() == 2).await;
+    let status = agent.status().await.unwrap();
+    assert_eq!(status.slots_used, 2);
+    assert!(status.executions.iter().all(|one| one.state == "accepted"), "{status:?}");
+
+    // Another device has it, and a restart begins nothing by itself.
+    let reason = "the cluster gave it up".to_owned();
+    world.owner.kept().wanted.remove(&given_up);
+    world.owner.send(&DeviceFrame::Forget(Forget { key: given_up, reason })).await;
+    agent.stop().await;
+    let agent = world.agent(dir.path(), engine.clone()).await;
+    until("a hello", || world.owner.kept().hellos.len() == 2).await;
+    let accepted: Vec<_> = world.owner.kept().hellos[1].executions.clone();
+    assert!(accepted.iter().all(|one| one.state == ExecutionState::Accepted), "{accepted:?}");
+    assert!(engine.launches.lock().unwrap().is_empty());
+
+    // The word is said again with each link until it was heard; secrets come again.
+    world.owner.kept().undecided = false;
+    agent.stop().await;
+    let agent = world.agent(dir.path(), engine.clone()).await;
+    assert_eq!(world.owner.whole(key).await.how, EndedHow::Finished);
+    let launches = engine.launches.lock().unwrap().clone();
+    assert_eq!(launches.len(), 1, "{launches:?}");
+    assert!(launches[0].2.iter().any(|name| name == "model-key"), "{launches:?}");
+    assert_eq!(world.owner.kept().secrets_asked, 1);
+    agent.stop().await;
+}
+
+/// Nodes before there was that word never say it.
+#[tokio::test]
+async fn under_an_older_node_what_is_taken_begins_at_once() {
+    let (dir, engine) = (tempfile::tempdir().unwrap(), Arc::new(Script::default()));
+    let world = World::with(false);
+    world.owner.kept().undecided = true;
+    let agent = world.agent(dir.path(), engine.clone()).await;
+    let key = world.owner.assign(assignment("say:2")).await;
+    assert_eq!(world.owner.whole(key).await.how, EndedHow::Finished);
+    agent.stop().await;
+}

@@ -84,6 +84,7 @@ fn accepted() -> Accepted {
         user: "ada".to_owned(),
         spec: "{}".to_owned(),
         secrets: false,
+        waits: false,
     }
 }
 

@@ -16,6 +16,7 @@ fn accepted() -> Record {
         user: "ada".to_owned(),
         spec: "{}".to_owned(),
         secrets: false,
+        waits: false,
     })
 }
 

@@ -29,9 +29,9 @@ use troupe_types::{
     Attempt, DeviceId, ExecutionId, OutSeq, SystemClock, TaskId, Timestamp, TurnId, Uuid,
 };
 use troupe_wire::device::{
-    Assignment, AssignmentAnswer, AttemptKey, DeviceFrame, DeviceHello, DeviceRefusal, Ended,
-    EnrolRefusal, EnrolRefusalReason, Forget, Input, InputAnswer, InputKind, NamedSecret,
-    OutputAck, SecretsGiven,
+    Assignment, AssignmentAnswer, AttemptKey, Begin, DeviceFrame, DeviceHello, DeviceRefusal,
+    Ended, EnrolRefusal, EnrolRefusalReason, ExecutionReport, ExecutionState, Forget, Input,
+    InputAnswer, InputKind, NamedSecret, OutputAck, SecretsGiven,
 };
 
 /// Long enough for anything that is to happen.
@@ -90,6 +90,8 @@ pub(crate) struct Kept {
     /// Outputs are kept, but not acknowledged.
     pub(crate) mute: bool,
     pub(crate) keep_ended: bool,
+    /// It is not (yet) said that what was taken begins.
+    pub(crate) undecided: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -120,6 +122,11 @@ impl Owner {
             let has = |key: &AttemptKey| session.hello.executions.iter().any(|e| e.key == *key);
             let missing = kept.wanted.values().filter(|wanted| !has(&wanted.key));
             let missing = missing.cloned().map(Box::new).map(DeviceFrame::Assignment);
+            let accepted = |report: &&ExecutionReport| report.state == ExecutionState::Accepted;
+            let accepted = session.hello.executions.iter().filter(accepted).map(|one| one.key);
+            let begin = accepted.filter(|key| !kept.undecided && kept.wanted.contains_key(key));
+            let begin = begin.map(|key| DeviceFrame::Begin(Begin { key }));
+            let missing = missing.chain(begin);
             missing.chain(kept.inputs.values().cloned().map(DeviceFrame::Input)).collect()
         };
         for frame in again {
@@ -171,11 +178,13 @@ impl Owner {
                 answers
             }
             DeviceFrame::AssignmentAnswer(answer) => {
+                let key = answer.key();
                 if matches!(answer, AssignmentAnswer::Refused { .. }) {
-                    kept.wanted.remove(&answer.key());
+                    kept.wanted.remove(&key);
                 }
+                let begins = matches!(answer, AssignmentAnswer::Taken(_)) && !kept.undecided;
                 kept.answers.push(answer);
-                Vec::new()
+                if begins { vec![DeviceFrame::Begin(Begin { key })] } else { Vec::new() }
             }
             DeviceFrame::InputAnswer(answer) => {
                 kept.inputs.remove(&answer.id);
@@ -338,13 +347,18 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with(true)
+    }
+
+    /// `begins`: the cluster says when what was taken begins.
+    pub(crate) fn with(begins: bool) -> Self {
         let hub = MemoryHub::new();
         let server: Arc<dyn Network> = Arc::new(hub.edge_network(SERVER, LinkOptions::default()));
         let to = server.local_addr().unwrap();
         let ca = Arc::new(DeviceCa::create("test", now()).unwrap());
         let authority = Arc::new(Anyone::default());
         let asked: Arc<dyn DeviceAuthority> = authority.clone();
-        let options = EdgeListenerOptions::new("test", "node-1");
+        let options = EdgeListenerOptions { begins, ..EdgeListenerOptions::new("test", "node-1") };
         let listener = EdgeListener::new(options, ca, asked, SystemClock::shared());
         let (give, sessions) = mpsc::channel(16);
         let owner = Owner::default();

@@ -97,6 +97,10 @@ pub enum Settled {
     Taken {
         /// Which.
         has: Has,
+        /// The session wants to know whether the device may begin: one that was given up is
+        /// refused. Sessions of older nodes know of no refusal.
+        #[serde(default)]
+        begins: bool,
     },
     /// It does not run it.
     Refused {

@@ -317,10 +317,14 @@ impl DeviceActor {
 
     fn settled(&mut self, settled: Settled, reply: Reply) -> Result<(), Crash> {
         match settled {
-            Settled::Taken { has } => {
+            Settled::Taken { has, begins } => {
                 if self.held(has).is_none() {
                     let reason = "the cluster gave it up".to_owned();
                     self.push(ToDevice::Forget { has, reason });
+                    if begins {
+                        self.refuse(reply, DeviceRefusal::NotFound);
+                        return Ok(());
+                    }
                 }
                 self.taken(has)?;
             }

@@ -49,6 +49,9 @@ pub struct EdgeListenerOptions {
     pub sessions_max: usize,
     /// Bounds of enrolment.
     pub enrol: RateOptions,
+    /// Who serves the sessions says *begin* of what devices take. Default `true`; nodes before
+    /// there was that word do not.
+    pub begins: bool,
 }
 
 impl EdgeListenerOptions {
@@ -62,6 +65,7 @@ impl EdgeListenerOptions {
             link,
             sessions_max: 10_000,
             enrol: RateOptions::default(),
+            begins: true,
         }
     }
 }
@@ -253,6 +257,7 @@ impl EdgeListener {
             node: self.options.node.clone(),
             now: self.clock.now(),
             credit: Credit { bytes: DEVICE_CREDIT_BYTES, items: DEVICE_CREDIT_ITEMS },
+            begins: self.options.begins,
         };
         write_frame(&mut control.write, &DeviceFrame::Welcome(Box::new(welcome))).await?;
         control.write.flush().await.map_err(DeviceLinkError::Stream)?;

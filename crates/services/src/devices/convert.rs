@@ -106,7 +106,7 @@ pub(super) fn named(secrets: BTreeMap<String, String>) -> Vec<NamedSecret> {
 /// `None`: a word that this version does not know.
 pub(super) fn answered(answer: AssignmentAnswer) -> Option<Settled> {
     Some(match answer {
-        AssignmentAnswer::Taken(of) => Settled::Taken { has: has(of) },
+        AssignmentAnswer::Taken(of) => Settled::Taken { has: has(of), begins: true },
         AssignmentAnswer::Refused { key, reason, message } => {
             let reason = match reason {
                 AssignmentRefusal::NoSlot => "busy",

@@ -32,12 +32,13 @@ use troupe_link::device::{DeviceFrames, DeviceSession, DeviceSessionHandle};
 use troupe_sharding::{AskError, Router};
 use troupe_types::{OutSeq, StatusFrame, TaskId, Uuid};
 use troupe_wire::device::{
-    AttemptKey, DeviceFrame, Ended, EndedHow, Forget, GoAway, Output, OutputAck, SecretsGiven,
+    AttemptKey, Begin, DeviceFrame, Ended, EndedHow, ExecutionReport, ExecutionState, Forget,
+    GoAway, Output, OutputAck, SecretsGiven,
 };
 
 use super::{
     authority::Authority,
-    convert::{Say, answered, found, has, hello, named, say},
+    convert::{Say, answered, found, has, hello, key, named, say},
     inbox::{Inbox, Next},
 };
 
@@ -126,7 +127,10 @@ impl Sessions {
         let why = tokio::select! {
             biased;
             why = handle.closed() => why,
-            () = Arc::clone(&link).commands() => "its entity has another link".to_owned(),
+            () = async {
+                link.begin_accepted(&said.executions).await;
+                Arc::clone(&link).commands().await;
+            } => "its entity has another link".to_owned(),
             () = Arc::clone(&link).frames(frames, found(said.capabilities)) => "it said its last word".to_owned(),
         };
         handle.close(&why);
@@ -228,6 +232,19 @@ impl Link {
         }
     }
 
+    /// What the device took before this link, which its entity has committed by now.
+    async fn begin_accepted(&self, executions: &[ExecutionReport]) {
+        let accepted = executions.iter().filter(|one| one.state == ExecutionState::Accepted);
+        for key in accepted.map(|one| one.key).filter(|key| self.token(*key).is_some()) {
+            self.begin(key).await;
+        }
+    }
+
+    async fn begin(&self, key: AttemptKey) {
+        // A link that does not carry it ends, and it comes with the next one.
+        let _ = self.handle.send(&DeviceFrame::Begin(Begin { key })).await;
+    }
+
     /// What the entity has for the device, until the link is not its link any more.
     async fn commands(self: Arc<Self>) {
         let (mut after, mut pause) = (0, PAUSE_MIN);
@@ -319,10 +336,15 @@ impl Link {
                     Word::Settled(settled) => self.address.settled(self.session, settled).await,
                     Word::Capable(found) => self.address.capable(self.session, found).await,
                 };
-                match heard {
-                    Ok(()) => break,
-                    Err(DeviceError::Stale) => return,
-                    Err(error) => {
+                match (heard, &word) {
+                    (Ok(()), Word::Settled(Settled::Taken { has, .. })) => {
+                        self.begin(key(*has)).await;
+                        break;
+                    }
+                    // The entity has it forgotten.
+                    (Ok(()), _) | (Err(DeviceError::Refused(DeviceRefusal::NotFound)), _) => break,
+                    (Err(DeviceError::Stale), _) => return,
+                    (Err(error), _) => {
                         tracing::debug!(%error, "a device's word was not heard");
                         sleep(pause).await;
                         pause = (pause * 2).min(PAUSE_MAX);

@@ -17,7 +17,7 @@ use tokio::{
 use troupe_api::device::InviteDevice;
 use troupe_domain::{device::DeviceRefusal, task::AttemptToken};
 use troupe_entities::{
-    device::{DEVICES_MAX, DeviceAsk, DeviceReply, DeviceRow, Has, Running},
+    device::{DEVICES_MAX, DeviceAsk, DeviceReply, DeviceRow, Has, Running, Settled},
     task::{TaskAsk, TaskReply},
 };
 use troupe_link::{
@@ -42,8 +42,8 @@ use troupe_types::{
 use troupe_wire::{
     Credit,
     device::{
-        Attach, AttemptKey, Capabilities, DeviceFrame, DeviceHello, EnrolRefusalReason,
-        ExecutionReport, ExecutionState, Output,
+        AssignmentAnswer, Attach, AttemptKey, Capabilities, DeviceFrame, DeviceHello,
+        EnrolRefusalReason, ExecutionReport, ExecutionState, Output, Ping,
         limits::{DEVICE_CREDIT_ITEMS, TO_DEVICE_CREDIT_BYTES, TO_DEVICE_CREDIT_ITEMS},
     },
 };
@@ -63,6 +63,10 @@ struct World {
     running: Vec<Running>,
     /// Devices answer nothing well.
     is_down: bool,
+    /// What devices say that they took is not committed.
+    undecided: bool,
+    /// Attempts that were given up.
+    given_up: BTreeSet<ExecutionId>,
     registered: BTreeSet<Uuid>,
 }
 
@@ -128,6 +132,14 @@ impl Fake {
                 token: None,
                 pending: false,
             },
+            DeviceAsk::Settled { settled: Settled::Taken { .. }, .. } if world.undecided => {
+                return busy(reply);
+            }
+            DeviceAsk::Settled { settled: Settled::Taken { has, begins: true }, .. }
+                if world.given_up.contains(&has.execution) =>
+            {
+                DeviceReply::Refused { refusal: DeviceRefusal::NotFound }
+            }
             _ => DeviceReply::Ok,
         };
         reply.ok(serde_json::to_vec(&answer).unwrap().into());
@@ -280,11 +292,15 @@ impl Device {
     }
 
     async fn dial(&self, dial: u64, acked: [u64; 2]) -> DeviceLink {
+        self.dial_with(dial, ExecutionState::Running, acked).await
+    }
+
+    async fn dial_with(&self, dial: u64, state: ExecutionState, acked: [u64; 2]) -> DeviceLink {
         let connection = self.network.dial(DOOR, self.door).await.unwrap();
         let report = |((key, task), acked): ((AttemptKey, TaskId), u64)| ExecutionReport {
             key,
             task,
-            state: ExecutionState::Running,
+            state,
             last: OutSeq(acked),
             acked: OutSeq(acked),
         };
@@ -343,6 +359,49 @@ async fn hear(
             _ => {}
         }
     }
+}
+
+/// The next word about a beginning; `None`: the answer to a ping came first.
+async fn begins(control: &mut troupe_link::LinkStream) -> Option<AttemptKey> {
+    loop {
+        let read = timeout(PATIENCE, read_frame(&mut control.read)).await.unwrap();
+        match read.unwrap().unwrap().0 {
+            DeviceFrame::Begin(begin) => return Some(begin.key),
+            DeviceFrame::Pong(_) => return None,
+            _ => {}
+        }
+    }
+}
+
+/// A device is told to begin when it is committed that it has an attempt, not before; and never
+/// for one that was given up.
+#[tokio::test]
+async fn a_device_begins_what_is_committed_as_its_own() {
+    let node = Node::start().await;
+    let device = Device::of(&node).await;
+    let [(one, _), (other, _)] = device.attempts;
+    let taken = |key| DeviceFrame::AssignmentAnswer(AssignmentAnswer::Taken(key));
+    {
+        let mut world = node.world.lock().unwrap();
+        (world.undecided, world.given_up) = (true, BTreeSet::from([one.execution]));
+    }
+    let DeviceLink { welcome, connection, mut control } = device.dial(1, [0, 0]).await;
+    assert!(welcome.begins);
+    for frame in [taken(one), taken(other), DeviceFrame::Ping(Ping { nonce: 1 })] {
+        write_frame(&mut control.write, &frame).await.unwrap();
+    }
+    assert_eq!(begins(&mut control).await, None, "nothing is committed");
+    node.world.lock().unwrap().undecided = false;
+    assert_eq!(begins(&mut control).await, Some(other), "the first one was given up");
+    connection.close("cut");
+
+    // The word may have been lost with the link.
+    node.world.lock().unwrap().running.retain(|running| running.has.execution != one.execution);
+    let mut link = device.dial_with(2, ExecutionState::Accepted, [0, 0]).await;
+    let control = &mut link.control;
+    assert_eq!(begins(control).await, Some(other));
+    write_frame(&mut control.write, &DeviceFrame::Ping(Ping { nonce: 2 })).await.unwrap();
+    assert_eq!(begins(control).await, None);
 }
 
 /// All credit of the link is gone into one attempt whose Task takes nothing: the other attempt

@@ -104,6 +104,8 @@ pub struct DeviceWelcome {
     pub now: Timestamp,
     /// What the device may send before more comes.
     pub credit: Credit,
+    /// *Begin* will be said of what the device takes. Older clusters do not.
+    pub begins: bool,
 }
 
 /// Why a link is not wanted.
@@ -255,6 +257,10 @@ impl DeviceWelcome {
         to.put_part("node name", self.node.as_bytes(), DEVICE_NAME_BYTES_MAX)?;
         to.put_i64(self.now.as_millis());
         self.credit.encode(to);
+        // Without it the bytes are those of the first nodes.
+        if self.begins {
+            to.put_u8(1);
+        }
         Ok(())
     }
 
@@ -267,7 +273,8 @@ impl DeviceWelcome {
         let node = from.text(DEVICE_NAME_BYTES_MAX)?;
         let now = Timestamp::from_millis(i64::from_be_bytes(from.fixed()?));
         let credit = Credit { bytes: from.u64()?, items: from.u32()? };
-        Ok(Self { version: found, session, cluster, node, now, credit })
+        let begins = !from.is_at_end() && from.u8()? == 1;
+        Ok(Self { version: found, session, cluster, node, now, credit, begins })
     }
 }
 

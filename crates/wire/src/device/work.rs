@@ -211,6 +211,13 @@ pub struct Ended {
     pub message: String,
 }
 
+/// Cluster: it is committed that this device has the attempt; nobody else will be given it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// Which.
+    pub key: AttemptKey,
+}
+
 /// Cluster: stop it if it runs, delete what is kept of it, and do not mention it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forget {
@@ -443,6 +450,17 @@ impl Ended {
             other => EndedHow::Other(other),
         };
         Ok(Self { key, last, how, message: from.text(MESSAGE_BYTES_MAX)? })
+    }
+}
+
+impl Begin {
+    pub(crate) fn encode(self, to: &mut BytesMut) {
+        self.key.encode(to);
+    }
+
+    pub(crate) fn decode(payload: Bytes) -> Result<Self, DecodeError> {
+        let key = AttemptKey::decode(&mut Reader::new(payload, "begin"))?;
+        Ok(Self { key })
     }
 }
 

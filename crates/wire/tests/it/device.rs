@@ -8,7 +8,7 @@ use troupe_types::{Attempt, DeviceId, ExecutionId, OutSeq, TaskId, Timestamp, Uu
 use troupe_wire::{
     Credit, DecodeError, EncodeError,
     device::{
-        Assignment, AssignmentAnswer, AssignmentRefusal, Attach, AttemptKey, Capabilities,
+        Assignment, AssignmentAnswer, AssignmentRefusal, Attach, AttemptKey, Begin, Capabilities,
         CertificateAnswer, CertificateRequest, DEVICE_VERSION, DeviceFrame, DeviceHello,
         DeviceRefusal, DeviceRefusalReason, DeviceWelcome, Drain, Ended, EndedHow, EnrolAnswer,
         EnrolGrant, EnrolRefusal, EnrolRefusalReason, EnrolRequest, ExecutionReport,
@@ -70,7 +70,9 @@ fn hellos() -> Vec<(&'static str, DeviceFrame)> {
         node: "node-1".to_owned(),
         now: Timestamp::from_millis(1_795_000_000_007),
         credit: Credit { bytes: 4_194_304, items: 4_096 },
+        begins: false,
     };
+    let begins = DeviceWelcome { begins: true, ..welcome.clone() };
     let refusal = DeviceRefusal {
         reason: DeviceRefusalReason::Revoked,
         message: "this device was revoked".to_owned(),
@@ -82,6 +84,7 @@ fn hellos() -> Vec<(&'static str, DeviceFrame)> {
         ("hello", DeviceFrame::Hello(Box::new(hello()))),
         ("hello-links", DeviceFrame::Hello(Box::new(linked_before))),
         ("welcome", DeviceFrame::Welcome(Box::new(welcome))),
+        ("welcome-begins", DeviceFrame::Welcome(Box::new(begins))),
         ("refused", DeviceFrame::Refused(refusal)),
     ]
 }
@@ -137,6 +140,7 @@ fn work() -> Vec<(&'static str, DeviceFrame)> {
         ("input", DeviceFrame::Input(input)),
         ("input-answer", DeviceFrame::InputAnswer(answer)),
         ("ended", DeviceFrame::Ended(ended)),
+        ("begin", DeviceFrame::Begin(Begin { key: key() })),
         ("forget", DeviceFrame::Forget(forget)),
         ("secrets-wanted", DeviceFrame::SecretsWanted(SecretsWanted { key: key() })),
         (

@@ -95,6 +95,7 @@ async fn run_that_is_gone(outbox: &Outbox, state: &mut AgentState, n: u128) -> A
         user: "ada".to_owned(),
         spec: "{}".to_owned(),
         secrets: false,
+        waits: false,
     };
     outbox.accept(key, accepted).await.unwrap();
     let (actor, over) = Actor::spawn(None, Gone, ()).await.unwrap();
