@@ -237,6 +237,20 @@ impl ModelError {
         }
     }
 
+    /// Says so in the provider's text if it asks for a longer wait than `most`.
+    pub(crate) fn waits_at_most(mut self, most: Duration) -> Self {
+        if let Self::Provider { text, retry_after: Some(asked), transient: true, .. } = &mut self
+            && *asked > most
+        {
+            let (asked, most) = (in_words(*asked), in_words(most));
+            let told = format!(" (asks to wait {asked}, and {most} is the most that a call waits)");
+            let kept = capped(text, PROVIDER_TEXT_BYTES_MAX - told.len()).len();
+            text.truncate(kept);
+            text.push_str(&told);
+        }
+        self
+    }
+
     /// What people are told: the provider's own text where there is one, else the error with
     /// its causes. Holds no key.
     #[must_use]
@@ -279,6 +293,15 @@ pub struct ErrorSummary {
     /// HTTP status, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+}
+
+/// In the largest unit that is exact.
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        hours if hours > 0 && hours.is_multiple_of(3_600) => format!("{} h", hours / 3_600),
+        minutes if minutes > 0 && minutes.is_multiple_of(60) => format!("{} min", minutes / 60),
+        seconds => format!("{seconds} s"),
+    }
 }
 
 /// The longest start of `text` of at most `bytes_max` bytes.

@@ -5,12 +5,12 @@ use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 use bytes::Bytes;
 use reqwest::{
     Client, Response, Url,
-    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use troupe_types::{Clock, Timestamp};
+use troupe_types::Clock;
 
 use crate::{
     assemble::Assembler,
@@ -22,6 +22,7 @@ use crate::{
     message::Request,
     provider::{ModelEvent, ModelStream, Provider, Source, stream_of},
     retry::{Jitter, Retrying},
+    retry_after,
     secret::SecretText,
     sse::{SseDecoder, SseEvent},
 };
@@ -140,7 +141,7 @@ impl Wire {
             return ModelError::Protocol { detail };
         }
         if let ModelError::Provider { retry_after, request_id, transient, .. } = &mut error {
-            *retry_after = read_retry_after(&headers, self.clock.now());
+            *retry_after = retry_after::read(&headers, self.clock.now());
             *request_id =
                 header(&headers, "request-id").or_else(|| header(&headers, "x-request-id"));
             match header(&headers, "x-should-retry").as_deref() {
@@ -375,20 +376,6 @@ fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(|value| capped(value, 200).to_owned())
 }
 
-/// `retry-after-ms`, or `retry-after` as seconds or as a date.
-fn read_retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let seconds = |text: &str| text.trim().parse::<f64>().ok().filter(|s| *s >= 0.0);
-    if let Some(ms) = header(headers, "retry-after-ms").as_deref().and_then(seconds) {
-        return Duration::try_from_secs_f64(ms / 1_000.0).ok();
-    }
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    if let Some(seconds) = seconds(text) {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
-    Some(Timestamp::from_millis(date.as_millisecond()).since(now))
-}
-
 /// The start of a body, as text.
 async fn read_capped(mut response: Response) -> String {
     let mut body = Vec::new();
@@ -401,27 +388,4 @@ async fn read_capped(mut response: Response) -> String {
         }
     }
     String::from_utf8_lossy(&body).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_read_in_all_its_forms() {
-        let now = Timestamp::from_millis(784_111_777_000); // Sun, 06 Nov 1994 08:49:37 GMT
-        let read = |name: &'static str, value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(name, HeaderValue::from_static(value));
-            read_retry_after(&headers, now).map(|d| d.as_millis())
-        };
-        assert_eq!(read("retry-after", "3"), Some(3_000));
-        assert_eq!(read("retry-after", "0.5"), Some(500));
-        assert_eq!(read("retry-after-ms", "120"), Some(120));
-        assert_eq!(read("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT"), Some(30_000));
-        assert_eq!(read("retry-after", "Sun, 06 Nov 1994 08:49:07 GMT"), Some(0));
-        for bad in ["", "soon", "-1", "inf", "NaN"] {
-            assert_eq!(read("retry-after", bad), None, "{bad}");
-        }
-    }
 }

@@ -24,6 +24,7 @@ mod assemble;
 mod http;
 mod openai;
 mod retry;
+mod retry_after;
 mod sse;
 
 pub use config::{AuthStyle, Llm, LlmOptions, ModelConfig, ProviderKind, Reach};
@@ -35,7 +36,7 @@ pub use message::{
     Usage,
 };
 pub use provider::{ModelEvent, ModelStream, Provider};
-pub use retry::RetryPolicy;
+pub use retry::{RETRY_AFTER_MAX, RetryPolicy};
 pub use seal::{SealError, Sealer};
 pub use secret::{SecretKey, SecretText, masked};
 pub use tokio_util::sync::CancellationToken;

@@ -22,9 +22,16 @@ pub struct RetryPolicy {
     pub wait_first: Duration,
     /// Longest wait of our own choice.
     pub wait_max: Duration,
-    /// Longest wait that a provider may ask for; one that asks for more is asked again then.
+    /// Longest wait that a provider may ask for ([`RETRY_AFTER_MAX`]). One that asks for more is
+    /// not asked again: the call fails at once.
     pub retry_after_max: Duration,
 }
+
+/// So long a call waits when its provider asks for it; the default of
+/// [`RetryPolicy::retry_after_max`].
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+/// A wait that was asked for grows by a tenth at most, and by no more than this.
+const SPREAD_MAX: Duration = Duration::from_secs(10);
 
 impl Default for RetryPolicy {
     fn default() -> Self {
@@ -32,7 +39,7 @@ impl Default for RetryPolicy {
             tries_max: 4,
             wait_first: Duration::from_millis(500),
             wait_max: Duration::from_secs(20),
-            retry_after_max: Duration::from_secs(60),
+            retry_after_max: RETRY_AFTER_MAX,
         }
     }
 }
@@ -44,14 +51,15 @@ impl RetryPolicy {
         if failed >= self.tries_max || !error.is_transient() {
             return None;
         }
-        Some(match error.retry_after() {
+        match error.retry_after() {
+            Some(asked) if asked > self.retry_after_max => None,
             // Never earlier than asked for, and not all at the same moment.
-            Some(asked) => asked.min(self.retry_after_max).mul_f64(1.0 + random / 10.0),
+            Some(asked) => Some(asked + (asked / 10).min(SPREAD_MAX).mul_f64(random)),
             None => {
                 let doubled = self.wait_first.saturating_mul(1 << (failed - 1).min(16));
-                doubled.min(self.wait_max).mul_f64(0.5 + random / 2.0)
+                Some(doubled.min(self.wait_max).mul_f64(0.5 + random / 2.0))
             }
-        })
+        }
     }
 }
 
@@ -112,7 +120,7 @@ impl<S: Source, F: FnMut() -> S + Send + 'static> Source for Retrying<S, F> {
                 self.failed += 1;
                 let Some(after) = self.policy.wait(self.failed, &error, self.jitter.random())
                 else {
-                    return Err(error);
+                    return Err(error.waits_at_most(self.policy.retry_after_max));
                 };
                 tracing::info!(
                     kind = error.kind().as_str(),
@@ -156,8 +164,12 @@ mod tests {
         assert_eq!(ms(4, 1.0), None);
         let asked = failed(ErrorType::RateLimit, Some(7), true);
         assert_eq!(policy.wait(1, &asked, 0.0), Some(Duration::from_secs(7)));
+        assert_eq!(policy.wait(1, &asked, 1.0), Some(Duration::from_millis(7_700)));
         let long = failed(ErrorType::RateLimit, Some(3_600), true);
-        assert_eq!(policy.wait(1, &long, 0.0), Some(Duration::from_secs(60)));
+        assert_eq!(policy.wait(1, &long, 0.0), Some(Duration::from_secs(3_600)));
+        assert_eq!(policy.wait(1, &long, 1.0), Some(Duration::from_secs(3_610)));
+        let longer = failed(ErrorType::RateLimit, Some(3_601), true);
+        assert_eq!(policy.wait(1, &longer, 0.0), None);
         assert_eq!(policy.wait(1, &failed(ErrorType::QuotaExceeded, None, false), 0.0), None);
         assert_eq!(policy.wait(1, &ModelError::Cancelled, 0.0), None);
     }
@@ -176,7 +188,7 @@ mod tests {
         let mut source = Retrying::new(RetryPolicy::default(), Jitter::new(Some(1)), move || {
             tries += 1;
             let events = match tries {
-                1 => vec![Err(failed(ErrorType::RateLimit, Some(30), true))],
+                1 => vec![Err(failed(ErrorType::RateLimit, Some(300), true))],
                 2 => vec![Ok(ModelEvent::Usage(crate::Usage::default()))],
                 _ => vec![Ok(ModelEvent::Text("a".into()))],
             };
@@ -188,10 +200,26 @@ mod tests {
         assert!(start.elapsed() < Duration::from_millis(5));
         assert!(matches!(source.next().await, Ok(ModelEvent::Usage(_))));
         let waited = start.elapsed();
-        assert!((30..34).contains(&waited.as_secs()), "{waited:?}");
+        assert!((300..310).contains(&waited.as_secs()), "{waited:?}");
         // Cut before any output: a third try; cut after some: the end.
         assert!(matches!(source.next().await, Ok(ModelEvent::Retrying { attempt: 3, .. })));
         assert!(matches!(source.next().await, Ok(ModelEvent::Text(_))));
         assert!(matches!(source.next().await, Err(ModelError::Cut)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_beyond_the_bound_fails_at_once_and_is_told() {
+        for (asked, told) in [(7_200, "2 h"), (4_500, "75 min"), (3_601, "3601 s")] {
+            let mut tries = 0;
+            let mut source =
+                Retrying::new(RetryPolicy::default(), Jitter::new(Some(1)), move || {
+                    tries += 1;
+                    assert_eq!(tries, 1, "it is not asked again");
+                    Tries([Err(failed(ErrorType::RateLimit, Some(asked), true))].into())
+                });
+            let error = source.next().await.unwrap_err();
+            let want = format!("x (asks to wait {told}, and 1 h is the most that a call waits)");
+            assert_eq!((error.kind(), error.text()), (ErrorType::RateLimit, want));
+        }
     }
 }
