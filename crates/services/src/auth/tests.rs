@@ -362,6 +362,29 @@ async fn administrators_cannot_remove_themselves_or_the_last_one() {
     assert!(a.is_err() || b.is_err(), "at least one administrator stays");
 }
 
+/// A demotion that is refused for another field leaves the count of administrators as it was.
+#[tokio::test]
+async fn a_patch_that_is_refused_changes_nothing() {
+    let node = Node::start().await;
+    let admin = node.admin().await;
+    let ann = node.user(&admin, "ann").await;
+    let role = |role| UserPatch { role: Some(role), ..UserPatch::default() };
+    node.auth.patch_user(&admin, ann.user, role(UserRole::Admin)).await.unwrap();
+    let ann = node.auth.verify(&node.login("ann").await.answer.access_token).await.unwrap();
+    for bad in [
+        UserPatch { password: Some("short".to_owned()), ..role(UserRole::User) },
+        UserPatch { email: Some("no address".to_owned()), ..role(UserRole::User) },
+    ] {
+        let refused = node.auth.patch_user(&ann, admin.user, bad).await;
+        assert!(matches!(refused, Err(AuthError::Invalid { .. })), "{refused:?}");
+    }
+    assert!(node.auth.user(&ann, admin.user).await.unwrap().role == UserRole::Admin);
+    // Both still count: one of them may go, and then the other one is the last.
+    node.auth.patch_user(&admin, ann.user, role(UserRole::User)).await.expect("one stays");
+    let ann = node.auth.recheck(&ann).await.unwrap();
+    node.auth.patch_user(&admin, ann.user, role(UserRole::Admin)).await.unwrap();
+}
+
 #[tokio::test]
 async fn names_are_unique_in_any_case_and_fields_are_checked() {
     let node = Node::start().await;

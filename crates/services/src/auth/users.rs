@@ -20,6 +20,13 @@ const PAGE_DEFAULT: u32 = 20;
 const COUNT_MAX: usize = 10_000;
 const COUNT_STEP: usize = 500;
 
+/// A patch whose fields are right.
+struct Checked<'a> {
+    patch: &'a UserPatch,
+    /// Of the new password, if there is one.
+    hash: Option<String>,
+}
+
 impl Auth {
     /// The caller as a user.
     ///
@@ -54,7 +61,8 @@ impl Auth {
             Credential::Session(sid) => Some(sid),
             Credential::ApiKey(_) => None,
         };
-        self.apply(caller.user, &patch, keep).await
+        let change = self.checked(&patch).await?;
+        self.apply(caller.user, change, keep).await
     }
 
     /// All users, a page at a time, oldest first.
@@ -153,7 +161,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::Forbidden`], `NotFound`, `Conflict` (oneself, the last administrator),
-    /// `Invalid`, `Store`.
+    /// `Invalid`, `Busy`, `Store`. Of a patch that is refused nothing is done.
     pub async fn patch_user(
         &self,
         caller: &Caller,
@@ -172,10 +180,11 @@ impl Auth {
         if id == caller.user && patch.password.is_some() {
             return Err(AuthError::Conflict("Change your own password under users/me."));
         }
+        let change = self.checked(&patch).await?;
         if row.role == UserRole::Admin && (demoted || deactivated) {
             self.leave_admins(id).await?;
         }
-        let after = self.apply(id, &patch, None).await?;
+        let after = self.apply(id, change, None).await?;
         if after.role == UserRole::Admin && after.is_active {
             self.join_admins(id).await?;
         }
@@ -192,18 +201,23 @@ impl Auth {
         self.patch_user(caller, id, patch).await.map(|_| ())
     }
 
-    /// Writes what a patch changes; `keep` is the session that a new password does not end.
-    async fn apply(
-        &self,
-        id: UserId,
-        patch: &UserPatch,
-        keep: Option<SessionId>,
-    ) -> Result<UserView, AuthError> {
+    /// Everything by which a patch may be refused, its password hashed.
+    async fn checked<'a>(&self, patch: &'a UserPatch) -> Result<Checked<'a>, AuthError> {
         check_patch(patch)?;
         let hash = match &patch.password {
             Some(new) => Some(self.hasher.hash(new).await?),
             None => None,
         };
+        Ok(Checked { patch, hash })
+    }
+
+    /// Writes what a patch changes; `keep` is the session that a new password does not end.
+    async fn apply(
+        &self,
+        id: UserId,
+        Checked { patch, hash }: Checked<'_>,
+        keep: Option<SessionId>,
+    ) -> Result<UserView, AuthError> {
         let ends_sessions = hash.is_some() || patch.is_active == Some(false);
         if let Some(sid) = keep.filter(|_| ends_sessions) {
             self.lift_session(sid, id).await?;
