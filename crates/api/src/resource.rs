@@ -52,12 +52,37 @@ pub struct ApplyResult {
     pub success: bool,
 }
 
+/// Who refers to a resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct UsedBy {
+    /// Those that the caller sees, by namespace, kind and name. Of these, the ones of the
+    /// resource's own namespace stand in the way of a delete.
+    pub used_by: Vec<ResourceUser>,
+}
+
+/// A resource that refers to another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ResourceUser {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its Namespace.
+    pub namespace: String,
+    /// Where it refers to it: `spec.members[0].botRef`.
+    pub paths: Vec<String>,
+}
+
 /// One line of a watch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WatchItem {
-    /// `PUT` or `DELETE`; `BOOKMARK`: nothing changed, but the version is this.
+    /// `PUT` or `DELETE`; `BOOKMARK`: nothing changed, but the version is this. With a
+    /// selector, a change that it does not choose is a `DELETE`, whether it did before or not.
     #[serde(rename = "type")]
     pub kind: String,
     /// The resource (after a delete: kind and metadata only); null for a bookmark.

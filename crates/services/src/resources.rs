@@ -6,6 +6,7 @@ mod live;
 mod problems;
 mod read;
 mod teams;
+mod used;
 mod visible;
 mod write;
 
@@ -15,7 +16,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use troupe_api::{
     Problem,
-    resource::{ApplyAnswer, WatchItem},
+    resource::{ApplyAnswer, UsedBy, WatchItem},
 };
 use troupe_types::Seq;
 
@@ -95,6 +96,15 @@ pub trait Resources: fmt::Debug + Send + Sync + 'static {
         min_version: Option<Seq>,
     ) -> Result<Value, Problem>;
 
+    /// Who refers to a resource that [`get`](Self::get) finds; only what the caller sees too.
+    async fn used_by(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<UsedBy, Problem>;
+
     /// Deletes one resource and answers the Namespace's version; 409 with the list of users if
     /// others refer to it.
     async fn delete(
@@ -116,12 +126,15 @@ pub trait Resources: fmt::Debug + Send + Sync + 'static {
     ) -> Result<ApplyAnswer, Problem>;
 
     /// What changed in a Namespace after a version; answers a bookmark after about 10 s without
-    /// news. 410 when the log does not reach back that far.
+    /// news. 410 when the log does not reach back that far. What `selector` does not choose is
+    /// told as deleted: it may be so for who watches. One item per change, so that a watch that
+    /// goes on in the middle of a version can count them.
     async fn watch(
         &self,
         caller: &Caller,
         namespace: &str,
         since: &str,
+        selector: Option<&str>,
     ) -> Result<Vec<WatchItem>, Problem>;
 
     /// The fields of a kind, or of one path of it, with types, defaults and words.

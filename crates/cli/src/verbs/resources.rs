@@ -3,14 +3,16 @@
 #![expect(clippy::print_stderr, reason = "warnings go to standard error")]
 
 mod files;
+mod seen;
 mod watch;
 
 use serde_json::{Value, json};
-use troupe_api::resource::ApplyAnswer;
+use troupe_api::resource::{ApplyAnswer, ResourceUser, UsedBy};
 use troupe_resources::print::value_to_yaml;
 
 use self::{
     files::Files,
+    seen::Changes,
     watch::{Seen, Watch, version},
 };
 use crate::{
@@ -75,6 +77,10 @@ pub(super) async fn get(client: &Client, format: Format, args: GetArgs) -> Resul
     if kind == "tasks" && args.names.is_empty() {
         return Err(CliError::Usage("tasks are listed with: troupe ls".into()));
     }
+    if args.selector.is_some() && !args.names.is_empty() {
+        let what = "give names or a selector (-l), not both";
+        return Err(CliError::Usage(what.into()));
+    }
     let min = args.min_version.map(|min| format!("min_version={min}"));
     let own = args.namespace.as_deref().unwrap_or("default");
     // A version, to begin from or to watch after, is of one namespace.
@@ -101,8 +107,10 @@ pub(super) async fn get(client: &Client, format: Format, args: GetArgs) -> Resul
     };
     print_resources(format, &value);
     if args.watch {
-        let watch = Watch::new(client, own, list, since);
-        watch.run(|seen| print_seen(format, kind, &args.names, seen)).await?;
+        let selector = args.selector.as_deref();
+        let watch = Watch::new(client, own, list, selector, since);
+        let mut changes = Changes::new(kind, args.names, selector.is_some(), &value);
+        watch.run(|seen| print_seen(format, &mut changes, seen)).await?;
     }
     Ok(())
 }
@@ -124,33 +132,19 @@ async fn named(
     })
 }
 
-/// Prints what a watch tells of a kind, and of some names if any are given.
-fn print_seen(format: Format, kind: &str, names: &[String], seen: Seen<'_>) {
-    let name = |item: &Value| item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let wanted = |item: &Value| names.is_empty() || names.contains(&name(item));
+/// Prints what a watch tells, as far as it was asked for.
+fn print_seen(format: Format, changes: &mut Changes, seen: Seen<'_>) {
     match seen {
-        Seen::Listed(listed) => {
-            let mut listed = listed.clone();
-            if let Some(items) = listed["items"].as_array_mut() {
-                items.retain(wanted);
+        Seen::Listed(listed) => print_resources(format, &changes.listed(listed)),
+        Seen::Changed(event) if changes.tells(event) => match format {
+            Format::Json => println!("{event}"),
+            Format::Yaml => print!("---\n{}", value_to_yaml(event)),
+            _ => {
+                let change = event["type"].as_str().unwrap_or_default().to_lowercase();
+                println!("{change} {}", seen::name(&event["resource"]));
             }
-            print_resources(format, &listed);
-        }
-        Seen::Changed(event) => {
-            let item = &event["resource"];
-            let of = item["kind"].as_str().and_then(|k| plural(k).ok());
-            if of != Some(kind) || !wanted(item) {
-                return;
-            }
-            match format {
-                Format::Json => println!("{event}"),
-                Format::Yaml => print!("---\n{}", value_to_yaml(event)),
-                _ => {
-                    let change = event["type"].as_str().unwrap_or_default().to_lowercase();
-                    println!("{change} {}", name(item));
-                }
-            }
-        }
+        },
+        Seen::Changed(_) => {}
         Seen::Lost(error) => eprintln!("-- connection lost ({error}); trying again"),
     }
 }
@@ -206,7 +200,9 @@ pub(super) async fn describe(
 ) -> Result<(), CliError> {
     let kind = plural(&args.kind)?;
     let path = format!("{}/{}", list_path(Some(&args.namespace), kind), segment(&args.name));
-    let value: Value = client.get(&path).await?;
+    let mut value: Value = client.get(&path).await?;
+    let used: UsedBy = client.get(&format!("{path}/used-by")).await?;
+    value["usedBy"] = json!(used.used_by);
     let text = || {
         let metadata = &value["metadata"];
         let mut text = String::new();
@@ -226,6 +222,7 @@ pub(super) async fn describe(
         line("Created:", &metadata["createdAt"]);
         line("Updated:", &metadata["updatedAt"]);
         line("Labels:", &metadata["labels"]);
+        text.push_str(&used_by(&used));
         text.push_str("Spec:\n");
         for row in troupe_resources::print::value_to_yaml(&value["spec"]).lines() {
             text.push_str(&format!("  {row}\n"));
@@ -235,6 +232,19 @@ pub(super) async fn describe(
     let names = || vec![format!("{}/{}", args.kind.to_lowercase(), args.name)];
     output::print(format, &value, text, names);
     Ok(())
+}
+
+/// A line for each resource that refers to it.
+fn used_by(used: &UsedBy) -> String {
+    if used.used_by.is_empty() {
+        return "Used by:      nothing that you see\n".to_owned();
+    }
+    let mut text = "Used by:\n".to_owned();
+    for user in &used.used_by {
+        let ResourceUser { kind, name, namespace, paths } = user;
+        text.push_str(&format!("  {kind} {namespace}/{name} ({})\n", paths.join(", ")));
+    }
+    text
 }
 
 pub(super) async fn delete(

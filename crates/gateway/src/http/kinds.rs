@@ -14,7 +14,7 @@ use axum::{
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
-use troupe_api::resource::{ApplyAnswer, WatchItem};
+use troupe_api::resource::{ApplyAnswer, UsedBy, WatchItem};
 use troupe_services::{ApplyOptions, Caller, Problem};
 use troupe_types::Seq;
 
@@ -81,11 +81,12 @@ pub(super) const ROUTES: &[Route] = &[
         "/api/v1/namespaces/{namespace}/watch",
         "watch",
         "Changes of a namespace after a version, one JSON object a line, until the client ends \
-         it; 410 when the log does not reach back that far.",
+         it; 410 when the log does not reach back that far. With a selector, a resource that \
+         changes and is not chosen comes as `DELETE`.",
         || get(watch),
     )
     .by(Access::Namespace)
-    .query(&[("since", "A resourceVersion of the namespace.")])
+    .query(&[("since", "A resourceVersion of the namespace."), SELECTOR])
     .gives_lines(of::<WatchItem>),
     Route::new(
         "GET",
@@ -118,6 +119,15 @@ pub(super) const ROUTES: &[Route] = &[
     .by(Access::Namespace)
     .query(&[MIN_VERSION])
     .gives(any),
+    Route::new(
+        "GET",
+        "/api/v1/namespaces/{namespace}/{plural}/{name}/used-by",
+        "get_used_by",
+        "Resources that refer to this one, as far as the caller sees them.",
+        || get(used_by),
+    )
+    .by(Access::Namespace)
+    .gives(of::<UsedBy>),
     Route::new(
         "PUT",
         "/api/v1/namespaces/{namespace}/{plural}/{name}",
@@ -267,6 +277,14 @@ async fn read(
     Ok(Json(shared.state.resources.get(&who, &namespace, &plural, &name, min).await?))
 }
 
+async fn used_by(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted((namespace, plural, name)): Parted<(String, String, String)>,
+) -> Result<Json<UsedBy>, Refusal> {
+    Ok(Json(shared.state.resources.used_by(&who, &namespace, &plural, &name).await?))
+}
+
 async fn replace(
     State(shared): State<Shared>,
     Who(who): Who,
@@ -320,9 +338,11 @@ async fn schema(
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct WatchQuery {
     #[serde(default)]
     since: String,
+    label_selector: Option<String>,
 }
 
 /// A watch under way.
@@ -331,6 +351,7 @@ struct Watching {
     who: Caller,
     namespace: String,
     since: String,
+    selector: Option<String>,
     first: Option<Vec<WatchItem>>,
     rounds: u32,
 }
@@ -342,15 +363,16 @@ async fn watch(
     Asked(query): Asked<WatchQuery>,
 ) -> Result<Response, Refusal> {
     // The first round decides the status; later faults end the lines.
-    let first = round(&shared, &who, &namespace, &query.since).await?;
-    let watching = Watching {
+    let mut watching = Watching {
         shared: share(&shared),
         who,
         namespace,
         since: query.since,
-        first: Some(first),
+        selector: query.label_selector,
+        first: None,
         rounds: 0,
     };
+    watching.first = Some(watching.round().await?);
     let lines = futures::stream::unfold(Some(watching), |watching| async move {
         next_lines(watching?)
             .await
@@ -360,15 +382,14 @@ async fn watch(
     Ok((kind, Body::from_stream(lines)).into_response())
 }
 
-async fn round(
-    shared: &Shared,
-    who: &Caller,
-    namespace: &str,
-    since: &str,
-) -> Result<Vec<WatchItem>, Problem> {
-    let watch = shared.state.resources.watch(who, namespace, since);
-    let late = |_| Problem::new(504, "timeout", "The namespace did not answer in time.");
-    tokio::time::timeout(WATCH_ROUND_MAX, watch).await.map_err(late)?
+impl Watching {
+    async fn round(&self) -> Result<Vec<WatchItem>, Problem> {
+        let selector = self.selector.as_deref();
+        let resources = &self.shared.state.resources;
+        let watch = resources.watch(&self.who, &self.namespace, &self.since, selector);
+        let late = |_| Problem::new(504, "timeout", "The namespace did not answer in time.");
+        tokio::time::timeout(WATCH_ROUND_MAX, watch).await.map_err(late)?
+    }
 }
 
 async fn next_lines(mut watching: Watching) -> Option<(Bytes, Option<Watching>)> {
@@ -385,7 +406,7 @@ async fn next_lines(mut watching: Watching) -> Option<(Bytes, Option<Watching>)>
         None => match watching.shared.state.auth.recheck(&watching.who).await {
             Ok(who) => {
                 watching.who = who;
-                round(&watching.shared, &watching.who, &watching.namespace, &watching.since).await
+                watching.round().await
             }
             Err(error) => Err(error.into()),
         },

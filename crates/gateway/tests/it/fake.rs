@@ -14,7 +14,7 @@ use troupe_api::{
     device::{
         AnswerBlock, DeviceInvitation, DevicePatch, DeviceView, InvitationView, InviteDevice,
     },
-    resource::{ApplyAnswer, WatchItem},
+    resource::{ApplyAnswer, ResourceUser, UsedBy, WatchItem},
     task::{
         AttemptView, FrameItem, FramesPage, JoinAnswer, MessageView, OpenAsks, Page, TaskLite,
         TaskPatch, TaskView, TurnView, TurnsPage, WhyAnswer,
@@ -602,6 +602,20 @@ impl Resources for FakeResources {
         Ok(json!({ "kind": "List", "items": mine.map(|(_, v)| v).collect::<Vec<_>>() }))
     }
 
+    async fn used_by(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<UsedBy, Problem> {
+        self.get(caller, namespace, kind, name, None).await?;
+        let (kind, name) = ("Team".to_owned(), "t".to_owned());
+        let paths = vec!["spec.members[0].botRef".to_owned()];
+        let user = ResourceUser { kind, name, namespace: namespace.to_owned(), paths };
+        Ok(UsedBy { used_by: vec![user] })
+    }
+
     async fn delete(
         &self,
         caller: &Caller,
@@ -630,6 +644,7 @@ impl Resources for FakeResources {
         _: &Caller,
         namespace: &str,
         since: &str,
+        _: Option<&str>,
     ) -> Result<Vec<WatchItem>, Problem> {
         own(namespace)?;
         if since == "trimmed" {

@@ -208,6 +208,9 @@ async fn kinds_are_written_read_and_watched() {
     assert_eq!(status, 201);
     let (status, one) = node.get(&ann, "/api/v1/namespaces/default/teams/mine").await;
     assert_eq!((status, one["kind"].as_str()), (200, Some("Team")));
+    let path = "/api/v1/namespaces/default/teams/mine/used-by";
+    let (status, used) = node.get(&ann, path).await;
+    assert_eq!((status, used["usedBy"][0]["name"].as_str()), (200, Some("t")));
     let all = node.get(&ann, "/api/v1/teams").await.1;
     assert_eq!(all["items"].as_array().unwrap().len(), 1);
     for (version, status) in [("7", 200), ("8", 503), ("x", 422)] {

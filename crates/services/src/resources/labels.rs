@@ -1,5 +1,6 @@
 //! Label selectors: `tier=fast,team!=core,reviewed`.
 
+use serde_json::Value;
 use troupe_api::Problem;
 
 /// All terms must hold.
@@ -19,8 +20,14 @@ impl LabelSelector {
         terms.map(term).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Whether it chooses a resource, by its labels.
+    pub(super) fn chooses(&self, resource: &Value) -> bool {
+        let labels = resource["metadata"]["labels"].as_object();
+        self.matches(|key| labels?.get(key)?.as_str())
+    }
+
     /// `label` gives the value of a label, if there is one.
-    pub(super) fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+    fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0.iter().all(|term| match term {
             Term::Is(key, value) => label(key) == Some(value),
             Term::IsNot(key, value) => label(key) != Some(value),

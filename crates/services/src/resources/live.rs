@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use troupe_api::{
     Problem,
     auth::UserRole,
-    resource::{ApplyAnswer, WatchItem},
+    resource::{ApplyAnswer, UsedBy, WatchItem},
 };
 use troupe_domain::namespace::{Apply, Change, Key, Precondition};
-use troupe_entities::namespace::NamespaceAddress;
+use troupe_entities::namespace::{NamespaceAddress, WatchEvent};
 use troupe_llm::Sealer;
 use troupe_resources::{
     Kind,
@@ -22,6 +22,7 @@ use troupe_types::{NamespaceId, Seq};
 use super::{
     ApplyOptions, Resources,
     documents::{outside, parse_kind, parse_version},
+    labels::LabelSelector,
     problems::namespace_problem,
     visible::Kept,
 };
@@ -142,6 +143,16 @@ impl Resources for LiveResources {
         self.read_all(caller, namespace, parse_kind(kind)?, selector, min_version).await
     }
 
+    async fn used_by(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<UsedBy, Problem> {
+        self.users_of(caller, namespace, (parse_kind(kind)?, name)).await
+    }
+
     async fn delete(
         &self,
         caller: &Caller,
@@ -175,36 +186,19 @@ impl Resources for LiveResources {
         caller: &Caller,
         namespace: &str,
         since: &str,
+        selector: Option<&str>,
     ) -> Result<Vec<WatchItem>, Problem> {
         let place = Self::place(caller, namespace, false)?;
         let since = parse_version("since", since)?;
+        let selector = selector.map(LabelSelector::parse).transpose()?;
         let (events, version) =
             self.address(&place).watch(since).await.map_err(|e| namespace_problem(&e, &[]))?;
-        let mut items: Vec<WatchItem> = events
-            .into_iter()
-            .map(|event| {
-                let (kind, resource) = match &event.item {
-                    Some(item) => ("PUT", outside(item, &place.owner)),
-                    None => (
-                        "DELETE",
-                        json!({
-                            "apiVersion": "agent.wecode.io/v1",
-                            "kind": event.key.kind,
-                            "metadata": {"name": event.key.name, "namespace": place.name},
-                        }),
-                    ),
-                };
-                WatchItem { kind: kind.into(), resource, resource_version: event.version.0 }
-            })
-            .collect();
-        if items.is_empty() {
-            items.push(WatchItem {
-                kind: "BOOKMARK".into(),
-                resource: Value::Null,
-                resource_version: version.0,
-            });
+        if events.is_empty() {
+            let (kind, resource_version) = ("BOOKMARK".into(), version.0);
+            return Ok(vec![WatchItem { kind, resource: Value::Null, resource_version }]);
         }
-        Ok(items)
+        let told = |event| watch_item(event, &place, selector.as_ref());
+        Ok(events.into_iter().map(told).collect())
     }
 
     fn explain(&self, kind: &str, path: Option<&str>) -> Result<Value, Problem> {
@@ -214,4 +208,20 @@ impl Resources for LiveResources {
     fn schema(&self, kind: &str) -> Result<Value, Problem> {
         Ok(troupe_resources::json_schema::json_schema(parse_kind(kind)?))
     }
+}
+
+fn watch_item(event: WatchEvent, place: &Place, selector: Option<&LabelSelector>) -> WatchItem {
+    let WatchEvent { key, item, version } = event;
+    let there = item.map(|item| outside(&item, &place.owner));
+    let chosen = there.filter(|resource| selector.is_none_or(|s| s.chooses(resource)));
+    let kind = if chosen.is_some() { "PUT" } else { "DELETE" };
+    let gone = || {
+        json!({
+            "apiVersion": "agent.wecode.io/v1",
+            "kind": key.kind,
+            "metadata": {"name": key.name, "namespace": place.name},
+        })
+    };
+    let resource = chosen.unwrap_or_else(gone);
+    WatchItem { kind: kind.into(), resource, resource_version: version.0 }
 }

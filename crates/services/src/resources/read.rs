@@ -120,10 +120,7 @@ impl LiveResources {
             version = version.max(listed.version);
         }
         if let Some(selector) = selector {
-            items.retain(|item| {
-                let labels = item["metadata"]["labels"].as_object();
-                selector.matches(|key| labels?.get(key)?.as_str())
-            });
+            items.retain(|item| selector.chooses(item));
         }
         Ok(json!({
             "apiVersion": "agent.wecode.io/v1",

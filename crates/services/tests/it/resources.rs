@@ -176,3 +176,68 @@ async fn a_delete_reaches_no_namespace_of_somebody_else() {
         assert_eq!(delete(&node, text, false).await.unwrap_err().status, 422, "{text:?}");
     }
 }
+
+#[tokio::test]
+async fn a_watch_with_a_selector_tells_what_it_chooses_and_what_it_does_not_as_gone() {
+    let node = Node::start().await;
+    let ann = ann();
+    let labelled = |name: &str, tier: &str| {
+        format!(
+            "{{kind: Ghost, metadata: {{name: {name}, labels: {{tier: {tier}}}}}, \
+             spec: {{systemPrompt: hi}}}}"
+        )
+    };
+    for (name, tier) in [("a", "fast"), ("b", "slow"), ("a", "slow"), ("b", "fast")] {
+        node.applied(&ann, &labelled(name, tier)).await;
+    }
+    let watch = async |selector| {
+        let seen = node.resources.watch(&ann, "default", "0", selector).await?;
+        let told = seen.into_iter().map(|item| {
+            let name = item.resource["metadata"]["name"].as_str().unwrap().to_owned();
+            (item.kind, name)
+        });
+        Ok::<_, Problem>(told.collect::<Vec<_>>())
+    };
+    let told = |pairs: [(&str, &str); 4]| pairs.map(|(k, n)| (k.to_owned(), n.to_owned()));
+    let puts = told([("PUT", "a"), ("PUT", "b"), ("PUT", "a"), ("PUT", "b")]);
+    assert_eq!(watch(None).await.unwrap(), puts);
+    let fast = told([("PUT", "a"), ("DELETE", "b"), ("DELETE", "a"), ("PUT", "b")]);
+    assert_eq!(watch(Some("tier=fast")).await.unwrap(), fast);
+    let wrong = watch(Some("=fast")).await.unwrap_err();
+    assert_eq!((wrong.status, wrong.errors[0].path.as_str()), (422, "labelSelector"));
+}
+
+#[tokio::test]
+async fn who_uses_a_resource_is_told_as_far_as_one_sees_them() {
+    let node = Node::start().await;
+    let (ann, bob, admin) = (ann(), bob(), admin());
+    node.applied(&admin, &model("public", "gpt", "https://a.example", "sk-1")).await;
+    node.applied(&ann, &team("mine", ", modelRef: {name: gpt}")).await;
+    node.applied(&bob, &team("his", ", modelRef: {name: gpt, namespace: public}")).await;
+    let used = async |who, namespace: &str, kind: &str, name: &str| {
+        let used = node.resources.used_by(who, namespace, kind, name).await?;
+        let line = |user: &troupe_api::resource::ResourceUser| {
+            format!("{} {}/{} {}", user.kind, user.namespace, user.name, user.paths.join(" "))
+        };
+        Ok::<_, Problem>(used.used_by.iter().map(line).collect::<Vec<_>>())
+    };
+    let bot = ["Bot default/mine spec.modelRef"];
+    for namespace in ["default", "public"] {
+        assert_eq!(used(&ann, namespace, "model", "gpt").await.unwrap(), bot);
+        let his = ["Bot default/his spec.modelRef"];
+        assert_eq!(used(&bob, namespace, "model", "gpt").await.unwrap(), his);
+        assert!(used(&admin, namespace, "model", "gpt").await.unwrap().is_empty());
+    }
+    let member = ["Team default/mine spec.members[0].botRef"];
+    assert_eq!(used(&ann, "default", "bot", "mine").await.unwrap(), member);
+    assert!(used(&ann, "default", "team", "mine").await.unwrap().is_empty());
+    assert_eq!(used(&ann, "default", "bot", "his").await.unwrap_err().status, 404, "a foreign one");
+    // Her own one of that name is meant from now on, and the public one no more.
+    node.applied(&ann, &model("default", "gpt", "https://b.example", "sk-2")).await;
+    assert_eq!(used(&ann, "default", "model", "gpt").await.unwrap(), bot);
+    assert!(used(&ann, "public", "model", "gpt").await.unwrap().is_empty());
+    // What every node brings along counts too.
+    let shipped = used(&bob, "public", "shell", "Chat").await.unwrap();
+    assert!(shipped.iter().any(|line| line.starts_with("Bot public/")), "{shipped:?}");
+    assert!(shipped.contains(&"Bot default/his spec.shellRef".to_owned()), "{shipped:?}");
+}

@@ -61,7 +61,7 @@ async fn no_answer_holds_a_secret() {
                 holds_none("list", &all.to_string());
             }
         }
-        let seen = resources.watch(&reader, namespace, "0").await.unwrap();
+        let seen = resources.watch(&reader, namespace, "0", None).await.unwrap();
         assert!(seen.len() >= 2);
         holds_none("watch", &serde_json::to_string(&seen).unwrap());
     }

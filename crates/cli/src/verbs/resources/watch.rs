@@ -34,7 +34,7 @@ pub(super) struct Watch<'a> {
     client: &'a Client,
     /// Lists what is watched.
     list: String,
-    /// Gives the lines.
+    /// Gives the lines, once a version stands behind it.
     lines: String,
     /// All changes up to here were told; `None`: they have to be listed anew.
     since: Option<u64>,
@@ -49,14 +49,18 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// After a version of the namespace; `list` is the path of the list that has it.
+    /// After a version of the namespace; `list` is the path of the list that has it. What a
+    /// selector does not choose is told as deleted, also to who never heard of it.
     pub(super) fn new(
         client: &'a Client,
         namespace: &str,
         list: String,
+        selector: Option<&str>,
         since: Option<u64>,
     ) -> Self {
-        let lines = format!("/api/v1/namespaces/{}/watch", segment(namespace));
+        let selector = selector.map(|s| format!("labelSelector={}&", segment(s)));
+        let selector = selector.unwrap_or_default();
+        let lines = format!("/api/v1/namespaces/{}/watch?{selector}since=", segment(namespace));
         Self {
             client,
             list,
@@ -109,7 +113,7 @@ impl<'a> Watch<'a> {
             }
         };
         self.again = self.told;
-        let mut response = self.client.lines(&format!("{}?since={since}", self.lines)).await?;
+        let mut response = self.client.lines(&format!("{}{since}", self.lines)).await?;
         let mut buffer = Vec::new();
         loop {
             let chunk = tokio::time::timeout(self.silence_max, response.chunk()).await;

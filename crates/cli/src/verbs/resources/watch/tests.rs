@@ -67,7 +67,7 @@ async fn with(
             Seen::Lost(_) => "lost".to_owned(),
         });
     };
-    let mut watch = Watch::new(client, "default", LIST.to_owned(), Some(5));
+    let mut watch = Watch::new(client, "default", LIST.to_owned(), None, Some(5));
     watch.silence_max = silence_max;
     let both = async { tokio::join!(watch.run(tell), says) };
     let (ended, ()) = tokio::time::timeout(PATIENCE, both).await.unwrap();
@@ -121,4 +121,20 @@ async fn a_silent_node_is_asked_again() {
     let (told, error) = with(&node.client(), Duration::from_millis(300), says).await;
     assert_eq!(told, ["a", "lost", "b"]);
     assert!(matches!(error, CliError::Problem(p) if p.status == 404));
+}
+
+#[tokio::test]
+async fn a_selector_is_the_nodes_to_apply() {
+    let node = FakeNode::start().await;
+    let client = node.client();
+    let selector = Some("tier=fast,team!=core");
+    let watch = Watch::new(&client, "default", LIST.to_owned(), selector, Some(5));
+    let says = async {
+        let chosen = "labelSelector=tier%3Dfast%2Cteam%21%3Dcore&since=5";
+        let path = format!("/api/v1/namespaces/default/watch?{chosen}");
+        node.asked(&path).await.answer(404, &fault(404, "not_found")).await;
+    };
+    let both = async { tokio::join!(watch.run(|_| {}), says) };
+    let (ended, ()) = tokio::time::timeout(PATIENCE, both).await.unwrap();
+    assert!(matches!(ended.unwrap_err(), CliError::Problem(p) if p.status == 404));
 }
