@@ -32,6 +32,10 @@ pub struct ChatSend {
     /// A Model for this Task from now on instead of the Bots' own; empty: theirs again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_override_bot_model: Option<String>,
+    /// Models think before they answer this message, also those whose Model does not say so.
+    /// Chat Shells only; a model that cannot fails the turn. False is as good as absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_deep_thinking: Option<bool>,
     /// Device or selector to run on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<String>,
@@ -155,6 +159,9 @@ pub struct ChatEdit {
     /// As in `chat:send`.
     #[serde(default)]
     pub client_message_id: Option<Uuid>,
+    /// As in `chat:send`; the message that is replaced does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_deep_thinking: Option<bool>,
 }
 
 /// `task:join`.

@@ -274,6 +274,7 @@ fn plan() -> Arc<TeamPlan> {
         max_concurrent_tasks: 1_000,
         members: vec![member],
         leader: 0,
+        deep_thinking: false,
     };
     plan.hash = plan.content_hash();
     Arc::new(plan)

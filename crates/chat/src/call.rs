@@ -6,9 +6,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span, debug_span, field::Empty};
 use troupe_domain::task::RunEvent;
-use troupe_llm::{Completion, ModelError, ModelEvent, Part, Provider, Request};
+use troupe_llm::{Completion, ErrorType, ModelError, ModelEvent, Part, Provider, Request};
 use troupe_telemetry::trace;
-use troupe_types::{BlockKind, BlockPatch, BlockStatus, StatusFrame, UsageFrame};
+use troupe_types::{BlockKind, BlockPatch, BlockStatus, StatusFrame, Timestamp, UsageFrame, Wait};
 
 use crate::{
     caps, metrics,
@@ -67,13 +67,13 @@ async fn call(
             ModelEvent::Text(piece) => voice.text(&piece).await?,
             ModelEvent::Thinking(piece) => voice.thinking(&piece).await?,
             ModelEvent::Retrying { after, attempt, error } => {
-                let status = StatusFrame {
-                    phase: "retrying".to_owned(),
-                    retry_at: Some(voice.clock().now().plus(after)),
-                    text: Some(format!("{} (try {attempt} follows)", error.text)),
-                    ..StatusFrame::default()
+                let code = match error.kind {
+                    ErrorType::RateLimit => RATE_LIMIT,
+                    _ => "model_retry",
                 };
-                voice.event(RunEvent::Status(status)).await?;
+                let at = voice.clock().now().plus(after);
+                let text = format!("{} (try {attempt} follows)", error.text);
+                voice.event(RunEvent::Status(retrying(code, at, text))).await?;
             }
             ModelEvent::ToolCallStart { id, name, index } => {
                 calls.start(voice, index, &id, &name).await?;
@@ -90,6 +90,21 @@ async fn call(
             | ModelEvent::Usage(_)
             | ModelEvent::Stop { .. } => {}
         }
+    }
+}
+
+/// The code of a wait that a provider asked for.
+pub(crate) const RATE_LIMIT: &str = "rate_limit";
+
+/// Says that the model is asked again, and when.
+pub(crate) fn retrying(code: &str, at: Timestamp, text: String) -> StatusFrame {
+    let args = [("retry_at".to_owned(), Value::String(at.to_string()))].into_iter().collect();
+    StatusFrame {
+        phase: "retrying".to_owned(),
+        wait: Some(Wait { code: code.to_owned(), args }),
+        retry_at: Some(at),
+        text: Some(text),
+        ..StatusFrame::default()
     }
 }
 

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span};
-use troupe_domain::task::{
-    Conversation, MemberPlan, ModelPlan, RunEvent, TeamPlan, ThinkingPlan, Work,
+use troupe_domain::task::{Conversation, MemberPlan, RunEvent, TeamPlan, ThinkingPlan, Work};
+use troupe_llm::{
+    Effort, Message, Provider, RETRY_AFTER_MAX, Request, StopReason, Thinking, ToolChoice, ToolDef,
 };
-use troupe_llm::{Effort, Message, Provider, Request, StopReason, Thinking, ToolChoice, ToolDef};
-use troupe_types::{Attempt, ErrorType, ExecutionId, StatusFrame, TaskId};
+use troupe_types::{Attempt, ErrorType, ExecutionId, StatusFrame, TaskId, Timestamp};
 
 use crate::{
-    call::{call_model, usage},
+    call::{RATE_LIMIT, call_model, retrying, usage},
     caps,
     decision::{LeaderTool, in_words},
     options::ChatOptions,
@@ -44,6 +44,9 @@ pub struct ChatRun {
     pub work: Work,
     /// What was said before, and what this message finished already.
     pub conversation: Conversation,
+    /// What an attempt before this one was told by the model's provider: not to ask it earlier.
+    /// The run waits until then, [`RETRY_AFTER_MAX`] at most.
+    pub not_before: Option<Timestamp>,
     /// Bounds.
     pub options: ChatOptions,
 }
@@ -132,6 +135,7 @@ impl Runner<'_> {
         if self.progress.next() == Next::Finish {
             return self.finish().await;
         }
+        self.hold().await?;
         let calling = self.prepare(servers).await?;
         loop {
             match self.progress.next() {
@@ -155,6 +159,21 @@ impl Runner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Waits as long as the model's provider asked an attempt before this one to.
+    async fn hold(&self) -> Result<(), Stop> {
+        let Some(at) = self.run.not_before else { return Ok(()) };
+        let now = self.services.clock.now();
+        let wait = at.since(now).min(RETRY_AFTER_MAX);
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let text = "The model's provider asked to wait.".to_owned();
+        let status = retrying(RATE_LIMIT, now.plus(wait), text);
+        self.voice.event(RunEvent::Status(status)).await?;
+        let waited = self.voice.cancel().run_until_cancelled(tokio::time::sleep(wait));
+        waited.await.ok_or(Stop::Cancelled)
     }
 
     async fn prepare(&mut self, servers: &mut mcp::Connected) -> Result<Calling, Stop> {
@@ -184,7 +203,7 @@ impl Runner<'_> {
             window: Window::of(model),
             fixed,
             max_output_tokens: model.max_output_tokens.and_then(|max| u32::try_from(max).ok()),
-            thinking: thinking(model),
+            thinking: thinking(plan.thinking_of(model)),
         })
     }
 
@@ -316,8 +335,8 @@ impl Runner<'_> {
     }
 }
 
-fn thinking(model: &ModelPlan) -> Thinking {
-    match model.thinking {
+const fn thinking(plan: Option<ThinkingPlan>) -> Thinking {
+    match plan {
         None => Thinking::Default,
         Some(ThinkingPlan::Low) => Thinking::Effort(Effort::Low),
         Some(ThinkingPlan::Medium) => Thinking::Effort(Effort::Medium),

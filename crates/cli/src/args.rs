@@ -388,6 +388,9 @@ pub struct RunArgs {
     /// A Model for this Task instead of the Bots' own
     #[arg(short, long)]
     pub model: Option<String>,
+    /// Have models think before they answer, also those whose Model does not say so
+    #[arg(long)]
+    pub think: bool,
     /// Title of the Task
     #[arg(long)]
     pub title: Option<String>,
@@ -451,6 +454,9 @@ pub struct SendArgs {
     /// A Model for this Task from now on; an empty name: the Bots' own again
     #[arg(short, long)]
     pub model: Option<String>,
+    /// Have models think before they answer this message, also those whose Model does not say so
+    #[arg(long)]
+    pub think: bool,
     /// Return at once
     #[arg(short, long)]
     pub detach: bool,

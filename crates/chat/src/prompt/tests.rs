@@ -36,6 +36,7 @@ pub(crate) fn team(names: &[&str]) -> TeamPlan {
         max_concurrent_tasks: 10,
         members: names.iter().map(member).collect(),
         leader: 0,
+        deep_thinking: false,
     }
 }
 

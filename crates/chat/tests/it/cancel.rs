@@ -6,8 +6,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use troupe_chat::{NoSecrets, RunEnd};
 use troupe_testkit::wait_until;
+use troupe_types::Clock as _;
 
-use crate::world::{Log, World, ask, say, services};
+use crate::world::{Log, World, ask, clock, say, services};
 
 /// Starts a run, cancels it once the log has `after` entries, and waits for its end.
 async fn cancelled_after(
@@ -47,6 +48,28 @@ async fn a_cancel_in_the_middle_of_a_tool_drops_it() {
     assert_eq!(ended, RunEnd::Cancelled);
     assert_eq!((log.steps().len(), world.requests().len()), (1, 1));
     assert!(log.failed().is_none());
+}
+
+#[tokio::test]
+async fn a_cancel_ends_the_wait_that_a_provider_asked_for() {
+    let mut world = World::steps(vec![say("never")]);
+    world.run.not_before = Some(clock().now().plus(Duration::from_secs(300)));
+    let (log, ended) = cancelled_after(&world, |log| log.statuses("retrying").len() == 1).await;
+    assert_eq!((ended, world.requests().len()), (RunEnd::Cancelled, 0));
+    assert_eq!(log.statuses("retrying")[0].retry_at, world.run.not_before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_attempt_waits_as_long_as_the_provider_asked_the_last_one_to() {
+    for (asked, waits) in [(300, 300), (0, 0), (2 * 60 * 60, 60 * 60)] {
+        let mut world = World::steps(vec![say("late")]);
+        world.run.not_before = Some(clock().now().plus(Duration::from_secs(asked)));
+        let start = tokio::time::Instant::now();
+        let (log, ended) = world.go().await;
+        assert_eq!((ended, start.elapsed().as_secs()), (RunEnd::Done, waits));
+        let codes = log.statuses("retrying").into_iter().filter_map(|status| status.wait);
+        assert_eq!(codes.filter(|wait| wait.code == "rate_limit").count() > 0, waits > 0);
+    }
 }
 
 #[tokio::test]

@@ -86,7 +86,10 @@ async fn a_retry_is_shown() {
         let (log, ended, _) = go(&server, kind).await;
         assert_eq!((ended, log.text(false).as_str()), (RunEnd::Done, "late"));
         let status = log.statuses("retrying").remove(0);
-        assert!(status.retry_at.is_some() && status.text.unwrap().contains("Overloaded"));
+        let wait = status.wait.expect("it says why");
+        assert_eq!(wait.code, "model_retry");
+        assert_eq!(wait.args["retry_at"], status.retry_at.unwrap().to_string());
+        assert!(status.text.unwrap().contains("Overloaded"));
     }
 }
 

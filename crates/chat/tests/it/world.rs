@@ -102,6 +102,7 @@ pub(crate) fn chat_run() -> ChatRun {
         member: 0,
         work: Work::Answer,
         conversation: Conversation { items: vec![item], ..Conversation::default() },
+        not_before: None,
         options: ChatOptions::default(),
     }
 }
@@ -146,5 +147,6 @@ pub(crate) fn team(names: &[&str]) -> TeamPlan {
         max_concurrent_tasks: 10,
         members: names.iter().map(member).collect(),
         leader: 0,
+        deep_thinking: false,
     }
 }

@@ -29,6 +29,9 @@ pub(super) async fn run(client: &Client, format: Format, args: RunArgs) -> Resul
     if let Some(model) = args.model {
         body["force_override_bot_model"] = model.into();
     }
+    if args.think {
+        body["enable_deep_thinking"] = true.into();
+    }
     if let Some(on) = args.on {
         body["device_id"] = on.into();
     }
@@ -156,6 +159,9 @@ pub(super) async fn send(client: &Client, format: Format, args: SendArgs) -> Res
     let mut body = json!({"message": text(args.message)?, "client_message_id": fresh_key()});
     if let Some(model) = args.model {
         body["force_override_bot_model"] = model.into();
+    }
+    if args.think {
+        body["enable_deep_thinking"] = true.into();
     }
     let path = format!("/api/v1/tasks/{task}/messages");
     let ack: ChatSendAck = client.post(&path, &body).await?;

@@ -21,6 +21,8 @@ function plain(frames: Frame[]): TaskStore {
   return store
 }
 
+const base = (seq: number) => ({ task_id: 't', seq, at: '2026-01-01T00:00:00Z' })
+
 const copy = <T,>(value: T): T => JSON.parse(JSON.stringify(value)) as T
 const shown = (store: TaskStore): unknown => copy(store.views())
 
@@ -260,5 +262,20 @@ describe('the intake', () => {
     intake.push(frame(1), 0)
     expect(said).toEqual(['apply 1', 'rejoin'])
     expect(intake.head).toBe(0)
+  })
+})
+
+describe('why a Task waits', () => {
+  it('is over when its model answers', () => {
+    const row = { subtask_id: 'm', attempt: 1 }
+    const wait = { code: 'rate_limit', args: { retry_at: '2026-01-01T00:05:00Z' } }
+    const held: Frame = { event: 'chat:status_updated', data: { ...base(1), ...row, phase: 'retrying', wait } }
+    const chunk: Frame = { event: 'chat:chunk', data: { ...base(2), ...row, block_id: 'b', content: 'a', offset: 0 } }
+    const store = plain([held])
+    expect(store.task?.wait).toEqual(wait)
+    store.apply({ ...chunk, data: { ...chunk.data, late: true } })
+    expect(store.task?.wait).toEqual(wait)
+    store.apply(chunk)
+    expect(store.task?.wait).toBeUndefined()
   })
 })

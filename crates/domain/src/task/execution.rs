@@ -205,7 +205,7 @@ pub struct Execution {
     pub attempt: Attempt,
     /// How far it is.
     pub state: AttemptState,
-    /// Why it waits, while queued.
+    /// Why it waits: while queued, or while its model is not asked yet (see `retry_at`).
     pub wait: Option<Wait>,
     /// Attempts in a row that were lost without a finished step.
     pub lost_in_a_row: u32,
@@ -251,6 +251,10 @@ pub struct Execution {
     /// When approvals and questions expired, by block: for those who answer too late.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub expired: BTreeMap<String, Timestamp>,
+    /// When its model may be asked again, until something comes of it. The attempt that goes on
+    /// by itself keeps to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
 }
 
 /// The two sorts of streamed text.
@@ -334,6 +338,7 @@ impl Execution {
             device: None,
             asks: BTreeMap::new(),
             expired: BTreeMap::new(),
+            retry_at: None,
         }
     }
 
@@ -376,6 +381,22 @@ impl Execution {
         }
     }
 
+    /// Its model is asked again at `at`, and not before.
+    pub(super) fn held(&mut self, at: Timestamp, wait: Option<&Wait>) {
+        if self.state.is_live() {
+            self.retry_at = Some(at);
+            self.wait = wait.cloned();
+        }
+    }
+
+    /// Something came of its model.
+    pub(super) fn goes_on(&mut self, attempt: Attempt) {
+        if self.is_live(attempt) {
+            self.retry_at = None;
+            self.wait = None;
+        }
+    }
+
     /// Nobody answered in time.
     pub(super) fn ask_expired(&mut self, block_id: &str, input: Uuid) {
         let Some(asked) = self.asks.get_mut(block_id).filter(|asked| asked.is_open()) else {
@@ -412,6 +433,7 @@ impl Execution {
         self.device = None;
         self.asks.clear();
         if !keep {
+            self.retry_at = None;
             self.kept = FrameSeq::ZERO;
             self.kept_offset = 0;
             self.steps = 0;

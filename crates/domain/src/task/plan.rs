@@ -75,6 +75,10 @@ pub struct TeamPlan {
     pub members: Vec<MemberPlan>,
     /// Index of the leader.
     pub leader: u32,
+    /// The person wants this turn thought through: models think that would not by themselves
+    /// ([`thinking_of`](Self::thinking_of)).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deep_thinking: bool,
 }
 
 /// A member as one turn uses it.
@@ -168,6 +172,10 @@ pub enum ThinkingPlan {
     Tokens(u32),
 }
 
+/// How much a model thinks whose Model says nothing, if a person asks for it. In tokens, where a
+/// provider wants those, 16,384 or half of `max_output_tokens`.
+pub const DEEP_THINKING: ThinkingPlan = ThinkingPlan::High;
+
 impl TeamPlan {
     /// The member at this index.
     #[must_use]
@@ -189,6 +197,21 @@ impl TeamPlan {
 }
 
 impl TeamPlan {
+    /// The same for a turn that a person wants thought through.
+    #[must_use]
+    pub fn with_deep_thinking(&self) -> Self {
+        let mut plan = Self { deep_thinking: true, ..self.clone() };
+        plan.hash = plan.content_hash();
+        plan
+    }
+
+    /// How much a model of this plan thinks: what its Model says, else [`DEEP_THINKING`] if the
+    /// person asked for it.
+    #[must_use]
+    pub fn thinking_of(&self, model: &ModelPlan) -> Option<ThinkingPlan> {
+        model.thinking.or_else(|| self.deep_thinking.then_some(DEEP_THINKING))
+    }
+
     /// SHA-256 over the JSON of everything but `hash`, lower-case hex. Equal plans, equal hash.
     #[must_use]
     pub fn content_hash(&self) -> String {

@@ -10,7 +10,7 @@ use troupe_domain::task::{
 };
 use troupe_types::{
     Attempt, BlockPatch, BlockStatus, ErrorType, FrameBody, MessageId, OutSeq, Place, Status,
-    TaskId, UserId, Uuid,
+    StatusFrame, TaskId, Timestamp, UserId, Uuid, Wait,
     limits::{MESSAGE_BYTES_MAX, QUEUED_MESSAGES_MAX},
 };
 
@@ -240,6 +240,23 @@ fn a_retry_keeps_nothing_and_may_change_the_plan() {
 }
 
 #[test]
+fn a_turn_to_be_thought_through_stays_so_with_another_model() {
+    let deep = Arc::new(solo().with_deep_thinking());
+    assert_ne!(deep.hash, solo().hash);
+    let mut world = World::begun(&deep);
+    let e = world.fail_next();
+    let message = world.execution(e).message;
+    let other = Arc::new(plan_of(CollaborationModel::Solo, vec![member("other")], 0));
+    world.ask(Command::Retry { message, plan: Some(Arc::clone(&other)) }).unwrap();
+    let plan = world.state.plan().unwrap();
+    assert!(plan.deep_thinking && plan.hash != other.hash && plan.name_of(0) == "other");
+    // Later ones are as they are sent.
+    world.answer(None);
+    world.send(&other, "next").unwrap();
+    assert!(!world.state.plan().unwrap().deep_thinking);
+}
+
+#[test]
 fn only_a_broken_message_of_the_last_turn_is_retried() {
     let plan = solo();
     let mut world = World::begun(&plan);
@@ -412,6 +429,44 @@ fn a_lost_attempt_goes_on_at_its_last_finished_step() {
     world.text(e);
     world.done(e, None);
     assert_eq!(world.state.status, Status::Completed);
+}
+
+#[test]
+fn what_a_provider_asked_for_is_the_reason_to_wait_and_outlives_the_attempt() {
+    let mut world = World::begun(&solo());
+    world.start_all();
+    let e = world.last();
+    let at = Timestamp::from_millis(1_700_000_300_000);
+    let held = |world: &mut World| {
+        let wait = Wait { code: "rate_limit".into(), args: serde_json::Map::new() };
+        let status = StatusFrame {
+            phase: "retrying".into(),
+            wait: Some(wait),
+            retry_at: Some(at),
+            ..StatusFrame::default()
+        };
+        world.run(e, RunEvent::Status(status));
+    };
+    let code = |world: &World| world.state.wait().map(|wait| wait.code.clone());
+    held(&mut world);
+    assert_eq!((world.state.status, code(&world)), (Status::Running, Some("rate_limit".into())));
+    assert_eq!(world.execution(e).retry_at, Some(at));
+    // The next attempt is told, and waits by itself.
+    world.lose(e, true);
+    assert_eq!(code(&world), Some("resuming".into()));
+    assert_eq!(world.state.wait().unwrap().args["retry_at"], at.to_string());
+    world.start_all();
+    assert_eq!((world.execution(e).retry_at, code(&world)), (Some(at), None));
+    held(&mut world);
+    world.text(e);
+    assert_eq!((world.execution(e).retry_at, code(&world)), (None, None), "it went on");
+    // A person who does not want to wait need not.
+    held(&mut world);
+    world.fail(e);
+    assert_eq!(code(&world), None);
+    let message = world.execution(e).message;
+    world.ask(Command::Retry { message, plan: None }).unwrap();
+    assert_eq!(world.execution(e).retry_at, None);
 }
 
 #[test]

@@ -587,6 +587,7 @@ pub(crate) fn plan_of(
         max_concurrent_tasks: 10,
         members,
         leader,
+        deep_thinking: false,
     }
 }
 

@@ -205,6 +205,7 @@ impl Job {
             member: self.execution.member,
             work: self.execution.work,
             conversation,
+            not_before: self.execution.retry_at,
             options: ChatOptions { variables: self.variables, ..ChatOptions::default() },
         };
         run(run_of, &self.chat, &self.sink, self.cancel).await;

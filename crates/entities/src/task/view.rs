@@ -157,7 +157,11 @@ impl TaskActor {
                 next_steps.push("wait, or raise the team's maxConcurrentTasks".to_owned());
                 format!("waits for a slot of team {}{}", view.team_name, place.unwrap_or_default())
             }
-            (_, Some(wait)) => format!("waits: {}", wait.code),
+            (_, Some(wait)) => {
+                let (summary, next) = model_words(wait);
+                next_steps.extend(next.map(str::to_owned));
+                summary
+            }
             (Status::PendingConfirmation, None) => {
                 next_steps.push("confirm the stage, or send a message to change it".to_owned());
                 "a stage is ready and waits for your confirmation".to_owned()
@@ -181,6 +185,20 @@ impl TaskActor {
 
 fn arg<'a>(wait: &'a troupe_types::Wait, name: &str) -> &'a str {
     wait.args.get(name).and_then(|value| value.as_str()).unwrap_or_default()
+}
+
+fn model_words(wait: &troupe_types::Wait) -> (String, Option<&'static str>) {
+    let at = arg(wait, "retry_at");
+    match wait.code.as_str() {
+        "rate_limit" => (
+            format!("waits: the model's provider asked to wait until {at}"),
+            Some("wait, or cancel it and choose another Model: troupe retry --model"),
+        ),
+        "model_retry" if !at.is_empty() => {
+            (format!("waits: the model failed and is asked again at {at}"), None)
+        }
+        code => (format!("waits: {code}"), None),
+    }
 }
 
 fn device_words(wait: &troupe_types::Wait) -> (String, &'static str) {

@@ -158,6 +158,7 @@ pub(crate) fn team(model: CollaborationModel, members: Vec<MemberPlan>) -> Arc<T
         max_concurrent_tasks: 10,
         members,
         leader: 0,
+        deep_thinking: false,
     };
     plan.hash = plan.content_hash();
     Arc::new(plan)

@@ -131,6 +131,7 @@ impl Planner<'_> {
             max_concurrent_tasks: team.max_concurrent_tasks,
             members,
             leader: team.leader,
+            deep_thinking: false,
         };
         plan.hash = plan.content_hash();
         plan

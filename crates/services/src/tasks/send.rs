@@ -1,13 +1,13 @@
 //! What a person says: messages, edits, confirmations; and the same again, under the same key.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use troupe_api::{
     Problem,
     chat::{ChatEdit, ChatSend, ChatSendAck},
 };
 use troupe_domain::task::{
-    Ack, Command, CreateTask, Repeated, SendAck, SendMessage,
+    Ack, Command, CreateTask, Repeated, SendAck, SendMessage, TeamPlan,
     labels::{MODEL, choice},
 };
 use troupe_entities::TaskAddress;
@@ -74,6 +74,7 @@ impl LiveTasks {
         };
         let model = chosen.as_deref().and_then(choice);
         let plan = self.teams.resolve(caller, &team, model).await?;
+        let plan = thought_through(plan, send.enable_deep_thinking);
         let created = create.is_some();
         let (sender, content, model) =
             (sender(caller), send.message, send.force_override_bot_model);
@@ -131,6 +132,7 @@ impl LiveTasks {
         let BegunWith { team, labels } = self.begun_with(&address).await?;
         let model = labels.get(MODEL).map(String::as_str);
         let plan = self.teams.resolve(caller, &team, model).await?;
+        let plan = thought_through(plan, edit.enable_deep_thinking);
         let send = SendMessage {
             key: edit.client_message_id.unwrap_or_else(|| self.fresh_key()),
             sender: sender(caller),
@@ -164,6 +166,11 @@ impl LiveTasks {
         };
         confirmed(task, self.or_as_before(caller, task, repeat, answer).await?)
     }
+}
+
+/// It is the plan's, so every attempt of the turn keeps it and the next turn does not.
+fn thought_through(plan: Arc<TeamPlan>, wanted: Option<bool>) -> Arc<TeamPlan> {
+    if wanted == Some(true) { Arc::new(plan.with_deep_thinking()) } else { plan }
 }
 
 /// The Team of a Task, and its labels: where it works, which Model was chosen for it.

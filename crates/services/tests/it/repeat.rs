@@ -22,6 +22,7 @@ async fn a_repeated_send_gets_its_ack_after_the_task_was_deleted() {
         subtask_id: more.message.unwrap(),
         message: "[[demo chunks=3]] other".into(),
         client_message_id: Some(Uuid::from_u128(3)),
+        enable_deep_thinking: None,
     };
     let edited = node.tasks.edit(&ann, edit.clone()).await.unwrap();
     node.until(&ann, task, is_over).await;

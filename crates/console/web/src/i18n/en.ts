@@ -95,6 +95,7 @@ export const en = {
     team_slots: 'the Team is busy',
     team_slots_placed: 'the Team is busy; place {{place}} in line',
     rate_limit: 'the provider asked to wait',
+    model_retry: 'the model is asked again',
     resuming: 'the node came back and resumes it',
     confirmation: 'the next stage needs your confirmation',
     retrying: 'a call is being repeated',

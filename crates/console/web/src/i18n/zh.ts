@@ -97,6 +97,7 @@ export const zh: Words = {
     team_slots: '团队正忙',
     team_slots_placed: '团队正忙；排在第 {{place}} 位',
     rate_limit: '服务商要求稍候',
+    model_retry: '即将再次请求模型',
     resuming: '节点已恢复，正在继续',
     confirmation: '下一阶段需要你确认',
     retrying: '正在重复一次调用',

@@ -19,6 +19,9 @@ import type { Item } from './items'
 import { Row } from './row'
 import { Segmenter } from './segments'
 
+/** With these a model that was waited for has begun to answer. */
+const GOES_ON = new Set<string>(['chat:start', 'chat:chunk', 'chat:block_created', 'chat:usage'])
+
 interface Turn {
   id: string
   rows: Row[]
@@ -137,12 +140,9 @@ export class TaskStore {
   private applyToRow(frame: Frame): boolean {
     const data = frame.data as { subtask_id?: string; late?: boolean }
     const row = data.subtask_id ? this.rows.get(data.subtask_id) : undefined
-    if (!row) {
-      if (frame.event === 'chat:status_updated') this.patchTask({ wait: frame.data.wait })
-      return true
-    }
     if (frame.event === 'chat:status_updated') this.patchTask({ wait: frame.data.wait })
-    else if (frame.event === 'chat:start' && this.task?.wait) this.patchTask({ wait: undefined })
+    else if (this.task?.wait && GOES_ON.has(frame.event) && !data.late) this.patchTask({ wait: undefined })
+    if (!row) return true
     const outcome = row.fold(frame)
     if (outcome === 'ignored' && frame.event !== 'chat:block_updated' && !data.late) {
       this.report.afterEnd++

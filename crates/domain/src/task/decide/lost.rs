@@ -28,6 +28,8 @@ pub(super) fn lost(
     };
     let lost_in_a_row = e.lost_in_a_row.saturating_add(u32::from(!planned));
     let continues = planned || lost_in_a_row < LOST_IN_A_ROW_MAX;
+    // What the model's provider asked for outlives the attempt that was asked.
+    let retry_at = retry_at.max(e.retry_at.filter(|at| *at > ctx.now));
     let mut d = Draft::new(state, ctx);
     let why = (ErrorType::Lost, words(planned, continues).to_owned());
     end(&mut d, e, why, continues, retry_at.filter(|_| continues));

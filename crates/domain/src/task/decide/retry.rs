@@ -33,6 +33,9 @@ pub(super) fn retry(
         return Err(state.wrong("the team has gone on since; send a new message instead"));
     }
     let (turn, ended) = (run.turn, run.ended.is_some());
+    // The person asked for it with the message; another Model does not take that back.
+    let deep = state.plan().is_some_and(|old| old.deep_thinking);
+    let plan = plan.map(|new| if deep { Arc::new(new.with_deep_thinking()) } else { new });
     if let Some(new) = &plan {
         if !ended {
             return Err(state.wrong("the plan of a turn cannot change while the team works"));

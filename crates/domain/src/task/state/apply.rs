@@ -343,6 +343,7 @@ impl TaskState {
 }
 
 fn step_finished(e: &mut Execution, record: &StepRecord) {
+    e.goes_on(e.attempt);
     e.steps = e.steps.saturating_add(1);
     e.tail = None;
     e.names.retain(|_, block| !block.is_final);

@@ -63,6 +63,14 @@ impl TaskState {
                     }
                 }
             }
+            FrameBody::Status(s) => {
+                let told = s.message.zip(s.retry_at);
+                if let Some((message, at)) = told
+                    && let Some(e) = self.by_message(message)
+                {
+                    e.held(at, s.wait.as_ref());
+                }
+            }
             _ => {}
         }
     }
@@ -117,6 +125,7 @@ fn started(e: &mut Execution, s: &StartedFrame) {
 /// A piece went into a block; a new id is a new block.
 fn grown(e: &mut Execution, attempt: Attempt, sort: Sort, block_id: &str, late: bool) {
     e.late = e.late.saturating_add(u32::from(late));
+    e.goes_on(attempt);
     let Some(mut track) = e.track(attempt) else { return };
     if track.tail.as_ref().is_none_or(|t| t.block_id != block_id) {
         track.next_block = track.next_block.saturating_add(1);
@@ -127,6 +136,7 @@ fn grown(e: &mut Execution, attempt: Attempt, sort: Sort, block_id: &str, late: 
 
 fn created(e: &mut Execution, attempt: Attempt, late: bool) {
     e.late = e.late.saturating_add(u32::from(late));
+    e.goes_on(attempt);
     let Some(mut track) = e.track(attempt) else { return };
     track.next_block = track.next_block.saturating_add(1);
     track.tail = None;

@@ -5,7 +5,7 @@ use troupe_types::{StageFrame, StageStatus, StageView, Status, TaskId, Wait};
 
 use super::TaskState;
 use crate::task::{
-    execution::AttemptState,
+    execution::{AttemptState, Execution},
     plan::{CollaborationModel, TeamPlan},
 };
 
@@ -38,10 +38,11 @@ impl TaskState {
         })
     }
 
-    /// Why the Task waits: the wait of its first attempt that does, if none runs.
+    /// Why the Task waits: the wait of its first attempt that does, if all do.
     #[must_use]
     pub fn wait(&self) -> Option<&Wait> {
-        if !self.is_active() || self.executions.iter().any(|e| e.state.is_live()) {
+        let works = |e: &Execution| e.state.is_live() && e.wait.is_none();
+        if !self.is_active() || self.executions.iter().any(works) {
             return None;
         }
         self.executions.iter().find_map(|e| e.wait.as_ref())
@@ -73,7 +74,7 @@ impl TaskState {
             .filter(|e| e.state != AttemptState::Done)
             .map(|e| {
                 let doing = match (e.state, &e.wait) {
-                    (AttemptState::Queued, Some(wait)) => format!("waits: {}", wait.code),
+                    (_, Some(wait)) => format!("waits: {}", wait.code),
                     (AttemptState::Queued, None) => "is about to start".to_owned(),
                     (AttemptState::Failed, _) => "failed".to_owned(),
                     (AttemptState::Cancelled, _) => "was stopped".to_owned(),

@@ -129,6 +129,7 @@ fn plan() -> TeamPlan {
         max_concurrent_tasks: 1,
         members: Vec::new(),
         leader: 0,
+        deep_thinking: false,
     }
 }
 
