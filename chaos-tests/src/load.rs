@@ -32,6 +32,26 @@ pub(crate) const CALL: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_secs(120);
 /// In the text of a message that is to be answered at once.
 pub(crate) const QUICK: &str = "quick question";
+/// In the text of a message, before the seconds that its answer is to take.
+const STEP: &str = "a step of ";
+
+/// A message whose answer takes so long.
+pub(crate) fn step_of(span: Duration) -> String {
+    format!("{STEP}{} s", span.as_secs())
+}
+
+fn step_in(message: &str) -> Option<Duration> {
+    let seconds = message.split_once(STEP)?.1.split(' ').next()?;
+    Some(Duration::from_secs(seconds.parse().ok()?))
+}
+
+/// Words that come evenly over so long.
+fn long_answer(span: Duration) -> Answer {
+    const CHUNK: usize = 7;
+    let text = scene::words(20);
+    let events = u32::try_from(text.chars().count() / CHUNK).unwrap_or(1).max(1);
+    Answer::text(text).chunked(CHUNK).slow(span / events)
+}
 
 /// Where the nodes are; clients know no more of them.
 #[derive(Clone, Debug, Default)]
@@ -113,6 +133,9 @@ pub(crate) fn script() -> Script {
     Script::new(move |turn| {
         if turn.human.contains(QUICK) {
             return Answer::text("{request}: yes.");
+        }
+        if let Some(span) = step_in(&turn.human) {
+            return long_answer(span);
         }
         slow.answer(turn)
     })

@@ -3,6 +3,7 @@
 mod links;
 mod load;
 mod processes;
+mod steps;
 mod stores;
 
 use anyhow::Result;
@@ -58,5 +59,6 @@ scenarios! {
     "same-name", "a second process of the same name while the first is frozen", processes::same_name;
     "clock-jump", "the wall clock of a node jumps", processes::clock_jump;
     "rolling-restart", "every node is restarted in turn under load", processes::rolling_restart;
+    "long-steps", "a node leaves while long model calls are under way on it", steps::long_steps;
     "crash-all", "kill -9 of all nodes at once", processes::crash_all;
 }

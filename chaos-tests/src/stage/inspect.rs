@@ -92,7 +92,7 @@ impl Stage {
         (None, None)
     }
 
-    fn any_rest(&self) -> Result<Rest> {
+    pub(crate) fn any_rest(&self) -> Result<Rest> {
         // Not the scenario's own chance: how often this is asked differs from run to run.
         let mut rng = StdRng::seed_from_u64(self.history.now());
         let (_, url) = self.cluster.roster.pick(&mut rng, &[]);

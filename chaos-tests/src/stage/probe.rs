@@ -1,6 +1,6 @@
 //! Tasks that only serve to ask when their owner answers again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result};
 use rand::{SeedableRng as _, rngs::StdRng};
@@ -36,6 +36,11 @@ pub(crate) struct Asking {
     count: usize,
 }
 
+fn shard_of(task: &str) -> Result<u16> {
+    let id: TaskId = task.parse().ok().context("an id of a task")?;
+    Ok(EntityId::from(id).shard().0)
+}
+
 impl Stage {
     pub(super) async fn make_probes(&mut self) -> Result<()> {
         let mut running = JoinSet::new();
@@ -49,22 +54,40 @@ impl Stage {
         }
         for task in running.join_all().await {
             let task = task.context("a probe could not be made")?;
-            let id: TaskId = task.parse().ok().context("an id of a task")?;
-            self.probes.push(Probe { task, shard: EntityId::from(id).shard().0 });
+            let shard = shard_of(&task)?;
+            self.probes.push(Probe { task, shard });
         }
         Ok(())
     }
 
     /// Probes that a node owns now.
     pub(crate) async fn probes_of(&mut self, node: usize) -> Result<Vec<Probe>> {
-        let name = self.node_name(node);
-        let shards = self.cluster.look().await?;
-        let owners: BTreeMap<i32, String> =
-            shards.into_iter().map(|grant| (grant.shard, grant.owner)).collect();
-        let owned = self.probes.iter().filter(|probe| {
-            owners.get(&i32::from(probe.shard)).is_some_and(|owner| *owner == name)
-        });
+        let shards = self.shards_of(node).await?;
+        let owned = self.probes.iter().filter(|probe| shards.contains(&probe.shard));
         Ok(owned.take(ASKED).cloned().collect())
+    }
+
+    /// Which of these Tasks a node owns now.
+    pub(crate) async fn tasks_on(
+        &mut self,
+        node: usize,
+        tasks: &[String],
+    ) -> Result<BTreeSet<String>> {
+        let shards = self.shards_of(node).await?;
+        let mut on = BTreeSet::new();
+        for task in tasks {
+            if shards.contains(&shard_of(task)?) {
+                on.insert(task.clone());
+            }
+        }
+        Ok(on)
+    }
+
+    async fn shards_of(&mut self, node: usize) -> Result<BTreeSet<u16>> {
+        let name = self.node_name(node);
+        let grants = self.cluster.look().await?.into_iter();
+        let owned = grants.filter(|grant| grant.owner == name);
+        Ok(owned.filter_map(|grant| u16::try_from(grant.shard).ok()).collect())
     }
 
     pub(crate) fn node_name(&self, node: usize) -> String {

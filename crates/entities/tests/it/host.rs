@@ -9,8 +9,8 @@ use troupe_domain::task::{
     SendMessage, TeamPlan,
 };
 use troupe_entities::{
-    NamespaceFactory, ProviderFactory, TaskAddress, TaskFactory, TaskOptions, TeamFactory,
-    task::Silent,
+    DeviceFactory, NamespaceFactory, ProviderFactory, TaskAddress, TaskFactory, TaskOptions,
+    TeamFactory, models::SealedSecrets, task::Silent,
 };
 use troupe_llm::{Egress, EgressPolicy, Llm, LlmOptions, Sealer, SecretKey};
 use troupe_sharding::{
@@ -60,7 +60,7 @@ impl Host {
         let egress = Egress::new(EgressPolicy { allow: vec![], allow_loopback: true });
         let llm = Llm::new(egress.clone(), LlmOptions::default(), Arc::clone(&clock));
         let sealer = Arc::new(Sealer::in_memory(&[SecretKey::new([1; 32])]));
-        let models = Arc::new(ProviderFactory::new(llm, sealer, true));
+        let models = Arc::new(ProviderFactory::new(llm, Arc::clone(&sealer), true));
         let chat = ChatServices::new(
             models,
             ToolRegistry::new(),
@@ -73,6 +73,7 @@ impl Host {
             RegisteredKind::new(TaskFactory::new(Arc::new(chat), Arc::new(Silent), options)),
             RegisteredKind::new(TeamFactory),
             RegisteredKind::new(NamespaceFactory),
+            RegisteredKind::new(DeviceFactory::new(Arc::new(SealedSecrets::new(sealer)), PATIENCE)),
         ];
         let parts = HostParts {
             options: host,

@@ -2,6 +2,8 @@
 #[cfg(test)]
 mod chaos;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod host;
 #[cfg(test)]
 mod life;
