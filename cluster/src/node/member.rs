@@ -7,15 +7,16 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::Value;
-use troupe_api::admin::{Begun, RebalanceAction};
+use troupe_api::admin::{Begun, ShardMove, ShardState, ShardView};
 use troupe_services::admin::{
-    ClusterView, LinkPeers, NodeControl, NodeQuestion, OperatorError, Peers, SeenLease, SeenShard,
+    ClusterView, LinkPeers, NOT_OWNER, NodeControl, NodeQuestion, OperatorError, Peers, SeenLease,
+    SeenShard,
 };
 use troupe_sharding::{
-    Membership, NodeLink,
-    membership::{Rebalancing, Timings},
+    Membership, NodeLink, ShardStatus,
+    membership::{MoveAnswer, MoveRefusal, Rebalancing, Timings},
 };
-use troupe_types::{NodeName, NodeState, Roles, ShardId, ShardRow};
+use troupe_types::{NodeName, Roles, ShardId, ShardRow};
 
 /// This node as a member. The gateway is made before it joins, so the membership comes later.
 #[derive(Debug)]
@@ -53,6 +54,18 @@ impl Member {
         })
     }
 
+    /// What will undo a move by hand.
+    fn way_back(&self, membership: &Membership, shard: ShardId, to: &str) -> String {
+        let status = membership.view().status();
+        let shown = status.shards.iter().find(|shown| shown.shard == shard);
+        let home = shown.and_then(|shown| shown.preferred.as_ref());
+        let home = home.filter(|home| home.as_str() != to);
+        home.filter(|_| status.rebalancing != Rebalancing::Paused)
+            .map_or_else(String::new, |home| {
+                format!(" It goes back to `{home}` after 10 s, unless rebalancing is paused.")
+            })
+    }
+
     /// Shards of this node that should be another one's.
     fn misplaced(&self) -> Vec<(ShardId, NodeName)> {
         let Some((membership, _)) = self.joined.get() else { return Vec::new() };
@@ -80,7 +93,7 @@ impl ClusterView for Member {
     fn shards(&self) -> Vec<SeenShard> {
         let Some((membership, _)) = self.joined.get() else { return Vec::new() };
         let status = membership.view().status();
-        let seen = |shard: &troupe_sharding::ShardStatus| SeenShard {
+        let seen = |shard: &ShardStatus| SeenShard {
             shard: shard.shard,
             row: shard.owner.clone().map(|owner| ShardRow {
                 shard: shard.shard,
@@ -130,61 +143,106 @@ impl NodeControl for Member {
         Ok(Begun { detail, shards })
     }
 
-    async fn move_shard(&self, shard: ShardId, to: &str) -> Result<Begun, OperatorError> {
+    async fn move_shard(&self, shard: ShardId, to: &str) -> Result<ShardMove, OperatorError> {
         let membership = self.membership()?;
-        let refused = |code: &'static str, detail: String| {
-            Err(OperatorError::Refused { code: code.into(), detail })
+        let answer = self.order(membership.move_shard(shard, NodeName::from(to)).await)?;
+        let outcome = match answer {
+            MoveAnswer::Begun => "begun",
+            MoveAnswer::UnderWay => "under_way",
+            MoveAnswer::AlreadyThere => "already_there",
+            MoveAnswer::Refused(why) => return Err(refused(&self.name, shard, to, &why)),
         };
-        if membership.view().epoch(shard).is_none() {
-            return refused("not_owner", format!("`{}` does not own shard {shard}.", self.name));
-        }
-        let status = membership.view().status();
-        let target = status.leases.iter().find(|(row, _)| row.node.as_str() == to);
-        if !target.is_some_and(|(row, _)| row.state == NodeState::Alive) {
-            return refused("not_alive", format!("`{to}` is no node that takes shards now."));
-        }
-        if to == self.name {
-            return refused("is_owner", format!("`{to}` owns shard {shard} already."));
-        }
-        self.order(membership.move_shard(shard, NodeName::from(to)).await)?;
-        let shown = status.shards.iter().find(|shown| shown.shard == shard);
-        let home = shown.and_then(|shown| shown.preferred.as_ref());
-        let home = home.filter(|home| home.as_str() != to);
-        let back = home
-            .filter(|_| status.rebalancing != Rebalancing::Paused)
-            .map_or_else(String::new, |home| {
-                format!(" It goes back to `{home}` after 10 s, unless rebalancing is paused.")
-            });
-        let detail =
-            format!("Shard {shard} is asked to go to `{to}`; see: troupe admin shards.{back}");
-        Ok(Begun { detail, shards: 1 })
+        let detail = match answer {
+            MoveAnswer::Begun => {
+                let back = self.way_back(membership, shard, to);
+                format!("Shard {shard} begins to go from `{}` to `{to}`.{back}", self.name)
+            }
+            MoveAnswer::UnderWay => {
+                format!("Shard {shard} is on its way from `{}` to `{to}`.", self.name)
+            }
+            _ => format!("`{to}` owns shard {shard} already."),
+        };
+        let (outcome, from) = (outcome.to_owned(), Some(self.name.clone()));
+        Ok(ShardMove { shard: shard.0, outcome, from, to: to.to_owned(), detail })
     }
 
-    async fn rebalance(&self, action: RebalanceAction) -> Result<Begun, OperatorError> {
-        let membership = self.membership()?;
-        let begun = |detail: &str, shards| Ok(Begun { detail: detail.to_owned(), shards });
-        match action {
-            RebalanceAction::Pause => {
-                self.order(membership.pause_rebalance(true).await)?;
-                begun("Shards move by themselves no more.", 0)
-            }
-            RebalanceAction::Resume => {
-                self.order(membership.pause_rebalance(false).await)?;
-                begun("Shards move by themselves again.", 0)
-            }
-            RebalanceAction::Now => {
-                let misplaced = self.misplaced();
-                let shards = u32::try_from(misplaced.len()).unwrap_or(u32::MAX);
-                let rests = membership.view().status().rebalancing != Rebalancing::On;
-                // As many as may be under way at once.
-                for (shard, to) in misplaced.into_iter().take(Timings::default().moves_max) {
-                    self.order(membership.move_shard(shard, to).await)?;
-                }
-                let others = if rests { "stay while rebalancing rests" } else { "follow" };
-                let detail =
-                    format!("The first of them move to where they should be, others {others}.");
-                begun(&detail, shards)
-            }
+    fn shard(&self, shard: ShardId) -> ShardView {
+        let none = ShardView { shard: shard.0, ..ShardView::default() };
+        let Some((membership, _)) = self.joined.get() else { return none };
+        let status = membership.view().status();
+        let Some(seen) = status.shards.iter().find(|seen| seen.shard == shard) else { return none };
+        let state = match (&seen.owner, &seen.moving_to) {
+            (None, _) => ShardState::Unowned,
+            (Some(_), Some(_)) => ShardState::Moving,
+            (Some(_), None) => ShardState::Owned,
+        };
+        ShardView {
+            owner: seen.owner.as_ref().map(ToString::to_string),
+            epoch: seen.epoch.0,
+            state,
+            moving_to: seen.moving_to.as_ref().map(ToString::to_string),
+            preferred: seen.preferred.as_ref().map(ToString::to_string),
+            ..none
         }
     }
+
+    async fn pause(&self, paused: bool) -> Result<(), OperatorError> {
+        self.order(self.membership()?.pause_rebalance(paused).await)
+    }
+
+    async fn rebalance_now(&self) -> Result<Begun, OperatorError> {
+        let membership = self.membership()?;
+        let misplaced = self.misplaced();
+        let rests = membership.view().status().rebalancing != Rebalancing::On;
+        let (all, mut begun) = (misplaced.len(), 0);
+        // As many as may be under way at once.
+        for (shard, to) in misplaced.into_iter().take(Timings::default().moves_max) {
+            let answer = self.order(membership.move_shard(shard, to).await)?;
+            begun += usize::from(answer == MoveAnswer::Begun);
+        }
+        let others = if rests { "stay while rebalancing rests" } else { "follow" };
+        let detail =
+            format!("{begun} of {all} begin to move to where they should be, others {others}.");
+        Ok(Begun { detail, shards: u32::try_from(all).unwrap_or(u32::MAX) })
+    }
+
+    fn rebalancing(&self) -> &'static str {
+        ClusterView::rebalancing(self)
+    }
+}
+
+/// Why a move was not begun, with the way out.
+fn refused(from: &str, shard: ShardId, to: &str, why: &MoveRefusal) -> OperatorError {
+    let (code, detail) = match why {
+        MoveRefusal::NotOwner => {
+            (NOT_OWNER, format!("`{from}` does not own shard {shard} any more; repeat it."))
+        }
+        MoveRefusal::NoLease => {
+            ("no_lease", format!("The lease of `{from}` does not hold: it can give nothing away."))
+        }
+        MoveRefusal::Elsewhere(other) => (
+            "moves_elsewhere",
+            format!("Shard {shard} is on its way to `{other}`; wait until it is there."),
+        ),
+        MoveRefusal::UnknownTarget => {
+            ("unknown_target", format!("`{from}` knows no node `{to}`; see: troupe admin nodes"))
+        }
+        MoveRefusal::DeadTarget => ("node_dead", format!("The lease of `{to}` is over.")),
+        MoveRefusal::DrainingTarget => (
+            "node_draining",
+            format!("`{to}` gives its own shards away: it takes none until it is started again."),
+        ),
+        MoveRefusal::SilentTarget => (
+            "node_silent",
+            format!("`{from}` has not heard `{to}` lately; see: troupe admin doctor"),
+        ),
+        MoveRefusal::UnfitTarget => {
+            ("no_role", format!("`{to}` has no role for shard {shard}; see: troupe admin nodes"))
+        }
+        MoveRefusal::Full { under_way } => (
+            "moves_full",
+            format!("`{from}` hands over as many shards as it may, {under_way}; repeat it later."),
+        ),
+    };
+    OperatorError::Refused { code: code.into(), detail }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use troupe_actor::{settle, spawn_task};
 use troupe_link::{LinkOptions, NodeCert, QuicNetwork};
 use troupe_services::{
-    admin::OwnAnswers,
+    admin::{OwnAnswers, follow_rebalance},
     auth::{self, AuthOptions},
 };
 use troupe_sharding::{
@@ -88,6 +88,8 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
     link.take_bulk(Arc::new(Questions::new(Arc::new(OwnAnswers(Arc::clone(&node.own))))));
     let membership = Arc::new(join(&config, boot, link_at, &store, &view, &node, &link)?);
     member.joined(Arc::clone(&membership), Arc::clone(&link));
+    let follow = follow_rebalance(store.stores().directory, Arc::clone(&member) as _);
+    let _following = spawn_task("rebalance setting", follow).abort_on_drop();
     let stop = CancellationToken::new();
     let url = door.url();
     let serving = spawn_task("http", door.serve(&node.gateway, stop.clone()));

@@ -30,6 +30,12 @@ async fn check_doctor(me: &Terminal<'_>) -> Result<()> {
         "shards",
         "epochs",
         "placement",
+        "rebalance",
+        "fences",
+        "activations",
+        "frames",
+        "endings",
+        "orphans",
         "crashes",
         "queues",
         "runs",
@@ -44,6 +50,14 @@ async fn check_doctor(me: &Terminal<'_>) -> Result<()> {
         assert!(names.contains(&name), "{name} in {names:?}");
     }
     assert_ne!(doctor["state"], "fail", "{doctor:#}");
+    for check in checks.iter().filter(|check| check["invariant"].is_string()) {
+        assert_eq!(check["state"], "ok", "{check}");
+    }
+    // What it cannot see it says, and does not count as well.
+    let text = me.say(&["admin", "doctor"]).await?.ok();
+    for invariant in ["I4", "I8", "I10", "I11"] {
+        assert!(text.contains(&format!("not checked ({invariant}): ")), "{text}");
+    }
     Ok(())
 }
 
@@ -67,6 +81,8 @@ async fn an_operator_sees_what_a_node_is_and_does() -> Result<()> {
     assert_eq!(this["load"]["shards"], 1_280);
     assert!(this["load"]["memory_bytes"].as_u64().unwrap_or(0) > 1_000_000, "{nodes}");
     assert!(me.say(&["admin", "nodes"]).await?.ok().contains("local*"));
+    let one = node.get("/api/v1/admin/shards/7", &who).await?;
+    assert_eq!((&one["shard"], &one["owner"]), (&7.into(), &"local".into()), "{one}");
     let shards = me.say(&["admin", "shards"]).await?.ok();
     let line = shards.lines().nth(1).context("no owner")?;
     assert!(line.starts_with("local") && line.contains("1280"), "{shards}");

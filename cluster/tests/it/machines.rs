@@ -9,6 +9,8 @@ mod jobs;
 mod joining;
 mod kills;
 mod kit;
+pub(crate) mod members;
+mod moves;
 mod restored;
 mod script;
 mod tcp;

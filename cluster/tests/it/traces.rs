@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -16,8 +16,9 @@ use tokio::{
 use troupe_testkit::{FakeModel, McpServer, try_until, wait_until};
 
 use crate::{
+    machines::members::{ALIKE, Three, servers},
     node::{Home, Node, NodeOptions, PATIENCE, Person},
-    scene::{self, Pace, TOOLSMITH, team},
+    scene::{self, ANTHROPIC, Pace, TOOLSMITH, team},
     stream::Socket,
 };
 
@@ -40,6 +41,8 @@ struct Collector {
 /// A span as the collector wrote it down.
 #[derive(Debug)]
 struct Span {
+    /// Whose it is: `service.instance.id`.
+    node: String,
     name: String,
     parent: String,
     attributes: BTreeMap<String, Value>,
@@ -88,45 +91,57 @@ impl Collector {
         // The last line may be on its way.
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let list = |of: &Value, name: &str| of[name].as_array().cloned().unwrap_or_default();
-        lines
-            .flat_map(|line| list(&line, "resourceSpans"))
-            .flat_map(|resource| list(&resource, "scopeSpans"))
-            .flat_map(|scope| list(&scope, "spans"))
-            .filter(|span| span["traceId"] == trace)
-            .map(|span| {
+        let attributes = |of: &Value| -> BTreeMap<String, Value> {
+            let pairs = list(of, "attributes").into_iter();
+            let pair = |pair: Value| {
+                (pair["key"].as_str().unwrap_or_default().into(), pair["value"].clone())
+            };
+            pairs.map(pair).collect()
+        };
+        let mut spans = BTreeMap::new();
+        for resource in lines.flat_map(|line| list(&line, "resourceSpans")) {
+            let of = attributes(&resource["resource"]);
+            let node = of.get("service.instance.id").map(|id| &id["stringValue"]);
+            let node = node.and_then(Value::as_str).unwrap_or_default();
+            let all = list(&resource, "scopeSpans").into_iter();
+            for span in all.flat_map(|scope| list(&scope, "spans")) {
+                if span["traceId"] != trace {
+                    continue;
+                }
                 let of = |name: &str| span[name].as_str().unwrap_or_default().to_owned();
-                let attributes = list(&span, "attributes").into_iter();
-                let attributes = attributes
-                    .map(|pair| {
-                        (pair["key"].as_str().unwrap_or_default().into(), pair["value"].clone())
-                    })
-                    .collect();
-                let (name, parent) = (of("name"), of("parentSpanId"));
-                (of("spanId"), Span { name, parent, attributes })
-            })
-            .collect()
+                let (name, parent, attributes) =
+                    (of("name"), of("parentSpanId"), attributes(&span));
+                spans
+                    .insert(of("spanId"), Span { node: node.to_owned(), name, parent, attributes });
+            }
+        }
+        spans
     }
 }
 
-/// Names from a span up to the client's.
-fn way_up<'a>(spans: &'a BTreeMap<String, Span>, from: &'a Span) -> Result<Vec<&'a str>> {
-    let (mut names, mut span) = (vec![from.name.as_str()], from);
+/// Spans from one up to the client's.
+fn way_up<'a>(spans: &'a BTreeMap<String, Span>, from: &'a Span) -> Result<Vec<&'a Span>> {
+    let (mut way, mut span) = (vec![from], from);
     while span.parent != SPAN {
-        span = spans.get(&span.parent).with_context(|| format!("no parent above {names:?}"))?;
-        names.push(&span.name);
-        if names.len() > spans.len() {
-            bail!("a circle: {names:?}");
+        span = spans.get(&span.parent).with_context(|| format!("no parent above {way:?}"))?;
+        way.push(span);
+        if way.len() > spans.len() {
+            bail!("a circle: {way:?}");
         }
     }
-    Ok(names)
+    Ok(way)
 }
 
-async fn send(node: &Node, who: &Person) -> Result<String> {
-    let mut socket = Socket::open(&node.url, &who.token).await?;
-    let payload = json!({
+/// A message to the Team, in a new Task or this one.
+async fn send(url: &str, who: &Person, task: Option<&str>) -> Result<String> {
+    let mut socket = Socket::open(url, &who.token).await?;
+    let mut payload = json!({
         "team_id": "alone", "message": PROMPT,
         "traceparent": format!("00-{TRACE}-{SPAN}-01"),
     });
+    if let Some(task) = task {
+        payload["task_id"] = task.into();
+    }
     let ack = socket.call("chat:send", payload).await?;
     Ok(ack["task_id"].as_str().with_context(|| format!("no task: {ack}"))?.to_owned())
 }
@@ -147,7 +162,7 @@ async fn one_trace_leads_from_the_client_to_the_model_and_says_no_word_of_it() -
     let cast = scene::cast(&fake, Some(&mcp.url()));
     node.apply(&who, &format!("{cast}{}", team("alone", "solo", &[TOOLSMITH]))).await?;
 
-    let task = send(&node, &who).await?;
+    let task = send(&node.url, &who, None).await?;
     node.settled(&who, &task, "COMPLETED").await?;
     let stranger = format!("00-{STRANGER}-{SPAN}-01");
     let http = reqwest::Client::new();
@@ -177,7 +192,7 @@ async fn one_trace_leads_from_the_client_to_the_model_and_says_no_word_of_it() -
     let spans = collector.spans(TRACE);
     assert!(came, "only {spans:#?}");
     let call = spans.values().find(|span| span.name == "model call").context("no model call")?;
-    let way = way_up(&spans, call)?;
+    let way: Vec<&str> = way_up(&spans, call)?.iter().map(|span| span.name.as_str()).collect();
     let order = ["model call", "chat run", "attempt", "entity handle", "router ask", "chat:send"];
     assert_eq!(way, order);
     for name in ["gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"] {
@@ -200,6 +215,79 @@ async fn one_trace_leads_from_the_client_to_the_model_and_says_no_word_of_it() -
     let traces: BTreeSet<&str> =
         text.split("\"traceId\":\"").skip(1).filter_map(|rest| rest.get(..32)).collect();
     assert_eq!(traces, [TRACE].into(), "the share of the node's own traces is 0");
+    Ok(())
+}
+
+/// The owner of a Task, once its shard rests.
+async fn settled_owner(three: &Three, who: &Person, task: &str) -> Result<usize> {
+    let first = three.rest(0)?;
+    let why = first.get(&format!("/api/v1/admin/tasks/{task}/why"), who).await?;
+    let shard = format!("/api/v1/admin/shards/{}", why["shard"]);
+    let mut seen = Value::Null;
+    let rests = try_until(PATIENCE, async || {
+        seen = first.get(&shard, who).await.unwrap_or_default();
+        seen["state"] == "owned"
+    });
+    ensure!(rests.await, "it does not rest: {seen}");
+    Three::number(&seen["owner"])
+}
+
+/// The same on a cluster, through a node that does not own the Task: one trace, and each span is of
+/// the node that did it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_trace_leads_through_both_nodes_of_a_message() -> Result<()> {
+    let home = Home::new()?;
+    let Some(servers) = servers() else { return Ok(()) };
+    let Some(collector) = Collector::start(home.path()).await? else { return Ok(()) };
+    let fake = FakeModel::start(scene::load_script(PACE)).await?;
+    let env = [
+        ("TROUPE__TRACES__ENDPOINT", collector.url.as_str()),
+        ("TROUPE__TRACES__SAMPLE_RATIO", "0.0"),
+    ];
+    let three = Three::start_with(servers, ALIKE, &env).await?;
+    let (who, first) = (three.setup().await?, three.rest(0)?);
+    let cast = scene::cast(&fake, None);
+    first.apply(&who, &format!("{cast}{}", team("alone", "solo", &[ANTHROPIC]))).await?;
+    // Nothing moves between the question who owns it and the message to it.
+    let pause = json!({"action": "pause"});
+    first.post("/api/v1/admin/rebalance", Some(&who), &pause).await?;
+    let task = first.run(&who, "alone", "First of all.").await?;
+    first.settled(&who, &task, "COMPLETED").await?;
+    let owner = settled_owner(&three, &who, &task).await?;
+    let gateway = (owner + 1) % three.members.len();
+    let calls = fake.requests().len();
+    send(&three.rest(gateway)?.url, &who, Some(&task)).await?;
+    wait_until(PATIENCE, async || fake.requests().len() > calls).await;
+    first.settled(&who, &task, "COMPLETED").await?;
+
+    let is_call = |span: &&Span| span.name == "model call";
+    let came = try_until(PATIENCE, async || {
+        let spans = collector.spans(TRACE);
+        let is_whole = spans.values().all(|span| way_up(&spans, span).is_ok());
+        let answered = spans.values().any(|span| span.name == "chat:send");
+        is_whole && answered && spans.values().any(|span| is_call(&span))
+    });
+    let came = came.await;
+    let spans = collector.spans(TRACE);
+    assert!(came, "only {spans:#?}");
+    let call = spans.values().find(is_call).context("no model call")?;
+    let way = way_up(&spans, call)?;
+    let way: Vec<_> = way.iter().map(|span| (span.name.as_str(), span.node.as_str())).collect();
+    let (there, here) = (format!("n{owner}"), format!("n{gateway}"));
+    let (there, here) = (there.as_str(), here.as_str());
+    let expected = [
+        ("model call", there),
+        ("chat run", there),
+        ("attempt", there),
+        ("entity handle", there),
+        ("ask of a peer", there),
+        ("router ask", here),
+        ("chat:send", here),
+    ];
+    assert_eq!(way, expected);
+    let appends = spans.values().filter(|span| span.name == "append");
+    assert!(appends.clone().count() > 1 && appends.clone().all(|span| span.node == there));
+    assert!(!collector.text().contains("pumpernickel"), "nobody but the model reads it");
     Ok(())
 }
 

@@ -64,9 +64,27 @@ pub struct NodeView {
     /// What it carries; absent if it could not be asked, then `unreachable` says why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<NodeLoad>,
+    /// Whether shards of this node move by themselves, as it says itself; words as in
+    /// [`NodeList::rebalance`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<String>,
     /// Why its load is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreachable: Option<String>,
+}
+
+/// What an administrator decided for the whole cluster about shards that move by themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RebalanceSetting {
+    /// They do not.
+    pub paused: bool,
+    /// Who decided it.
+    pub user_id: UserId,
+    /// Their name then.
+    pub user_name: String,
+    /// When, by the node that wrote it down.
+    pub at: Timestamp,
 }
 
 /// All nodes.
@@ -76,9 +94,12 @@ pub struct NodeView {
 pub struct NodeList {
     /// By name.
     pub items: Vec<NodeView>,
-    /// Whether shards move by themselves: `on`, `paused` (by an administrator, on the node that
-    /// answers), `slow` (they rest while the store is).
+    /// Whether shards of the node that answers move by themselves: `on`, `paused` (by an
+    /// administrator), `slow` (they rest while the store is).
     pub rebalance: String,
+    /// Who decided it last, and when; absent if nobody ever did or the store did not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebalance_setting: Option<RebalanceSetting>,
 }
 
 /// How far a shard is.
@@ -130,6 +151,10 @@ pub struct ShardView {
 pub struct ShardList {
     /// By number.
     pub items: Vec<ShardView>,
+    /// What was decided last about shards that move by themselves; absent if nobody ever did or
+    /// the store did not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebalance_setting: Option<RebalanceSetting>,
 }
 
 /// One line of the supervision tree: an actor, or an entity below its shard.
@@ -310,6 +335,25 @@ pub struct MoveShard {
     pub to: String,
 }
 
+/// What became of a wish to move a shard. A refusal is a problem with a code of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct ShardMove {
+    /// Which.
+    pub shard: u16,
+    /// `begun`; `under_way` (to this node, before); `already_there`; empty: the owner is of an
+    /// older build and does not say.
+    pub outcome: String,
+    /// The node that owns it, or did when it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The node that is to own it.
+    pub to: String,
+    /// In words, with where to look.
+    pub detail: String,
+}
+
 /// What to do about shards that are not where placement would have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -441,6 +485,19 @@ pub struct DoctorReport {
     pub took_ms: u64,
     /// Each of them.
     pub checks: Vec<Check>,
+    /// Promises that nobody can check on a running cluster.
+    pub unchecked: Vec<Unchecked>,
+}
+
+/// A promise, or a part of one, that the doctor cannot check.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Unchecked {
+    /// `I1` to `I11`.
+    pub invariant: String,
+    /// Why not, and what shows it instead.
+    pub why: String,
 }
 
 /// A durable reminder of something that an entity has to do.

@@ -17,7 +17,11 @@ pub(crate) fn encode_entry(entry: &TaskEntry) -> Result<Bytes, RecordError> {
     troupe_records::encode(ENTRY_VERSION, entry)
 }
 
-pub(crate) fn decode_entry(body: &[u8]) -> Result<TaskEntry, RecordError> {
+/// Reads the body of a journal entry of a Task.
+///
+/// # Errors
+/// It is damaged, or of a newer build.
+pub fn decode_entry(body: &[u8]) -> Result<TaskEntry, RecordError> {
     troupe_records::decode(ENTRY_VERSION, body, never_upgrades)
 }
 

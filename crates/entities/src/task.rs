@@ -33,3 +33,5 @@ pub use factory::{Listed, Notifier, Silent, TaskFactory, TaskOptions};
 pub use internal::TaskInternal;
 pub use job::{BRANCH_LABEL, REPO_LABEL, WORKTREE_LABEL};
 pub use place::ON_LABEL;
+
+pub use crate::codec::decode_entry;

@@ -125,7 +125,7 @@ pub enum Input {
     },
     /// Rebalancing is switched off or on; hand-offs under way go on.
     PauseRebalance(bool),
-    /// An administrator wants the shard moved. Ignored if this node does not own it.
+    /// An administrator wants the shard moved: [`Effect::MoveAnswered`] follows in the same step.
     MoveShard {
         /// Which.
         shard: ShardId,
@@ -147,6 +147,45 @@ pub enum FenceReason {
     Lost,
     /// It took too long to leave.
     LeavingTooLong,
+}
+
+/// What became of an administrator's wish to have a shard moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MoveAnswer {
+    /// The hand-off has begun: the target is asked.
+    Begun,
+    /// It was under way to this target before.
+    UnderWay,
+    /// The target is this node, which owns the shard.
+    AlreadyThere,
+    /// Nothing was begun.
+    Refused(MoveRefusal),
+}
+
+/// Why a hand-off was not begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MoveRefusal {
+    /// This node does not own the shard.
+    NotOwner,
+    /// The lease of this node does not hold now.
+    NoLease,
+    /// The shard is on its way to another node.
+    Elsewhere(NodeName),
+    /// No node of this name ever had a lease.
+    UnknownTarget,
+    /// The target's lease is over.
+    DeadTarget,
+    /// The target gives its own shards away.
+    DrainingTarget,
+    /// The target works, but this node has not heard it for a while.
+    SilentTarget,
+    /// The target has no role for shards of this sort.
+    UnfitTarget,
+    /// As many hand-offs as may be are under way.
+    Full {
+        /// How many.
+        under_way: usize,
+    },
 }
 
 /// What is to be done, in the order of the list.
@@ -272,6 +311,13 @@ pub enum Effect {
     },
     /// Let all that still runs here come to rest, then [`Input::Passivated`].
     PassivateAll,
+    /// The answer to [`Input::MoveShard`]; as many of them, in the same order.
+    MoveAnswered {
+        /// Which.
+        shard: ShardId,
+        /// What became of it.
+        answer: MoveAnswer,
+    },
     /// The node has left; end the process.
     Exit,
 }

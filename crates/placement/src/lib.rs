@@ -29,7 +29,10 @@ mod peers;
 mod shard;
 pub mod timings;
 
-pub use effect::{AttemptId, Effect, FenceReason, HandoffId, Input, LeaseView, Owner, PeerMessage};
+pub use effect::{
+    AttemptId, Effect, FenceReason, HandoffId, Input, LeaseView, MoveAnswer, MoveRefusal, Owner,
+    PeerMessage,
+};
 pub use hash::{Candidate, preferred, ranked};
 pub use lease::Identity;
 pub use node::{Node, Rebalancing};

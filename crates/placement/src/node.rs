@@ -141,7 +141,7 @@ impl Node {
                 self.with(shard, now, |slot, cx| slot.want(cx));
             }
             Input::PauseRebalance(paused) => self.paused = paused,
-            Input::MoveShard { shard, to } => self.start_handoff(shard, to, now, out),
+            Input::MoveShard { shard, to } => self.move_ordered(shard, to, now, out),
             Input::Leave => self.leave(now, out),
             Input::Passivated => self.passivated(now),
         }

@@ -200,6 +200,11 @@ impl Peers {
         })
     }
 
+    /// The newest row seen of a node.
+    pub(crate) fn row(&self, node: &NodeName) -> Option<&LeaseRow> {
+        self.peers.get(node).map(|peer| &peer.row)
+    }
+
     /// Whether the node takes shards and was heard lately.
     pub(crate) fn is_near(&self, node: &NodeName, now: MonoTime) -> bool {
         let peer = self.peers.get(node);

@@ -15,6 +15,7 @@ mod letters;
 pub mod local;
 pub mod peers;
 mod process;
+mod rebalance;
 mod why;
 
 use std::{
@@ -33,7 +34,7 @@ use troupe_api::{
     Problem,
     admin::{
         ActorTreeView, Begun, Check, ContainersView, EntityOutcome, EntityView, NodeList,
-        QueuesView, RebalanceAction, ShardList,
+        QueuesView, RebalanceAction, ShardList, ShardMove, ShardView,
     },
 };
 use troupe_entities::device::container::Containers;
@@ -45,9 +46,10 @@ use troupe_types::{Clock, EntityId, MonoTime, ShardId, Timestamp};
 use crate::caller::Caller;
 
 pub use backup::BackupStream;
-pub use cluster::{ClusterOperator, ClusterView, SeenLease, SeenShard};
+pub use cluster::{ClusterOperator, ClusterView, NOT_OWNER, SeenLease, SeenShard};
 pub use local::{LocalOperator, LocalParts, NodeControl};
 pub use peers::{LinkPeers, NodeQuestion, OwnAnswers, Peers};
+pub use rebalance::follow_rebalance;
 
 /// Why an operator's question or wish failed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -122,6 +124,13 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
     async fn queues(&self, node: Option<&str>) -> Result<QueuesView, OperatorError>;
     /// Where these entities live, in this order; nothing is activated by the question.
     async fn places(&self, entities: &[EntityId]) -> Result<Vec<EntityPlace>, OperatorError>;
+    /// What one node itself says of these entities, in this order: who it takes for their owner,
+    /// and what it has in memory.
+    async fn places_on(
+        &self,
+        node: &str,
+        entities: &[EntityId],
+    ) -> Result<Vec<EntityPlace>, OperatorError>;
     /// Begins an entity anew, on the node where it lives.
     async fn restart_entity(&self, entity: EntityId) -> Result<EntityOutcome, OperatorError>;
     /// Unloads an idle entity.
@@ -130,8 +139,12 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
     async fn wake_entity(&self, entity: EntityId) -> Result<(), OperatorError>;
     /// Begins to hand over all shards of a node, which then takes no new ones.
     async fn drain(&self, node: &str) -> Result<Begun, OperatorError>;
-    /// Begins to hand over one shard.
-    async fn move_shard(&self, shard: ShardId, to: &str) -> Result<Begun, OperatorError>;
+    /// One shard, as the node has it that knows best.
+    async fn shard(&self, shard: ShardId) -> Result<ShardView, OperatorError>;
+    /// Begins to hand over one shard, or says why not.
+    async fn move_shard(&self, shard: ShardId, to: &str) -> Result<ShardMove, OperatorError>;
+    /// Whether there may be others to hand shards to.
+    fn shares_shards(&self) -> Result<(), OperatorError>;
     /// Shards that are not where placement would have them.
     async fn rebalance(&self, action: RebalanceAction) -> Result<Begun, OperatorError>;
     /// What only the node itself can check, beyond what the doctor derives from the above.
@@ -188,7 +201,7 @@ impl Operations {
     /// 403; 503 if the store does not answer.
     pub async fn nodes(&self, caller: &Caller) -> Result<NodeList, Problem> {
         admin(caller, "list_nodes")?;
-        Ok(self.operator().nodes().await?)
+        Ok(self.node_list().await?)
     }
 
     /// All shards.
@@ -197,7 +210,16 @@ impl Operations {
     /// As [`nodes`](Self::nodes).
     pub async fn shards(&self, caller: &Caller) -> Result<ShardList, Problem> {
         admin(caller, "list_shards")?;
-        Ok(self.operator().shards().await?)
+        Ok(self.shard_list().await?)
+    }
+
+    /// One shard, as the node has it that knows best.
+    ///
+    /// # Errors
+    /// 403.
+    pub async fn shard(&self, caller: &Caller, shard: ShardId) -> Result<ShardView, Problem> {
+        admin(caller, "show_shard")?;
+        Ok(self.operator().shard(shard).await?)
     }
 
     /// The supervision tree of a node; `None`: of this one.
@@ -277,35 +299,16 @@ impl Operations {
     /// Begins to hand over one shard.
     ///
     /// # Errors
-    /// As [`drain`](Self::drain).
+    /// As [`drain`](Self::drain); the code says why it was not begun.
     pub async fn move_shard(
         &self,
         caller: &Caller,
         shard: ShardId,
         to: &str,
-    ) -> Result<Begun, Problem> {
+    ) -> Result<ShardMove, Problem> {
         admin(caller, "move_shard")?;
         let done = self.operator().move_shard(shard, to).await;
         self.audited(caller, "move_shard", &shard.to_string(), &format!("to {to}"), done).await
-    }
-
-    /// Has shards move by themselves or not, or at once.
-    ///
-    /// # Errors
-    /// As [`drain`](Self::drain).
-    pub async fn rebalance(
-        &self,
-        caller: &Caller,
-        action: RebalanceAction,
-    ) -> Result<Begun, Problem> {
-        admin(caller, "rebalance")?;
-        let done = self.operator().rebalance(action).await;
-        let word = match action {
-            RebalanceAction::Pause => "pause",
-            RebalanceAction::Resume => "resume",
-            RebalanceAction::Now => "now",
-        };
-        self.audited(caller, "rebalance", word, "", done).await
     }
 }
 

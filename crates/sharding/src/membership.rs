@@ -29,11 +29,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 use troupe_actor::{TaskHandle, spawn_task};
-pub use troupe_placement::{Identity, InvalidTimings, LeaseView, Rebalancing, Timings};
+pub use troupe_placement::{
+    Identity, InvalidTimings, LeaseView, MoveAnswer, MoveRefusal, Rebalancing, Timings,
+};
 use troupe_store::{Floors, Ownership};
 use troupe_types::{Epoch, Incarnation, LeaseRow, ShardId, Uuid};
 
@@ -172,13 +174,22 @@ impl Membership {
         self.order(Order::Leave).await
     }
 
-    /// Moves a Shard of this node to another one. Ignored if it is not this node's, if as many
-    /// moves as may be are under way, or if the other node is not near.
+    /// Begins to move a Shard of this node to another one, or says why not. That it has begun
+    /// does not mean that it will get there: the other node may refuse.
     ///
     /// # Errors
-    /// See [`MembershipError`].
-    pub async fn move_shard(&self, shard: ShardId, to: NodeName) -> Result<(), MembershipError> {
-        self.order(Order::Move(shard, to)).await
+    /// See [`MembershipError`]. It may have begun nevertheless: look at the view.
+    pub async fn move_shard(
+        &self,
+        shard: ShardId,
+        to: NodeName,
+    ) -> Result<MoveAnswer, MembershipError> {
+        let (reply, answer) = oneshot::channel();
+        self.order(Order::Move(shard, to, reply)).await?;
+        match timeout(ORDER_DEADLINE, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            _ => Err(MembershipError::Gone),
+        }
     }
 
     /// Switches rebalancing off or on; moves under way go on.

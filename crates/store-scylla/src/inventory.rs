@@ -6,14 +6,14 @@ use bytes::Bytes;
 use troupe_store::{
     AppendError, BlobHash, Entry, Inventory, Opened, Peeked, Projections, ReadError, Snapshot,
     WakeKind, cause,
-    effective::{drop_partial, effective_log},
+    effective::{Tags, drop_partial, effective_log},
     inventory::wake_of,
 };
-use troupe_types::{EntityId, EntityKind, Seq, TaskId, Timestamp, Uuid};
+use troupe_types::{EntityId, EntityKind, Fence, Seq, TaskId, Timestamp, Uuid};
 
 use crate::{
     ScyllaStore,
-    cql::{from_tiny, tiny},
+    cql::{from_tiny, int, tiny, uint},
     error::{Failed, Unread, unread},
     journal::Statics,
 };
@@ -138,6 +138,30 @@ impl Inventory for ScyllaStore {
         let mut peeked = last.ok_or_else(|| ReadError::Unavailable { source: moves() })?;
         peeked.wake.push((Timestamp::from_millis(0), WakeKind::Run));
         Ok(Some(peeked))
+    }
+
+    /// The rows before what guards them: a fence that is claimed meanwhile explains its rows.
+    async fn tags(&self, entity: EntityId, rows_max: usize) -> Result<Option<Tags>, ReadError> {
+        let of = |failed: Failed| Unread::from(failed).of(entity);
+        let Some(before) = self.statics(entity, false).await.map_err(of)? else { return Ok(None) };
+        let (kind, id) = (tiny(entity.kind.code()), entity.id);
+        // One more than asked for tells whether these are all.
+        let most = i32::try_from(rows_max.saturating_add(1)).unwrap_or(i32::MAX);
+        let values = (kind, id, int(before.snapshot_seq.0), most);
+        let rows: Vec<(i64, i64)> =
+            self.cql().rows(&self.statements().journal_tags, values).await.map_err(of)?;
+        let Some(now) = self.statics(entity, true).await.map_err(of)? else { return Ok(None) };
+        let is_whole = rows.len() <= rows_max;
+        let rows = rows.into_iter().take(rows_max);
+        let rows = rows.map(|(seq, fence)| (Seq(uint(seq)), Fence(uint(fence))));
+        Ok(Some(Tags {
+            rows: rows.filter(|(seq, _)| *seq > now.snapshot_seq).collect(),
+            epoch: now.epoch,
+            fence: now.fence,
+            starts: now.starts,
+            snapshot_seq: now.snapshot_seq,
+            is_whole,
+        }))
     }
 
     async fn blobs(

@@ -90,6 +90,8 @@ statements! {
         first_frame, frames, crc, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
     journal_rows: Read, LARGE, "SELECT seq, fence_tag, append_last, first_frame, frames, crc, body
         FROM journal WHERE kind = ? AND entity = ? AND seq > ? AND seq <= ?";
+    journal_tags: Read, SMALL, "SELECT seq, fence_tag FROM journal WHERE kind = ? AND entity = ?
+        AND seq > ? ORDER BY seq DESC, fence_tag DESC LIMIT ?";
     journal_trim: Write, SMALL, "DELETE FROM journal WHERE kind = ? AND entity = ? AND seq <= ?";
     snapshot_insert: Write, SMALL, "INSERT INTO snapshot (kind, entity, upto, fence_tag, part,
         parts, crc, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";

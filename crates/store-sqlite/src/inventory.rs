@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio::task::spawn_blocking;
 use troupe_store::{
     AppendError, BlobHash, CorruptPart, Inventory, Opened, Peeked, ReadError, Snapshot, cause,
+    effective::Tags,
 };
 use troupe_types::{EntityId, EntityKind, Seq, TaskId, Uuid};
 
@@ -125,6 +126,11 @@ impl Inventory for SqliteStore {
             Ok((peeked.head() > Seq::ZERO).then_some(peeked))
         });
         read.await.map_err(entity_read_error(entity))
+    }
+
+    /// One row per number, and fences live in the process.
+    async fn tags(&self, _: EntityId, _: usize) -> Result<Option<Tags>, ReadError> {
+        Ok(None)
     }
 
     async fn blobs(

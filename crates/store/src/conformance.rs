@@ -9,6 +9,7 @@ mod journal;
 pub mod journal_model;
 mod ownership;
 mod rows;
+mod tags;
 mod wake;
 
 use async_trait::async_trait;

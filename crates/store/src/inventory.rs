@@ -7,7 +7,7 @@ use troupe_types::{EntityId, Seq, Timestamp};
 
 use crate::{
     AppendError, BlobHash, Entry, Opened, ReadError, Snapshot, TaskRow, WakeKind, WakeRow,
-    WakeStore,
+    WakeStore, effective::Tags,
 };
 
 /// Wake rows that are read at once when those of one entity are looked for.
@@ -64,6 +64,14 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// See [`ReadError`]; `Unavailable` too if the entity moves faster than it can be read.
     async fn peek(&self, entity: EntityId) -> Result<Option<Peeked>, ReadError>;
+
+    /// What guards a journal and which rows lie in it, at most `rows_max` of the newest; for those
+    /// who check it. `None`: there is no entry, or the store has one row per number and no fences,
+    /// because one process alone writes it.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    async fn tags(&self, entity: EntityId, rows_max: usize) -> Result<Option<Tags>, ReadError>;
 
     /// The names of at most `limit` blobs, those behind `after`.
     ///

@@ -78,19 +78,30 @@ pub enum AdminVerb {
         #[arg(long, value_name = "SECONDS", default_value_t = 180)]
         timeout: u64,
     },
-    /// Hands one shard to another node
-    #[command(after_help = "Example:
-  troupe admin move 77 node-3")]
+    /// Hands one shard to another node; says whether that began, and with --wait how it ended
+    #[command(after_help = "Examples:
+  troupe admin move 77 node-3
+  troupe admin move 77 node-3 --wait
+
+Ends with 0 if it began or the node owns the shard already, with --wait once the node owns it;
+with 1 if it stayed where it was or is not there in time, with 5 if it was refused.")]
     Move {
         /// Number of the shard
         shard: u16,
         /// Name of the node that is to own it
         node: String,
+        /// Wait until the node owns it
+        #[arg(long)]
+        wait: bool,
+        /// Give up waiting after so many seconds (the move goes on); steps may take 45 s to end
+        #[arg(long, value_name = "SECONDS", default_value_t = 90)]
+        timeout: u64,
     },
-    /// Has shards move by themselves or not, or at once
+    /// Has shards move by themselves or not, on all nodes and until decided anew; or at once
     #[command(after_help = "Examples:
   troupe admin rebalance pause           before work on several nodes
-  troupe admin rebalance resume")]
+  troupe admin rebalance resume
+  troupe admin nodes                     says who paused it, and when")]
     Rebalance {
         /// What to do
         #[arg(value_enum)]

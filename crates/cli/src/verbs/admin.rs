@@ -3,14 +3,17 @@
 mod backup;
 mod doctor;
 mod letters;
+mod moves;
 mod nodes;
 mod shards;
 mod tree;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use troupe_api::{
     Problem,
-    admin::{AdminWhy, AuditEntry, ContainersView, QueuesView},
+    admin::{AdminWhy, AuditEntry, ContainersView, QueuesView, RebalanceSetting},
     task::Page,
 };
 
@@ -35,7 +38,10 @@ pub(super) async fn run(client: &Client, format: Format, verb: AdminVerb) -> Res
         AdminVerb::Drain { node, no_wait, timeout } => {
             nodes::drain(client, format, &node, no_wait, timeout).await
         }
-        AdminVerb::Move { shard, node } => move_shard(client, format, shard, &node).await,
+        AdminVerb::Move { shard, node, wait, timeout } => {
+            let wait = wait.then(|| Duration::from_secs(timeout));
+            moves::run(client, format, shard, &node, wait).await
+        }
         AdminVerb::Rebalance { action } => rebalance(client, format, action).await,
         AdminVerb::Backup(args) => backup::run(client, format, args).await,
         AdminVerb::Audit { limit } => audit(client, format, limit).await,
@@ -65,20 +71,17 @@ fn long(seconds: u64) -> String {
     }
 }
 
+/// Who paused rebalancing, and what to do; empty if nobody did.
+fn paused(setting: Option<&RebalanceSetting>) -> String {
+    let Some(RebalanceSetting { user_name, at, .. }) = setting.filter(|set| set.paused) else {
+        return String::new();
+    };
+    format!("rebalancing was paused by {user_name} at {at}: troupe admin rebalance resume\n")
+}
+
 fn begun(format: Format, answer: &Value) {
     let detail = answer["detail"].as_str().unwrap_or_default();
     output::print(format, answer, || format!("{detail}\n"), Vec::new);
-}
-
-async fn move_shard(
-    client: &Client,
-    format: Format,
-    shard: u16,
-    node: &str,
-) -> Result<(), CliError> {
-    let path = format!("/api/v1/admin/shards/{shard}/move");
-    begun(format, &client.post::<Value>(&path, &json!({ "to": node })).await?);
-    Ok(())
 }
 
 async fn rebalance(client: &Client, format: Format, action: RebalanceArg) -> Result<(), CliError> {

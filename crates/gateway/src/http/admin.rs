@@ -13,7 +13,7 @@ use troupe_api::{
     admin::{
         ActorTreeView, AdminWhy, AuditEntry, Begun, ContainersView, DeadLetterView, DiscardLetter,
         DoctorReport, EntityOutcome, MoveShard, NodeList, QueuesView, Rebalance, RetriedLetter,
-        ShardList,
+        ShardList, ShardMove, ShardView,
     },
     task::Page,
 };
@@ -64,21 +64,31 @@ pub(super) const ROUTES: &[Route] = &[
     .by(Access::Admin)
     .gives(of::<ShardList>),
     Route::new(
+        "GET",
+        "/api/v1/admin/shards/{id}",
+        "admin_shard",
+        "One shard, as the node has it that knows best: all living nodes are asked.",
+        || get(one_shard),
+    )
+    .by(Access::Admin)
+    .gives(of::<ShardView>),
+    Route::new(
         "POST",
         "/api/v1/admin/shards/{id}/move",
         "admin_move_shard",
-        "Begins to hand one shard to another node.",
+        "Begins to hand one shard to another node; a refusal says why by its code.",
         || post(move_shard),
     )
     .by(Access::Admin)
     .takes(of::<MoveShard>)
-    .gives(of::<Begun>)
+    .gives(of::<ShardMove>)
     .status(202),
     Route::new(
         "POST",
         "/api/v1/admin/rebalance",
         "admin_rebalance",
-        "Has shards move by themselves or not, or at once.",
+        "Has shards move by themselves or not, for the whole cluster and until it is decided \
+         anew; or at once.",
         || post(rebalance),
     )
     .by(Access::Admin)
@@ -270,9 +280,17 @@ async fn move_shard(
     Admin(who): Admin,
     Parted(number): Parted<String>,
     Input(body): Input<MoveShard>,
-) -> Result<(StatusCode, Json<Begun>), Refusal> {
-    let begun = shared.state.operations.move_shard(&who, shard(&number)?, &body.to).await?;
-    Ok((StatusCode::ACCEPTED, Json(begun)))
+) -> Result<(StatusCode, Json<ShardMove>), Refusal> {
+    let moved = shared.state.operations.move_shard(&who, shard(&number)?, &body.to).await?;
+    Ok((StatusCode::ACCEPTED, Json(moved)))
+}
+
+async fn one_shard(
+    State(shared): State<Shared>,
+    Admin(who): Admin,
+    Parted(number): Parted<String>,
+) -> Result<Json<ShardView>, Refusal> {
+    Ok(Json(shared.state.operations.shard(&who, shard(&number)?).await?))
 }
 
 async fn rebalance(

@@ -73,7 +73,9 @@ async fn a_single_node_says_what_it_cannot_do_and_unknown_things_are_not_found()
         let path = format!("/api/v1/admin/{path}");
         assert_eq!(node.post(&admin, &path, to.clone()).await.0, 404, "{path}");
     }
-    for path in ["actors?node=nobody", "queues?node=nobody", "dead-letters/x"] {
+    let (_, shard) = node.get(&admin, "/api/v1/admin/shards/7").await;
+    assert_eq!((&shard["shard"], &shard["state"]), (&json!(7), &json!("unowned")), "{shard}");
+    for path in ["actors?node=nobody", "queues?node=nobody", "dead-letters/x", "shards/1280"] {
         assert_eq!(node.get(&admin, &format!("/api/v1/admin/{path}")).await.0, 404, "{path}");
     }
     for path in

@@ -1,10 +1,11 @@
 //! When shards move on purpose: after the hash has differed for a while, and on the way out.
 
-use troupe_types::{MonoTime, NodeName, ShardId};
+use troupe_types::{MonoTime, NodeName, NodeState, ShardId};
 
 use super::Node;
 use crate::{
-    effect::{Effect, FenceReason, HandoffId},
+    effect::{Effect, FenceReason, HandoffId, MoveAnswer, MoveRefusal},
+    hash::{Candidate, preferred},
     shard::State,
 };
 
@@ -77,6 +78,55 @@ impl Node {
         }
         let free = self.timings.moves_max.saturating_sub(all - waiting);
         free.min(self.timings.moves_waiting_max.saturating_sub(all))
+    }
+
+    /// An administrator's wish; it is answered in any case.
+    pub(super) fn move_ordered(
+        &mut self,
+        shard: ShardId,
+        to: NodeName,
+        now: MonoTime,
+        out: &mut Vec<Effect>,
+    ) {
+        let answer = self.may_move(shard, &to, now);
+        if answer == MoveAnswer::Begun {
+            self.start_handoff(shard, to, now, out);
+        }
+        out.push(Effect::MoveAnswered { shard, answer });
+    }
+
+    fn may_move(&self, shard: ShardId, to: &NodeName, now: MonoTime) -> MoveAnswer {
+        let refused = MoveAnswer::Refused;
+        if self.lease().is_none() {
+            return refused(MoveRefusal::NoLease);
+        }
+        match self.slots.get(&shard).map(|slot| &slot.state) {
+            Some(State::Owned { .. }) if *to == self.lease.me().node => MoveAnswer::AlreadyThere,
+            Some(State::Owned { .. }) => match self.unfit(shard, to, now) {
+                Some(why) => refused(why),
+                None if self.free_moves(now) == 0 => {
+                    refused(MoveRefusal::Full { under_way: self.moving() })
+                }
+                None => MoveAnswer::Begun,
+            },
+            Some(State::Source(source)) if source.to == *to => MoveAnswer::UnderWay,
+            Some(State::Source(source)) => refused(MoveRefusal::Elsewhere(source.to.clone())),
+            Some(State::Foreign | State::Target(_)) | None => refused(MoveRefusal::NotOwner),
+        }
+    }
+
+    /// Why another node cannot take a shard now, as far as this one knows.
+    fn unfit(&self, shard: ShardId, to: &NodeName, now: MonoTime) -> Option<MoveRefusal> {
+        let Some(row) = self.peers.row(to) else { return Some(MoveRefusal::UnknownTarget) };
+        let as_candidate = Candidate { node: to.clone(), roles: row.roles, weight: row.weight };
+        match row.state {
+            NodeState::Dead => Some(MoveRefusal::DeadTarget),
+            NodeState::Draining => Some(MoveRefusal::DrainingTarget),
+            NodeState::Alive if preferred(shard, &[as_candidate]).is_none() => {
+                Some(MoveRefusal::UnfitTarget)
+            }
+            NodeState::Alive => (!self.peers.is_near(to, now)).then_some(MoveRefusal::SilentTarget),
+        }
     }
 
     pub(super) fn start_handoff(

@@ -1,10 +1,12 @@
 //! Scenarios of one or two nodes, answer by answer.
 
+mod orders;
+
 use std::time::Duration;
 
 use troupe_placement::{
-    Answer, AttemptId, Effect, FenceReason, HandoffId, Identity, Input, Node, Owner, PeerMessage,
-    StoreOp, Timings,
+    Answer, AttemptId, Effect, FenceReason, HandoffId, Identity, Input, MoveAnswer, Node, Owner,
+    PeerMessage, StoreOp, Timings,
 };
 use troupe_types::{
     Epoch, Incarnation, LeaseRow, MonoTime, NodeName, NodeState, Roles, ShardId, ShardRow, Uuid,
@@ -40,6 +42,8 @@ struct Bench {
     node: Node,
     asked: Vec<(AttemptId, StoreOp)>,
     effects: Vec<Effect>,
+    /// What became of orders to move shards.
+    answers: Vec<(ShardId, MoveAnswer)>,
 }
 
 impl Bench {
@@ -56,7 +60,7 @@ impl Bench {
             weight: 100,
         };
         let node = Node::new(me, timings, shards, 1);
-        Self { node, asked: Vec::new(), effects: Vec::new() }
+        Self { node, asked: Vec::new(), effects: Vec::new(), answers: Vec::new() }
     }
 
     fn step(&mut self, input: Input, ms: u64) -> &mut Self {
@@ -64,6 +68,7 @@ impl Bench {
             match effect {
                 Effect::Store { attempt, op } => self.asked.push((attempt, op)),
                 Effect::Heartbeat { .. } => {}
+                Effect::MoveAnswered { shard, answer } => self.answers.push((shard, answer)),
                 effect => self.effects.push(effect),
             }
         }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use troupe_api::admin::{
     ActorTreeView, Begun, Check, EntityOutcome, NodeList, NodeView, QueuesView, RebalanceAction,
-    ShardList, ShardState, ShardView,
+    ShardList, ShardMove, ShardState, ShardView,
 };
 use troupe_types::{EntityId, LeaseRow, NodeState, ShardId, ShardRow};
 
@@ -15,6 +15,13 @@ use super::{
     local::role_names,
     peers::{Introduction, NodeQuestion, Peers, ask},
 };
+
+/// Code of a refusal: the node that was asked does not own the shard.
+pub const NOT_OWNER: &str = "not_owner";
+/// Owners that are asked for a shard that moves on meanwhile.
+const OWNERS_ASKED_MAX: usize = 3;
+/// Within this every node tells of a shard that it took up or gave away.
+const OWNER_KNOWN_IN: Duration = Duration::from_millis(600);
 
 /// A lease as this node sees it.
 #[derive(Clone, Debug)]
@@ -86,6 +93,12 @@ impl ClusterOperator {
         }
     }
 
+    /// The names of all nodes that are not dead.
+    fn up(&self) -> Vec<String> {
+        let up = self.view.leases().into_iter().filter(|lease| lease.row.state != NodeState::Dead);
+        up.map(|lease| lease.row.node.to_string()).collect()
+    }
+
     fn owner(&self, shard: ShardId) -> Option<ShardRow> {
         self.view.shards().into_iter().find(|seen| seen.shard == shard)?.row
     }
@@ -124,6 +137,7 @@ impl ClusterOperator {
                 view.load = Some(told.load);
                 view.http = told.http;
                 view.key_ids = told.key_ids;
+                view.rebalance = told.rebalance;
             }
             Err(OperatorError::Unreachable { why, .. }) => view.unreachable = Some(why),
             Err(other) => view.unreachable = Some(other.to_string()),
@@ -136,6 +150,25 @@ impl ClusterOperator {
             return Ok(self.own.introduction());
         }
         ask(&*self.peers, node, &NodeQuestion::Introduce).await
+    }
+
+    /// Asks the owner, as it is known, to hand a shard over.
+    async fn ask_to_move(&self, shard: ShardId, to: &str) -> Result<ShardMove, OperatorError> {
+        let owner = self.shard(shard).await?.owner.ok_or_else(|| unowned(shard))?;
+        if owner == to {
+            let (outcome, detail) =
+                ("already_there", format!("`{to}` owns shard {shard} already."));
+            let (outcome, from) = (outcome.to_owned(), Some(owner));
+            return Ok(ShardMove { shard: shard.0, outcome, from, to: to.to_owned(), detail });
+        }
+        if self.is_own(&owner) {
+            return self.own.control()?.move_shard(shard, to).await;
+        }
+        let question = NodeQuestion::MoveShard { shard, to: to.to_owned() };
+        let told: ShardMove = ask(&*self.peers, &owner, &question).await?;
+        // An older build says it in words alone.
+        let from = told.from.or(Some(owner));
+        Ok(ShardMove { shard: shard.0, from, to: to.to_owned(), ..told })
     }
 
     /// Entities in memory by shard, of a node that answers.
@@ -175,7 +208,8 @@ impl Operator for ClusterOperator {
         let leases = self.view.leases();
         let mut items = join_all(leases.iter().map(|lease| self.node_view(lease))).await;
         items.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(NodeList { items, rebalance: self.view.rebalancing().to_owned() })
+        let rebalance = self.view.rebalancing().to_owned();
+        Ok(NodeList { items, rebalance, rebalance_setting: None })
     }
 
     async fn shards(&self) -> Result<ShardList, OperatorError> {
@@ -205,7 +239,7 @@ impl Operator for ClusterOperator {
                 preferred: seen.preferred,
             }
         });
-        Ok(ShardList { items: items.collect() })
+        Ok(ShardList { items: items.collect(), ..ShardList::default() })
     }
 
     async fn actors(&self, node: Option<&str>) -> Result<ActorTreeView, OperatorError> {
@@ -265,6 +299,19 @@ impl Operator for ClusterOperator {
         Ok(places)
     }
 
+    async fn places_on(
+        &self,
+        node: &str,
+        entities: &[EntityId],
+    ) -> Result<Vec<EntityPlace>, OperatorError> {
+        if self.is_own(node) {
+            return self.own.places(entities).await;
+        }
+        self.living(node)?;
+        let entities = entities.to_vec();
+        ask(&*self.peers, node, &NodeQuestion::Places { entities }).await
+    }
+
     async fn restart_entity(&self, entity: EntityId) -> Result<EntityOutcome, OperatorError> {
         let home = self.home(entity)?;
         if self.is_own(&home) {
@@ -297,36 +344,67 @@ impl Operator for ClusterOperator {
         ask(&*self.peers, node, &NodeQuestion::Drain).await
     }
 
-    async fn move_shard(&self, shard: ShardId, to: &str) -> Result<Begun, OperatorError> {
-        self.living(to)?;
-        let owner = self.owner(shard).ok_or_else(|| unowned(shard))?.owner.to_string();
-        if owner == to {
-            let detail = format!("`{to}` owns shard {shard} already.");
-            return Err(OperatorError::Refused { code: "owned_already".into(), detail });
-        }
-        if self.is_own(&owner) {
-            return self.own.control()?.move_shard(shard, to).await;
-        }
-        let question = NodeQuestion::MoveShard { shard, to: to.to_owned() };
-        ask(&*self.peers, &owner, &question).await
+    /// What the node knows best that has seen the newest epoch, the owner before others: rows of
+    /// shards that others move are up to half a minute old.
+    async fn shard(&self, shard: ShardId) -> Result<ShardView, OperatorError> {
+        let up = self.up();
+        let asked = up.iter().map(|node| async move {
+            if self.is_own(node) {
+                return Ok(self.own.shard_view(shard));
+            }
+            ask::<ShardView>(&*self.peers, node, &NodeQuestion::Shard { shard }).await
+        });
+        let told = join_all(asked).await.into_iter().zip(&up);
+        let told = told.filter_map(|(view, node)| Some((view.ok()?, node)));
+        let newest =
+            told.max_by_key(|(view, node)| (view.epoch, view.owner.as_ref() == Some(node)));
+        Ok(newest.map(|(view, _)| view).unwrap_or_default())
     }
 
-    /// Every living node does it; one that does not answer is named, the others have done it.
+    async fn move_shard(&self, shard: ShardId, to: &str) -> Result<ShardMove, OperatorError> {
+        self.living(to)?;
+        let mut told = self.ask_to_move(shard, to).await;
+        for _ in 1..OWNERS_ASKED_MAX {
+            match &told {
+                Err(OperatorError::Refused { code, .. }) if code == NOT_OWNER => {}
+                _ => break,
+            }
+            // What nodes say of shards is half a second old, and this one has just moved.
+            tokio::time::sleep(OWNER_KNOWN_IN).await;
+            told = self.ask_to_move(shard, to).await;
+        }
+        told
+    }
+
+    fn shares_shards(&self) -> Result<(), OperatorError> {
+        self.own.control().map(drop)
+    }
+
+    /// Every living node does it. Of a decision for all, one that does not answer is named: it
+    /// reads it by itself. What is to be done at once fails with the first that does not answer;
+    /// the others have done it.
     async fn rebalance(&self, action: RebalanceAction) -> Result<Begun, OperatorError> {
-        let leases = self.view.leases();
-        let living = leases.iter().filter(|lease| lease.row.state != NodeState::Dead);
-        let asked = living.map(|lease| async move {
-            let node = lease.row.node.as_str();
+        let up = self.up();
+        let asked = up.iter().map(|node| async move {
             if self.is_own(node) {
-                return self.own.control()?.rebalance(action).await;
+                return self.own.rebalance_own(action).await;
             }
             ask::<Begun>(&*self.peers, node, &NodeQuestion::Rebalance { action }).await
         });
-        let mut sum = Begun::default();
-        for told in join_all(asked).await {
-            let told = told?;
-            sum.shards += told.shards;
-            sum.detail = told.detail;
+        let (mut sum, mut silent) = (Begun::default(), Vec::new());
+        for (told, node) in join_all(asked).await.into_iter().zip(&up) {
+            match told {
+                Ok(told) => {
+                    sum.shards += told.shards;
+                    sum.detail = told.detail;
+                }
+                Err(error) if action == RebalanceAction::Now => return Err(error),
+                Err(_) => silent.push(node.as_str()),
+            }
+        }
+        if !silent.is_empty() {
+            let names = silent.join(", ");
+            sum.detail += &format!(" Not told yet, but they read it within seconds: {names}.");
         }
         Ok(sum)
     }

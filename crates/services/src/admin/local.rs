@@ -5,9 +5,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use troupe_api::admin::{
     ActorTreeView, ActorView, Begun, Check, EntityOutcome, EntityView, KindQueues, NodeList,
-    NodeLoad, NodeView, QueuesView, RebalanceAction, ShardList, ShardState, ShardView,
+    NodeLoad, NodeView, QueuesView, RebalanceAction, ShardList, ShardMove, ShardState, ShardView,
 };
-use troupe_sharding::{EntityInfo, HostWatch, Owner, Passivation};
+use troupe_sharding::{EntityInfo, HostWatch, Owner, Passivation, ShardInfo};
 use troupe_types::{Clock, EntityId, MonoTime, NodeRole, Roles, ShardId, limits::ENTITY_QUEUE_MAX};
 
 use super::{EntityPlace, Operator, OperatorError, peers::Introduction, process};
@@ -22,10 +22,16 @@ const DEEPEST_MAX: usize = 20;
 pub trait NodeControl: fmt::Debug + Send + Sync + 'static {
     /// Begins to hand over all shards of this node, which then takes no new ones.
     async fn drain(&self) -> Result<Begun, OperatorError>;
-    /// Begins to hand one shard of this node over.
-    async fn move_shard(&self, shard: ShardId, to: &str) -> Result<Begun, OperatorError>;
-    /// Has shards of this node move by themselves or not, or at once.
-    async fn rebalance(&self, action: RebalanceAction) -> Result<Begun, OperatorError>;
+    /// Begins to hand one shard of this node over, or says why not.
+    async fn move_shard(&self, shard: ShardId, to: &str) -> Result<ShardMove, OperatorError>;
+    /// A shard as this node sees it, whoever owns it; at most half a second old.
+    fn shard(&self, shard: ShardId) -> ShardView;
+    /// Has shards of this node move by themselves or not.
+    async fn pause(&self, paused: bool) -> Result<(), OperatorError>;
+    /// Begins to move the shards of this node that should be elsewhere.
+    async fn rebalance_now(&self) -> Result<Begun, OperatorError>;
+    /// Whether shards of this node move by themselves: see [`NodeList::rebalance`].
+    fn rebalancing(&self) -> &'static str;
 }
 
 /// What a node says of itself.
@@ -117,6 +123,7 @@ impl LocalOperator {
             load: self.load(),
             http: self.parts.http.clone(),
             key_ids: self.parts.key_ids.clone(),
+            rebalance: self.parts.control.as_ref().map(|control| control.rebalancing().to_owned()),
         }
     }
 
@@ -283,6 +290,57 @@ impl LocalOperator {
         })
     }
 
+    /// A shard as this node sees it.
+    #[must_use]
+    pub fn shard_view(&self, shard: ShardId) -> ShardView {
+        let own = self.parts.host.shards().into_iter().find(|own| own.shard == shard);
+        let Some(control) = &self.parts.control else {
+            let none = ShardView { shard: shard.0, ..ShardView::default() };
+            return own.map_or(none, |own| self.own_shard(&own));
+        };
+        let entities =
+            own.filter(|own| matches!(own.owner, Owner::Here(_))).map(|own| own.entities);
+        ShardView { entities: entities.map(count), ..control.shard(shard) }
+    }
+
+    /// A shard of a node that is alone.
+    fn own_shard(&self, shard: &ShardInfo) -> ShardView {
+        let owned = match shard.owner {
+            Owner::Here(epoch) if !shard.is_released => Some(epoch.0),
+            _ => None,
+        };
+        let name = owned.map(|_| self.parts.name.clone());
+        ShardView {
+            shard: shard.shard.0,
+            owner: name.clone(),
+            epoch: owned.unwrap_or(0),
+            state: if owned.is_some() { ShardState::Owned } else { ShardState::Unowned },
+            moving_to: None,
+            preferred: name,
+            entities: Some(count(shard.entities)),
+        }
+    }
+
+    /// Does to its own shards what was decided for all.
+    ///
+    /// # Errors
+    /// It is the only node, or its membership does not listen.
+    pub async fn rebalance_own(&self, action: RebalanceAction) -> Result<Begun, OperatorError> {
+        let control = self.control()?;
+        let begun = |detail: &str| Begun { detail: detail.to_owned(), shards: 0 };
+        match action {
+            RebalanceAction::Pause => {
+                control.pause(true).await?;
+                Ok(begun("Shards move by themselves no more."))
+            }
+            RebalanceAction::Resume => {
+                control.pause(false).await?;
+                Ok(begun("Shards move by themselves again."))
+            }
+            RebalanceAction::Now => control.rebalance_now().await,
+        }
+    }
+
     fn here(&self, node: Option<&str>) -> Result<(), OperatorError> {
         match node {
             Some(name) if name != self.parts.name => {
@@ -300,27 +358,14 @@ impl Operator for LocalOperator {
     }
 
     async fn nodes(&self) -> Result<NodeList, OperatorError> {
-        Ok(NodeList { items: vec![self.view()], rebalance: "on".to_owned() })
+        let (items, rebalance) = (vec![self.view()], "on".to_owned());
+        Ok(NodeList { items, rebalance, rebalance_setting: None })
     }
 
     async fn shards(&self) -> Result<ShardList, OperatorError> {
-        let name = &self.parts.name;
-        let items = self.parts.host.shards().into_iter().map(|shard| {
-            let owned = match shard.owner {
-                Owner::Here(epoch) if !shard.is_released => Some(epoch.0),
-                _ => None,
-            };
-            ShardView {
-                shard: shard.shard.0,
-                owner: owned.map(|_| name.clone()),
-                epoch: owned.unwrap_or(0),
-                state: if owned.is_some() { ShardState::Owned } else { ShardState::Unowned },
-                moving_to: None,
-                preferred: owned.map(|_| name.clone()),
-                entities: Some(count(shard.entities)),
-            }
-        });
-        Ok(ShardList { items: items.collect() })
+        let shards = self.parts.host.shards();
+        let items = shards.iter().map(|shard| self.own_shard(shard));
+        Ok(ShardList { items: items.collect(), ..ShardList::default() })
     }
 
     async fn actors(&self, node: Option<&str>) -> Result<ActorTreeView, OperatorError> {
@@ -335,6 +380,15 @@ impl Operator for LocalOperator {
 
     async fn places(&self, entities: &[EntityId]) -> Result<Vec<EntityPlace>, OperatorError> {
         Ok(entities.iter().map(|entity| self.place(*entity)).collect())
+    }
+
+    async fn places_on(
+        &self,
+        node: &str,
+        entities: &[EntityId],
+    ) -> Result<Vec<EntityPlace>, OperatorError> {
+        self.here(Some(node))?;
+        self.places(entities).await
     }
 
     async fn restart_entity(&self, entity: EntityId) -> Result<EntityOutcome, OperatorError> {
@@ -358,12 +412,20 @@ impl Operator for LocalOperator {
         self.control()?.drain().await
     }
 
-    async fn move_shard(&self, shard: ShardId, to: &str) -> Result<Begun, OperatorError> {
+    async fn shard(&self, shard: ShardId) -> Result<ShardView, OperatorError> {
+        Ok(self.shard_view(shard))
+    }
+
+    async fn move_shard(&self, shard: ShardId, to: &str) -> Result<ShardMove, OperatorError> {
         self.control()?.move_shard(shard, to).await
     }
 
+    fn shares_shards(&self) -> Result<(), OperatorError> {
+        self.control().map(drop)
+    }
+
     async fn rebalance(&self, action: RebalanceAction) -> Result<Begun, OperatorError> {
-        self.control()?.rebalance(action).await
+        self.rebalance_own(action).await
     }
 
     async fn checks(&self) -> Vec<Check> {

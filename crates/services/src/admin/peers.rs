@@ -54,6 +54,11 @@ pub enum NodeQuestion {
     },
     /// Hand over all of its shards.
     Drain,
+    /// A shard as it sees it, whoever owns it.
+    Shard {
+        /// Which.
+        shard: ShardId,
+    },
     /// Hand over one of its shards.
     MoveShard {
         /// Which.
@@ -78,6 +83,8 @@ pub struct Introduction {
     pub http: Option<String>,
     /// Ids of its keys.
     pub key_ids: Vec<String>,
+    /// Whether its shards move by themselves; absent: an older build, or it is alone.
+    pub rebalance: Option<String>,
 }
 
 /// An answer on its way.
@@ -192,11 +199,12 @@ impl OwnAnswers {
                 own.wake_entity(entity).await?;
                 Value::Null
             }
+            NodeQuestion::Shard { shard } => json(&own.shard_view(shard)),
             NodeQuestion::Drain => json(&own.control()?.drain().await?),
             NodeQuestion::MoveShard { shard, to } => {
                 json(&own.control()?.move_shard(shard, &to).await?)
             }
-            NodeQuestion::Rebalance { action } => json(&own.control()?.rebalance(action).await?),
+            NodeQuestion::Rebalance { action } => json(&own.rebalance_own(action).await?),
         })
     }
 }

@@ -108,6 +108,11 @@ impl Node {
         }))
     }
 
+    /// What it keeps its things in.
+    pub(crate) const fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
     pub(crate) fn dead_letters(&self) -> Arc<dyn DeadLetters> {
         Arc::clone(&self.stores.dead_letters)
     }

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use serde_json::json;
-use troupe_api::admin::CheckState;
+use troupe_api::admin::{CheckState, RebalanceAction};
 use troupe_store::{
-    DeadLetter,
+    DeadLetter, Entry,
     backup::{Kind, verify},
 };
 use troupe_testkit::wait_until;
-use troupe_types::{EntityId, MessageId, TaskId, Timestamp, Uuid};
+use troupe_types::{EntityId, MessageId, ShardId, TaskId, Timestamp, Uuid};
 
 use crate::host::{Node, PATIENCE, admin, ann, is_over};
 
@@ -63,6 +63,9 @@ async fn only_administrators_may_and_nothing_is_done_for_others() {
     let refusals = [
         operations.nodes(&who).await.map(|_| ()),
         operations.shards(&who).await.map(|_| ()),
+        operations.shard(&who, ShardId(7)).await.map(|_| ()),
+        operations.move_shard(&who, ShardId(7), "local").await.map(|_| ()),
+        operations.rebalance(&who, RebalanceAction::Pause).await.map(|_| ()),
         operations.actors(&who, None).await.map(|_| ()),
         operations.queues(&who, None).await.map(|_| ()),
         operations.doctor(&who).await.map(|_| ()),
@@ -104,6 +107,48 @@ async fn the_doctor_finds_work_that_nobody_takes_up() {
     let (found, text) = state("runs").await;
     assert_eq!(found, CheckState::Fail, "{text}");
     assert!(text.contains(&TaskId::derived(&["lost"]).to_string()), "{text}");
+}
+
+/// Written behind the Task's back: a second end of its attempt, and a hole in its frames.
+#[tokio::test]
+async fn the_doctor_finds_what_must_not_stand_in_a_journal() {
+    let node = Node::start().await;
+    let (operations, stores) = (node.operations(), node.stores());
+    let task = node.task(&ann(), "[[demo chunks=1]] hello").await;
+    node.until(&ann(), task, is_over).await;
+    let look = async || {
+        let report = operations.doctor(&admin()).await.unwrap();
+        let of = |name: &str| {
+            let check = report.checks.iter().find(|check| check.name == name).unwrap();
+            (check.state, check.found.clone())
+        };
+        let found = ["fences", "activations", "frames", "endings", "orphans"].map(of);
+        (found, report.unchecked.len())
+    };
+    let (found, unchecked) = look().await;
+    for (state, text) in &found {
+        assert_eq!(*state, CheckState::Ok, "{text}");
+    }
+    assert!(found[3].1.starts_with("1 Tasks by chance, "), "{}", found[3].1);
+    assert!(unchecked > 0, "what cannot be checked is said");
+
+    let id = EntityId::from(task);
+    let peeked = stores.inventory.peek(id).await.unwrap().unwrap();
+    let is_end = |entry: &&Entry| String::from_utf8_lossy(&entry.body).contains("attempt_ended");
+    let end = peeked.tail.iter().find(is_end).unwrap();
+    let last = peeked.tail.last().unwrap();
+    let opened = stores.journal.open(id, stores.boot_epoch).await.unwrap();
+    let first_frame = last.next_frame().plus(1);
+    let again = Entry { seq: opened.head.next(), first_frame, ..end.clone() };
+    stores.journal.append(&opened, again.seq, vec![again.clone()], Vec::new()).await.unwrap();
+    let ([fences, _, frames, endings, _], _) = look().await;
+    assert_eq!(fences.0, CheckState::Ok, "its writer was the newest: {}", fences.1);
+    let at = again.seq.to_string();
+    for ((state, text), what) in [(frames, "frame"), (endings, "a second end of an attempt")] {
+        assert_eq!(state, CheckState::Fail, "{text}");
+        let parts = [&id.to_string(), what, &at];
+        assert!(parts.iter().all(|part| text.contains(*part)), "{text}");
+    }
 }
 
 /// Made while a Task is at work; it says what is in it, and one is made at a time.

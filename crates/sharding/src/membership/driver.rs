@@ -1,14 +1,19 @@
 //! The loop around the machine.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 use troupe_actor::{TaskHandle, spawn_task};
 use troupe_placement::{
-    Answer, AttemptId, Effect, FenceReason, HandoffId, Input, Node, PeerMessage, StoreOp, Timings,
+    Answer, AttemptId, Effect, FenceReason, HandoffId, Input, MoveAnswer, Node, PeerMessage,
+    StoreOp, Timings,
 };
 use troupe_store::{Floors, Ownership};
 use troupe_types::{Epoch, Incarnation, MonoTime, NodeState, ShardId, Uuid};
@@ -53,7 +58,7 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) enum Order {
     Leave,
-    Move(ShardId, NodeName),
+    Move(ShardId, NodeName, oneshot::Sender<MoveAnswer>),
     Pause(bool),
 }
 
@@ -73,6 +78,8 @@ pub(super) struct Driver {
     show_at: MonoTime,
     /// What the view was told last.
     published: Vec<Owner>,
+    /// Who waits for what became of a move, within one step.
+    movers: VecDeque<oneshot::Sender<MoveAnswer>>,
     /// Shards that are coming to rest.
     resting: HashMap<ShardId, TaskHandle>,
     metrics: Arc<MembershipMetrics>,
@@ -102,6 +109,7 @@ impl Driver {
             addresses,
             show_at: MonoTime::ZERO,
             published: vec![Owner::Nobody; usize::from(SHARDS)],
+            movers: VecDeque::new(),
             resting: HashMap::new(),
             metrics: Arc::new(MembershipMetrics::new()),
         }
@@ -147,12 +155,23 @@ impl Driver {
                 Input::Drained { shard, id }
             }
             Event::Passivated => Input::Passivated,
-            Event::Order(Order::Leave) => {
+            Event::Order(order) => self.order(order),
+        }
+    }
+
+    fn order(&mut self, order: Order) -> Input {
+        // Whoever gave it looks what came of it.
+        self.show_at = MonoTime::ZERO;
+        match order {
+            Order::Leave => {
                 tracing::info!("leaving: shards are handed over");
                 Input::Leave
             }
-            Event::Order(Order::Move(shard, to)) => Input::MoveShard { shard, to },
-            Event::Order(Order::Pause(paused)) => Input::PauseRebalance(paused),
+            Order::Move(shard, to, reply) => {
+                self.movers.push_back(reply);
+                Input::MoveShard { shard, to }
+            }
+            Order::Pause(paused) => Input::PauseRebalance(paused),
         }
     }
 
@@ -225,6 +244,13 @@ impl Driver {
                 self.host.claimed(shard);
             }
             Effect::Release { shard, epoch } => self.floors.release(shard, epoch),
+            Effect::MoveAnswered { shard, answer } => {
+                tracing::info!(%shard, ?answer, "a move was ordered");
+                if let Some(mover) = self.movers.pop_front() {
+                    // Whoever ordered it may have left.
+                    let _ = mover.send(answer);
+                }
+            }
             // Nothing waits for a Shard that moves but its senders.
             Effect::OpenDirect { .. }
             | Effect::SendQueues { .. }

@@ -21,8 +21,8 @@ const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// What conditional updates guard, one per entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Statics {
-    pub(super) epoch: Epoch,
-    pub(super) fence: Fence,
+    pub(crate) epoch: Epoch,
+    pub(crate) fence: Fence,
     pub(crate) starts: Starts,
     pub(crate) snapshot_seq: Seq,
     pub(super) snapshot_fence: Fence,

@@ -9,7 +9,7 @@ use troupe_types::{
     limits::{APPENDS_IN_FLIGHT_MAX, ENTRY_BYTES_MAX},
 };
 
-use super::{Subject, entity, entries, seen};
+use super::{Subject, entity, entries, seen, tags::tags};
 use crate::{
     APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, AppendError, Entry, InvalidAppend, OpenError, Opened,
     SNAPSHOT_STATE_BYTES_MAX, Stores, WakeChange, WakeKind,
@@ -43,6 +43,7 @@ pub async fn journal(subject: &mut dyn Subject) {
     archive(subject).await;
     archive_reads_are_bounded(&subject.stores()).await;
     many_entities(subject).await;
+    tags(subject).await;
 }
 
 async fn empty_entities(subject: &mut dyn Subject) {

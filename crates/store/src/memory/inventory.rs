@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     AppendError, BlobHash, Inventory, OpenError, Opened, Peeked, ReadError, Snapshot,
-    effective::effective_log, inventory::wake_of,
+    effective::{Tags, effective_log},
+    inventory::wake_of,
 };
 
 fn unread() -> ReadError {
@@ -67,6 +68,19 @@ impl Inventory for MemoryStore {
         peeked.task = row.filter(|row| row.seq <= peeked.head());
         peeked.wake = wake;
         Ok((peeked.head() > Seq::ZERO).then_some(peeked))
+    }
+
+    async fn tags(&self, entity: EntityId, rows_max: usize) -> Result<Option<Tags>, ReadError> {
+        let mut world = self.world();
+        let rows = world.rows_above(entity, Seq::ZERO).ok_or_else(unread)?;
+        let Some(statics) = world.serial_read(entity).ok_or_else(unread)? else { return Ok(None) };
+        let snapshot_seq = statics.snapshot_seq();
+        let mut rows: Vec<_> = rows.into_keys().filter(|(seq, _)| *seq > snapshot_seq).collect();
+        rows.sort_unstable_by(|a, b| b.cmp(a));
+        let is_whole = rows.len() <= rows_max;
+        rows.truncate(rows_max);
+        let Statics { epoch, fence, starts, .. } = statics;
+        Ok(Some(Tags { epoch, fence, starts, snapshot_seq, rows, is_whole }))
     }
 
     async fn blobs(

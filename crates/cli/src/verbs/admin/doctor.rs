@@ -1,6 +1,6 @@
 //! `admin doctor`
 
-use troupe_api::admin::{Check, CheckState, DoctorReport};
+use troupe_api::admin::{Check, CheckState, DoctorReport, Unchecked};
 
 use super::{failed, value_of};
 use crate::{args::Format, client::Client, error::CliError, output};
@@ -35,6 +35,9 @@ fn words(report: &DoctorReport) -> String {
         if let Some(fix) = &check.fix {
             text.push_str(&format!("      {fix}\n"));
         }
+    }
+    for Unchecked { invariant, why } in &report.unchecked {
+        text.push_str(&format!("--    not checked ({invariant}): {why}\n"));
     }
     let count = |state| report.checks.iter().filter(|check| check.state == state).count();
     text.push_str(&format!(

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use troupe_api::admin::{NodeList, NodeView};
 
-use super::{begun, failed, long, value_of};
+use super::{begun, failed, long, paused, value_of};
 use crate::{
     args::{Format, WatchArgs},
     client::{Client, segment},
@@ -99,10 +99,14 @@ fn table(list: &NodeList) -> String {
         ]);
     }
     let mut text = table.render();
-    text.push_str(match list.rebalance.as_str() {
-        "paused" => "rebalancing is paused: troupe admin rebalance resume\n",
-        "slow" => "rebalancing rests while the store is slow\n",
-        _ => "",
+    text.push_str(&match (list.rebalance.as_str(), list.rebalance_setting.as_ref()) {
+        (_, Some(setting)) if setting.paused => paused(Some(setting)),
+        ("paused", None) => {
+            "rebalancing is paused, by whom is not known: troupe admin rebalance resume\n"
+                .to_owned()
+        }
+        ("slow", _) => "rebalancing rests while the store is slow\n".to_owned(),
+        _ => String::new(),
     });
     text
 }
@@ -191,7 +195,8 @@ fn left_of(node: NodeView) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use troupe_api::admin::NodeLoad;
+    use troupe_api::admin::{NodeLoad, RebalanceSetting};
+    use troupe_types::{Timestamp, UserId};
 
     use super::*;
 
@@ -212,11 +217,21 @@ mod tests {
             ..node("b")
         };
         let items = vec![NodeView { is_this: true, ..node("a") }, silent];
-        let told = table(&NodeList { items, rebalance: "paused".to_owned() });
+        let setting = RebalanceSetting {
+            paused: true,
+            user_id: UserId::derived(&["ann"]),
+            user_name: "ann".to_owned(),
+            at: Timestamp::from_millis(0),
+        };
+        let told = table(&NodeList {
+            items,
+            rebalance: "paused".to_owned(),
+            rebalance_setting: Some(setting),
+        });
         let lines: Vec<&str> = told.lines().collect();
         assert!(lines[1].starts_with("a*") && lines[1].contains("5 s left"), "{told}");
         assert!(lines[1].contains("640") && lines[1].contains("64 MiB"), "{told}");
         assert!(lines[2].contains("silent") && lines[2].contains("overdue 9 s"), "{told}");
-        assert!(lines[3].contains("resume"), "{told}");
+        assert!(lines[3].contains("by ann at 1970") && lines[3].contains("resume"), "{told}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use troupe_api::admin::{ShardList, ShardState, ShardView};
 
-use super::{nodes::watched, value_of};
+use super::{nodes::watched, paused, value_of};
 use crate::{
     args::{Format, ShardsArgs},
     client::Client,
@@ -25,7 +25,11 @@ pub(super) async fn list(
         if let Some(owner) = &args.owner {
             list.items.retain(|shard| shard.owner.as_ref() == Some(owner));
         }
-        let table = || if args.all { one_by_one(&list.items) } else { sums(&list.items) };
+        let setting = list.rebalance_setting.as_ref();
+        let table = || {
+            let table = if args.all { one_by_one(&list.items) } else { sums(&list.items) };
+            table + &paused(setting)
+        };
         let names = || list.items.iter().map(|shard| shard.shard.to_string()).collect();
         Ok(output::text(format, &value_of(&list), table, names))
     })

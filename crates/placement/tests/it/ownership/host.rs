@@ -276,6 +276,7 @@ impl Host {
             }
             Effect::Exit => actions.push(Action::Exit),
             Effect::OpenDirect { .. }
+            | Effect::MoveAnswered { .. }
             | Effect::Forward { .. }
             | Effect::BufferShard { .. }
             | Effect::DiscardBuffer { .. } => {}

@@ -12,11 +12,14 @@ use crate::admin::{
 
 /// Writes down what it was told.
 #[derive(Debug, Default)]
-struct Told(Mutex<Vec<String>>);
+struct Told {
+    list: Mutex<Vec<String>>,
+    newer: bool,
+}
 
 impl Told {
     fn begun(&self, what: String) -> Result<Begun, OperatorError> {
-        self.0.lock().unwrap().push(what.clone());
+        self.list.lock().unwrap().push(what.clone());
         Ok(Begun { detail: what, shards: 3 })
     }
 }
@@ -27,16 +30,41 @@ impl NodeControl for Told {
         self.begun("drain".to_owned())
     }
 
-    async fn move_shard(&self, shard: ShardId, to: &str) -> Result<Begun, OperatorError> {
+    async fn move_shard(&self, shard: ShardId, to: &str) -> Result<ShardMove, OperatorError> {
+        if to == "c" && !self.list.lock().unwrap().iter().any(|told| told == "asked before") {
+            self.begun("asked before".to_owned())?;
+            let detail = "It has just gone.".to_owned();
+            return Err(OperatorError::Refused { code: NOT_OWNER.into(), detail });
+        }
         if to == "b" {
             let detail = "It is full.".to_owned();
             return Err(OperatorError::Refused { code: "full".into(), detail });
         }
-        self.begun(format!("move {shard} to {to}"))
+        let detail = self.begun(format!("move {shard} to {to}"))?.detail;
+        Ok(ShardMove { outcome: "begun".to_owned(), detail, ..ShardMove::default() })
     }
 
-    async fn rebalance(&self, action: RebalanceAction) -> Result<Begun, OperatorError> {
-        self.begun(format!("{action:?}"))
+    /// `b` has newer rows than `a`.
+    fn shard(&self, shard: ShardId) -> ShardView {
+        let (owner, epoch) = match shard.0 {
+            0 => ("a", 5),
+            4 => return ShardView::default(),
+            6 if self.newer => ("a", 6),
+            _ => ("b", 5),
+        };
+        ShardView { shard: shard.0, owner: Some(owner.into()), epoch, ..ShardView::default() }
+    }
+
+    async fn pause(&self, paused: bool) -> Result<(), OperatorError> {
+        self.begun(format!("pause {paused}")).map(drop)
+    }
+
+    async fn rebalance_now(&self) -> Result<Begun, OperatorError> {
+        self.begun("now".to_owned())
+    }
+
+    fn rebalancing(&self) -> &'static str {
+        "on"
     }
 }
 
@@ -136,7 +164,8 @@ struct Cluster {
 
 /// `a` answers, `b` is a peer, `c` is alive and silent, `d` is dead.
 fn cluster() -> Cluster {
-    let (a, b) = (Arc::new(Told::default()), Arc::new(Told::default()));
+    let a = Arc::new(Told::default());
+    let b = Arc::new(Told { newer: true, ..Told::default() });
     let wire = Wire([("b".to_owned(), OwnAnswers(local("b", Arc::clone(&b))))].into());
     let leases = vec![
         lease("b", NodeState::Alive, 3),
@@ -168,6 +197,7 @@ async fn nodes_tell_of_themselves_and_a_silent_one_is_named() {
     assert_eq!((b.http.as_deref(), b.link.as_deref()), (Some("http-b"), Some("link-b")));
     assert_eq!((b.lease_age_ms, b.lease_left_ms), (Some(3_000), Some(9_000)));
     assert_eq!(b.key_ids, ["k"]);
+    assert_eq!((b.rebalance.as_deref(), c.rebalance.as_deref()), (Some("on"), None));
     assert!(c.load.is_none() && c.unreachable.as_deref() == Some("no answer in time"));
     assert_eq!(c.lease_left_ms, Some(-3_000));
     assert_eq!((d.state.as_str(), &d.unreachable, d.lease_left_ms), ("dead", &None, None));
@@ -190,25 +220,33 @@ async fn a_wish_goes_to_the_node_that_can_do_it() {
     let Cluster { operator, a, b } = cluster();
     operator.drain("a").await.unwrap();
     assert_eq!(operator.drain("b").await.unwrap().shards, 3);
-    operator.move_shard(ShardId(1), "a").await.unwrap();
+    let moved = operator.move_shard(ShardId(1), "a").await.unwrap();
+    assert_eq!((moved.outcome.as_str(), moved.from.as_deref()), ("begun", Some("b")));
+    assert_eq!((moved.shard, moved.to.as_str()), (1, "a"));
     operator.move_shard(ShardId(0), "c").await.unwrap();
-    assert_eq!(*a.0.lock().unwrap(), ["drain", "move 0 to c"]);
-    assert_eq!(*b.0.lock().unwrap(), ["drain", "move 1 to a"]);
+    let told = ["drain", "asked before", "move 0 to c"];
+    assert_eq!(*a.list.lock().unwrap(), told, "whoever does not own it any more is asked again");
+    assert_eq!(*b.list.lock().unwrap(), ["drain", "move 1 to a"]);
     let code = |error: OperatorError| match error {
         OperatorError::Refused { code, .. } => code.into_owned(),
         other => format!("{other:?}"),
     };
     assert_eq!(code(operator.move_shard(ShardId(0), "b").await.unwrap_err()), "full");
-    assert_eq!(code(operator.move_shard(ShardId(9), "b").await.unwrap_err()), "owned_already");
+    let there = operator.move_shard(ShardId(9), "b").await.unwrap();
+    assert_eq!((there.outcome.as_str(), there.from.as_deref()), ("already_there", Some("b")));
+    let there = operator.move_shard(ShardId(6), "a").await.unwrap();
+    assert_eq!(there.outcome, "already_there", "b has seen the newest epoch");
     assert_eq!(code(operator.move_shard(ShardId(4), "a").await.unwrap_err()), "unowned");
     assert_eq!(code(operator.drain("d").await.unwrap_err()), "node_dead");
     let nobody = operator.drain("x").await.unwrap_err();
     assert_eq!(nobody, OperatorError::NoSuchNode("x".to_owned()));
     let silent = operator.drain("c").await.unwrap_err();
     assert!(matches!(silent, OperatorError::Unreachable { .. }), "{silent:?}");
-    let some = operator.rebalance(RebalanceAction::Pause).await.unwrap_err();
+    let some = operator.rebalance(RebalanceAction::Now).await.unwrap_err();
     assert!(matches!(some, OperatorError::Unreachable { .. }), "c is not left out in silence");
-    assert_eq!(b.0.lock().unwrap().last().unwrap(), "Pause", "the others have done it");
+    let some = operator.rebalance(RebalanceAction::Pause).await.unwrap();
+    assert!(some.detail.contains("within seconds: c."), "{some:?}");
+    assert_eq!(b.list.lock().unwrap()[2..], ["now", "pause true"], "the others have done it");
 }
 
 #[tokio::test]

@@ -10,10 +10,13 @@ use crate::admin::{Operations, OperatorError};
 
 impl Operations {
     pub(super) async fn check_cluster(&self) -> Vec<Check> {
-        let (nodes, shards) = tokio::join!(self.operator().nodes(), self.operator().shards());
+        let (nodes, shards) = tokio::join!(self.node_list(), self.operator().shards());
         let mut checks = Vec::new();
         match &nodes {
-            Ok(nodes) => checks.extend([alive(nodes), leases(nodes), builds(nodes), keys(nodes)]),
+            Ok(nodes) => {
+                checks.extend([alive(nodes), leases(nodes), builds(nodes), keys(nodes)]);
+                checks.push(rebalance(nodes));
+            }
             Err(error) => checks.push(check("nodes", "Nodes are alive").unknown(error)),
         }
         match &shards {
@@ -147,6 +150,23 @@ fn epochs(shards: &ShardList) -> Check {
     check.fail(format!("no epoch: {}", some(&without)), fix)
 }
 
+/// Each node reads the setting by itself; one that does not keep to it moves shards, or holds them.
+fn rebalance(nodes: &NodeList) -> Check {
+    let check = check("rebalance", "All nodes keep to the setting of rebalancing");
+    let paused = nodes.rebalance_setting.as_ref().is_some_and(|setting| setting.paused);
+    let up = nodes.items.iter().filter(|node| is_up(node));
+    let told = up.filter_map(|node| Some((node, node.rebalance.as_deref()?)));
+    let told: Vec<(&NodeView, &str)> = told.collect();
+    let off = told.iter().filter(|(_, word)| (*word == "paused") != paused);
+    let off: Vec<&str> = off.map(|(node, _)| node.name.as_str()).collect();
+    let set = if paused { "paused" } else { "on" };
+    if off.is_empty() {
+        return check.ok(format!("{set} on {} node(s)", told.len()));
+    }
+    let fix = "They read it every 2 s: look again. If it stays, do they reach the store?";
+    check.warn(format!("{set} for the cluster, and not so on {}", some(&off)), fix)
+}
+
 fn places(shards: &ShardList, nodes: Option<&NodeList>) -> Check {
     let check = check("placement", "Shards are where placement would have them");
     let astray = shards.items.iter().filter(|shard| {
@@ -234,13 +254,14 @@ mod tests {
             state: "alive".to_owned(),
             build: "1".to_owned(),
             key_ids: vec!["a".to_owned(), "b".to_owned()],
+            rebalance: Some("on".to_owned()),
             lease_left_ms: Some(4_000),
             ..NodeView::default()
         }
     }
 
     fn list(items: Vec<NodeView>) -> NodeList {
-        NodeList { items, rebalance: "on".to_owned() }
+        NodeList { items, rebalance: "on".to_owned(), rebalance_setting: None }
     }
 
     fn shard(number: u16, owner: Option<&str>) -> ShardView {
@@ -257,13 +278,13 @@ mod tests {
     }
 
     fn shards(items: Vec<ShardView>) -> ShardList {
-        ShardList { items }
+        ShardList { items, ..ShardList::default() }
     }
 
     #[test]
     fn nodes_that_are_well_are_well() {
         let all = list(vec![node("a"), node("b"), NodeView { state: "dead".into(), ..node("c") }]);
-        for check in [alive(&all), leases(&all), builds(&all), keys(&all)] {
+        for check in [alive(&all), leases(&all), builds(&all), keys(&all), rebalance(&all)] {
             assert_eq!(check.state, CheckState::Ok, "{check:?}");
             assert!(!check.found.is_empty() && check.fix.is_none());
         }
@@ -282,6 +303,7 @@ mod tests {
             (leases(&bad(|n| n.lease_left_ms = Some(-3_000))), CheckState::Fail),
             (builds(&bad(|n| n.build = "2".into())), CheckState::Warn),
             (keys(&bad(|n| n.key_ids = vec!["x".into()])), CheckState::Fail),
+            (rebalance(&bad(|n| n.rebalance = Some("paused".into()))), CheckState::Warn),
         ];
         for (check, state) in found {
             assert_eq!(check.state, state, "{check:?}");

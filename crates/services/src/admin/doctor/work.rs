@@ -29,9 +29,13 @@ const ACTIVE: [&str; 3] = ["PENDING", "RUNNING", "CANCELLING"];
 
 impl Operations {
     pub(super) async fn check_work(&self) -> Vec<Check> {
-        let (runs, wakes, letters) =
-            tokio::join!(Box::pin(self.check_runs()), self.check_wakes(), self.check_letters());
-        vec![runs, wakes, letters]
+        let (runs, wakes, orphans, letters) = tokio::join!(
+            Box::pin(self.check_runs()),
+            self.check_wakes(),
+            self.check_orphans(),
+            self.check_letters()
+        );
+        vec![runs, wakes, orphans, letters]
     }
 
     /// A Task that runs has a wake row from before its first entry until its last projection:
@@ -42,7 +46,10 @@ impl Operations {
             Ok(running) => running,
             Err(why) => return check.unknown(why),
         };
-        let woken: HashSet<EntityId> = match self.wakes(Timestamp::from_millis(i64::MAX)).await {
+        let woken: HashSet<EntityId> = match self
+            .wakes(Timestamp::from_millis(i64::MAX), WAKES_MAX)
+            .await
+        {
             Ok(rows) if rows.len() < WAKES_MAX => rows.iter().map(|row| row.entity).collect(),
             Ok(_) => return check.unknown(format!("there are more than {WAKES_MAX} wake rows")),
             Err(why) => return check.unknown(why),
@@ -101,9 +108,13 @@ impl Operations {
     }
 
     /// The first wake rows that are due by then.
-    async fn wakes(&self, until: Timestamp) -> Result<Vec<WakeRow>, String> {
+    pub(super) async fn wakes(
+        &self,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<WakeRow>, String> {
         let all: Vec<ShardId> = (0..SHARDS_GENERAL + SHARDS_KNOWLEDGE).map(ShardId).collect();
-        in_time(STORE_TIMEOUT, self.parts.stores.wake.due(&all, until, None, WAKES_MAX)).await
+        in_time(STORE_TIMEOUT, self.parts.stores.wake.due(&all, until, None, limit)).await
     }
 
     /// What runs keeps its row although it is due, so only entities that are not in memory count.
@@ -112,7 +123,7 @@ impl Operations {
         let now = self.parts.clock.now();
         let overdue_ms = i64::try_from(OVERDUE.as_millis()).unwrap_or(i64::MAX);
         let until = Timestamp::from_millis(now.as_millis() - overdue_ms);
-        let rows = match self.wakes(until).await {
+        let rows = match self.wakes(until, WAKES_MAX).await {
             Ok(rows) => rows,
             Err(why) => return check.unknown(why),
         };
