@@ -13,7 +13,7 @@
 //! Holds I8.
 
 mod cgroup;
-mod proc;
+pub(crate) mod proc;
 
 use std::{
     collections::HashSet,

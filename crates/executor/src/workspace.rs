@@ -11,6 +11,7 @@
 //! URL; it stands in no URL, no file, no argument. Hooks of a repository do not run by us.
 
 mod git;
+mod locks;
 mod paths;
 mod remote;
 mod stale;
@@ -94,6 +95,9 @@ pub enum WorkspaceError {
         /// What it said.
         text: String,
     },
+    /// Another run of the Task makes the workspace, for longer than any clone may take.
+    #[error("another run of this Task still makes the workspace: retry when it is done")]
+    Busy,
     /// git is not here.
     #[error("git is not installed here: install it (apt-get install git)")]
     NoGit,
@@ -132,7 +136,8 @@ impl Workspaces {
         self.dir.join(task.to_string())
     }
 
-    /// Makes the workspace, or finds it again.
+    /// Makes the workspace, or finds it again. Of runs that come at the same time one makes it,
+    /// the others wait: at most 34 minutes, a clone may take 30.
     ///
     /// # Errors
     /// See [`WorkspaceError`]; a clone that failed leaves nothing behind.
@@ -148,6 +153,7 @@ impl Workspaces {
         if let Some(branch) = &spec.branch {
             paths::check_branch(branch)?;
         }
+        let _alone = locks::alone(&dir).await?;
         let (path, repository) = match &spec.source {
             WorkspaceSource::Empty => self.empty(&dir).await?,
             WorkspaceSource::Clone { url, token, user } => {
@@ -156,6 +162,9 @@ impl Workspaces {
             }
             WorkspaceSource::Existing { path } => self.existing(task, &dir, path, spec).await?,
         };
+        if repository == Repository::Own {
+            self.free_index(&path, !path.starts_with(&dir)).await;
+        }
         if let Err(error) = self.note_use(task, spec) {
             // The disk may be full: this turn may be the one that makes room.
             tracing::warn!(%task, %error, "the use of a workspace was not noted");
@@ -302,36 +311,6 @@ impl Workspaces {
         self.forget(task, spec).await;
         remove_dir(&self.task_dir(task))
     }
-
-    /// Removes what the repository of an existing directory knows of a Task.
-    async fn forget(&self, task: TaskId, spec: &WorkspaceSpec) {
-        let dir = self.task_dir(task);
-        if let WorkspaceSource::Existing { path } = &spec.source
-            && let Ok(path) = self.roots.check(path)
-        {
-            let run = |args: Vec<String>| {
-                let path = path.clone();
-                async move {
-                    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-                    self.git.run(&path, None, &args, GIT_WAIT).await
-                }
-            };
-            let tree = dir.join("tree").to_string_lossy().into_owned();
-            // Each of them may be gone already.
-            let _ = run(vec!["worktree".into(), "remove".into(), "--force".into(), tree]).await;
-            let _ = run(vec!["worktree".into(), "prune".into()]).await;
-            if spec.worktree {
-                // Refused by git itself while it holds commits of its own.
-                let _ = run(vec!["branch".into(), "-q".into(), "-d".into(), branch_of(task)]).await;
-            }
-            // Those of earlier versions, too: they had no execution in them.
-            let prefix = format!("{REFS}/{task}/");
-            let list = vec!["for-each-ref".into(), "--format=%(refname)".into(), prefix];
-            for name in run(list).await.unwrap_or_default().lines() {
-                let _ = run(vec!["update-ref".into(), "-d".into(), name.to_owned()]).await;
-            }
-        }
-    }
 }
 
 impl Workspace {
@@ -360,6 +339,7 @@ impl Workspace {
         let index = self.dir.join(format!("index-{execution}.part"));
         // One that a crash left would hold old files.
         let _ = fs::remove_file(&index);
+        let _ = fs::remove_file(index.with_extension("part.lock"));
         let kept = self.keep_with(&index, &self.name_of(execution, turn), turn).await;
         // It may not have been made.
         let _ = fs::remove_file(&index);

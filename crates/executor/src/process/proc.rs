@@ -4,19 +4,19 @@ use std::fs;
 
 /// What is known of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Process {
-    pub(super) pid: i32,
+pub(crate) struct Process {
+    pub(crate) pid: i32,
     pub(super) parent: i32,
     pub(super) group: i32,
     pub(super) session: i32,
     /// Clock ticks since the machine started.
     pub(super) started: u64,
     /// No zombie.
-    pub(super) alive: bool,
+    pub(crate) alive: bool,
 }
 
 /// All processes that can be seen.
-pub(super) fn all() -> Vec<Process> {
+pub(crate) fn all() -> Vec<Process> {
     let Ok(dir) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = dir.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     pids.filter_map(|pid| parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).collect()
@@ -49,7 +49,7 @@ fn parse(stat: &str) -> Option<Process> {
 }
 
 /// The value of a variable that the process was started with.
-pub(super) fn marker(pid: i32, name: &str) -> Option<String> {
+pub(crate) fn marker(pid: i32, name: &str) -> Option<String> {
     let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
     environment.split(|byte| *byte == 0).find_map(|pair| {
         let pair = std::str::from_utf8(pair).ok()?;

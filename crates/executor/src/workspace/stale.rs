@@ -1,4 +1,5 @@
-//! Workspaces that nobody used for long: found by a file in each of them, set aside, removed.
+//! Workspaces that nobody used for long: found by a file in each of them, set aside, removed; and
+//! what is left of one in a repository that stays.
 
 use std::{
     fs, io,
@@ -8,8 +9,8 @@ use std::{
 
 use troupe_types::{TaskId, Timestamp};
 
-use super::{WorkspaceError, Workspaces, remove_dir};
-use crate::job::WorkspaceSpec;
+use super::{GIT_WAIT, REFS, WorkspaceError, Workspaces, branch_of, remove_dir};
+use crate::job::{WorkspaceSource, WorkspaceSpec};
 
 /// Beside the files: how the workspace was made. Its time is that of the last turn's begin.
 const FILE: &str = "workspace.json";
@@ -98,5 +99,35 @@ impl Workspaces {
             self.forget(stale.task, &stale.spec).await;
         }
         remove_dir(&self.aside(stale.task))
+    }
+
+    /// Removes what the repository of an existing directory knows of a Task.
+    pub(super) async fn forget(&self, task: TaskId, spec: &WorkspaceSpec) {
+        let dir = self.task_dir(task);
+        if let WorkspaceSource::Existing { path } = &spec.source
+            && let Ok(path) = self.roots.check(path)
+        {
+            let run = |args: Vec<String>| {
+                let path = path.clone();
+                async move {
+                    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+                    self.git.run(&path, None, &args, GIT_WAIT).await
+                }
+            };
+            let tree = dir.join("tree").to_string_lossy().into_owned();
+            // Each of them may be gone already.
+            let _ = run(vec!["worktree".into(), "remove".into(), "--force".into(), tree]).await;
+            let _ = run(vec!["worktree".into(), "prune".into()]).await;
+            if spec.worktree {
+                // Refused by git itself while it holds commits of its own.
+                let _ = run(vec!["branch".into(), "-q".into(), "-d".into(), branch_of(task)]).await;
+            }
+            // Those of earlier versions, too: they had no execution in them.
+            let prefix = format!("{REFS}/{task}/");
+            let list = vec!["for-each-ref".into(), "--format=%(refname)".into(), prefix];
+            for name in run(list).await.unwrap_or_default().lines() {
+                let _ = run(vec!["update-ref".into(), "-d".into(), name.to_owned()]).await;
+            }
+        }
     }
 }

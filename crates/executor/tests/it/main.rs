@@ -12,6 +12,7 @@ mod codex;
 mod commands;
 mod garbage;
 mod kit;
+mod locks;
 mod logins;
 mod trees;
 mod workspaces;

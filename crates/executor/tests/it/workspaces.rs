@@ -17,7 +17,7 @@ use crate::kit::World;
 
 const TOKEN: &str = "ghp_0123456789abcdefghij";
 
-fn git(dir: &Path, args: &[&str]) -> String {
+pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
     let mut command = Command::new("git");
     command.args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]);
     let output = command.args(args).current_dir(dir).output().unwrap();
@@ -25,14 +25,14 @@ fn git(dir: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-struct Kit {
+pub(crate) struct Kit {
     world: World,
-    spaces: Workspaces,
-    repository: PathBuf,
+    pub(crate) spaces: Workspaces,
+    pub(crate) repository: PathBuf,
 }
 
 impl Kit {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = World::new();
         let root = world.dir.path().join("root");
         let repository = root.join("project");
@@ -53,20 +53,24 @@ impl Kit {
         Workspaces::new(&self.world.machine, self.world.dir.path().join("spaces"), roots)
     }
 
-    async fn open(&self, task: TaskId, spec: &WorkspaceSpec) -> Result<Workspace, WorkspaceError> {
+    pub(crate) async fn open(
+        &self,
+        task: TaskId,
+        spec: &WorkspaceSpec,
+    ) -> Result<Workspace, WorkspaceError> {
         self.spaces.open(task, spec, &Secrets::new().with("git", TOKEN)).await
     }
 }
 
-fn task() -> TaskId {
+pub(crate) fn task() -> TaskId {
     TaskId::from_uuid(Uuid::new_v4())
 }
 
-fn execution() -> ExecutionId {
+pub(crate) fn execution() -> ExecutionId {
     ExecutionId::from_uuid(Uuid::new_v4())
 }
 
-fn existing(path: &Path) -> WorkspaceSpec {
+pub(crate) fn existing(path: &Path) -> WorkspaceSpec {
     let source = WorkspaceSource::Existing { path: path.to_owned() };
     WorkspaceSpec { source, ..WorkspaceSpec::default() }
 }
