@@ -32,7 +32,7 @@ use troupe_types::{Clock, DeviceId};
 
 use crate::{
     config::{Config, EdgeSection},
-    process::{first_name, write_private},
+    process::{first_name, make_private, write_private},
 };
 
 const CA_CERT_FILE: &str = "device-ca.crt";
@@ -261,7 +261,7 @@ impl Edge {
         clock: &Arc<dyn Clock>,
     ) -> Result<EdgeAgent> {
         let dir = config.data_dir.join("device");
-        make_private(&dir)?;
+        make_private(&dir).with_context(|| dir.display().to_string())?;
         let device = device_id(&dir.join("id"), clock)?;
         let host = host_name();
         loop {
@@ -334,13 +334,6 @@ impl Dialler for Inside {
     async fn dial(&self) -> Result<Arc<dyn Connection>, LinkError> {
         self.network.dial(DOOR, self.door).await
     }
-}
-
-fn make_private(dir: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder.create(dir).with_context(|| dir.display().to_string())
 }
 
 fn device_id(file: &Path, clock: &Arc<dyn Clock>) -> Result<DeviceId> {

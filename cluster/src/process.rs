@@ -2,7 +2,10 @@
 #![expect(clippy::print_stdout, reason = "says where the node is, and the one-time setup link")]
 
 use std::{
+    fs,
+    io::{self, Write as _},
     net::SocketAddr,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -114,8 +117,7 @@ pub(crate) fn first_name(names: &[String]) -> Option<&str> {
 
 /// Of a key that others on this machine may read.
 fn warn_of_readers(key: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(key).map(|file| file.permissions().mode()).unwrap_or(0);
+    let mode = fs::metadata(key).map(|file| file.permissions().mode()).unwrap_or(0);
     if mode & 0o007 != 0 {
         tracing::warn!(file = %key.display(), "tls.key-file may be read by everybody: chmod 600 it");
     }
@@ -150,14 +152,28 @@ pub(crate) fn write_ready_file(
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Whole or not at all, for its owner alone: it may hold a secret.
-pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+/// Whole or not at all, for its owner alone: it may hold a secret. Outlives a power failure.
+pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = file.with_extension(format!("new-{}", std::process::id()));
-    let mut options = std::fs::OpenOptions::new();
+    let mut options = fs::OpenOptions::new();
     let mut out = options.create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
     out.write_all(bytes)?;
-    std::fs::rename(&fresh, file)
+    out.sync_all()?;
+    fs::rename(&fresh, file)?;
+    sync_names(file)
+}
+
+/// Makes a directory for its owner alone. Outlives a power failure, as long as the one that it
+/// lies in does.
+pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    sync_names(dir)
+}
+
+/// Makes what was just named in the directory of `path` durable.
+fn sync_names(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Resolves at SIGTERM or SIGINT.

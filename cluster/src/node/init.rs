@@ -8,8 +8,8 @@
 #![expect(clippy::print_stdout, reason = "says what was made")]
 
 use std::{
-    fs::{self, DirBuilder},
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -23,7 +23,7 @@ use troupe_types::{Clock as _, NodeRole, SystemClock};
 use super::{CA_CERT_FILE, CERT_FILE, CLUSTER_FILE, KEY_FILE};
 use crate::{
     edge::{DEVICE_CA_KEY_FILE, load_or_create_ca},
-    process::write_private,
+    process::{make_private, write_private},
 };
 
 const CA_KEY_FILE: &str = "node-ca.key";
@@ -121,9 +121,7 @@ fn authority(out: &Path, cluster: &str) -> Result<NodeCa> {
 }
 
 fn make_dir(dir: &Path) -> Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder.create(dir).with_context(|| dir.display().to_string())
+    make_private(dir).with_context(|| dir.display().to_string())
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -139,6 +137,8 @@ fn copy_keys(from: &Path, to: &Path, roles: &[NodeRole]) -> Result<()> {
         let path = to.join(file.file_name());
         fs::copy(file.path(), &path).with_context(|| path.display().to_string())?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        // Before the certificate, which says that the node is done.
+        fs::File::open(&path)?.sync_all()?;
     }
     Ok(())
 }

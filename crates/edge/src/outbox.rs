@@ -36,7 +36,7 @@ use self::{
     open::open_logs,
     writer::{Command, Writer},
 };
-use crate::identity::private_dir;
+use crate::identity::{private_dir, sync_dir};
 
 /// Commands that wait for the writer.
 const QUEUE: usize = 256;
@@ -127,6 +127,7 @@ impl Outbox {
     pub async fn open(dir: PathBuf, bytes_max: u64) -> io::Result<Opened> {
         let opened = tokio::task::spawn_blocking(move || {
             private_dir(&dir)?;
+            sync_dir(dir.parent().unwrap_or(&dir))?;
             let found = open_logs(&dir)?;
             Ok::<_, io::Error>((dir, found))
         });

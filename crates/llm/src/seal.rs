@@ -255,7 +255,7 @@ fn read_key(path: &Path, id: &str) -> Result<Entry, SealError> {
     if entry.id == id { Ok(entry) } else { Err(bad("its name does not fit its content")) }
 }
 
-/// Writes a key so that it is there whole or not at all.
+/// Writes a key so that it is there whole or not at all, also after a power failure.
 fn write_key(dir: &Path, id: &str, key: &SecretKey) -> Result<(), SealError> {
     use std::io::Write;
 
@@ -272,7 +272,9 @@ fn write_key(dir: &Path, id: &str, key: &SecretKey) -> Result<(), SealError> {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&part, &path)?;
-        fs::File::open(dir)?.sync_all()
+        fs::File::open(dir)?.sync_all()?;
+        // The directory may be as new as the key.
+        fs::File::open(parent(dir))?.sync_all()
     };
     write().map_err(at(&path))
 }
@@ -283,6 +285,10 @@ fn make_dir(dir: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(dir)
+}
+
+fn parent(dir: &Path) -> &Path {
+    dir.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> SealError + '_ {

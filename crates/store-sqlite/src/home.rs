@@ -21,6 +21,7 @@ impl Home {
     /// Makes the directory if it is missing and takes the lock.
     pub(crate) fn take(dir: &Path) -> Result<Self, SqliteOpenError> {
         let failed = |e| sort(dir, e);
+        let missing = dir.ancestors().take_while(|above| !above.exists()).count();
         fs::create_dir_all(dir.join("blobs").join("tmp")).map_err(failed)?;
         let mut lock = OpenOptions::new()
             .read(true)
@@ -43,9 +44,9 @@ impl Home {
         writeln!(lock, "{}", std::process::id()).map_err(failed)?;
         let home = Self { dir: dir.to_owned(), lock };
         home.sweep_tmp().map_err(failed)?;
-        if let Some(parent) = dir.parent() {
-            // Best effort: the parent may be a directory that we may not open.
-            let _ = sync_dir(parent);
+        for above in dir.ancestors().skip(1).take(missing.max(1)) {
+            // Best effort: it may be a directory that we may not open.
+            let _ = sync_dir(if above == Path::new("") { Path::new(".") } else { above });
         }
         sync_dir(dir).map_err(failed)?;
         Ok(home)

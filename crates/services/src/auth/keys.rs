@@ -129,6 +129,10 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> KeysError + '_ {
     move |source| KeysError::Io { path: path.to_owned(), source }
 }
 
+fn parent(dir: &Path) -> &Path {
+    dir.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
 fn create_dir(dir: &Path) -> Result<(), KeysError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -143,18 +147,25 @@ fn create_key(dir: &Path) -> Result<PathBuf, KeysError> {
     let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| KeysError::Generate)?;
     // A leading stamp would need a clock; names of later keys are the operator's choice.
     let path = dir.join(format!("{PREFIX}{}{SUFFIX}", kid(&pair)));
+    let part = dir.join(format!(".{PREFIX}{}.part", kid(&pair)));
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&path).map_err(at(&path))?;
-    let written = file.write_all(document.as_ref()).and_then(|()| file.sync_all());
-    if let Err(error) = written {
-        // Half a key must not be found at the next start.
-        let _ = fs::remove_file(&path);
+    // Whole or not at all: half a key would keep the node from its next start.
+    let write = || {
+        let mut file = options.open(&part)?;
+        file.write_all(document.as_ref())?;
+        file.sync_all()?;
+        fs::rename(&part, &path)?;
+        fs::File::open(dir)?.sync_all()?;
+        // The directory may be as new as the key.
+        fs::File::open(parent(dir))?.sync_all()
+    };
+    if let Err(error) = write() {
+        let _ = fs::remove_file(&part);
         return Err(at(&path)(error));
     }
-    fs::File::open(dir).and_then(|d| d.sync_all()).map_err(at(dir))?;
     Ok(path)
 }
 
