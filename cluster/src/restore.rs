@@ -50,7 +50,7 @@ pub(crate) struct RestoreArgs {
 }
 
 /// Runs the verb.
-pub(crate) async fn run(args: RestoreArgs) -> Result<()> {
+pub(crate) async fn run(args: RestoreArgs, options: SqliteOptions) -> Result<()> {
     let dir = data_dir(&args)?;
     let backup = verified(&args.file)?;
     let keys = dir.join("keys");
@@ -62,8 +62,7 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<()> {
         );
     }
     let open = dir.clone();
-    let store =
-        tokio::task::spawn_blocking(move || SqliteStore::open(&open, &SqliteOptions::default()));
+    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&open, &options));
     let store = store.await?;
     let store =
         store.map_err(|error| anyhow::anyhow!("{}", troupe_telemetry::error_chain(&error)))?;

@@ -65,15 +65,13 @@ pub(crate) struct UpArgs {
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub(crate) async fn run(args: UpArgs) -> Result<()> {
+pub(crate) async fn run(args: UpArgs, store: SqliteOptions) -> Result<()> {
     let config = configure(&args)?;
     let (metrics, traces) = observe(&config, "local")?;
     let data_dir = config.data_dir.clone();
-    let store = tokio::task::spawn_blocking(move || {
-        SqliteStore::open(&data_dir, &SqliteOptions::default())
-    })
-    .await?
-    .map_err(|error| anyhow::anyhow!("{}", troupe_telemetry::error_chain(&error)))?;
+    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&data_dir, &store))
+        .await?
+        .map_err(|error| anyhow::anyhow!("{}", troupe_telemetry::error_chain(&error)))?;
 
     let stores = store.stores();
     // Before keys are made: those of the backup may be on their way.

@@ -1,19 +1,23 @@
 //! A real node: the built binary on a free port with its own data directory.
 
 use std::{
-    fs,
+    ffi::OsStr,
+    fs, iter,
     ops::Deref,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitCode, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use troupe_store_sqlite::{SqliteOptions, Synchronous, forgetful};
 pub(crate) use troupe_testkit::client::rest::{Answer, PASSWORD, PATIENCE, Person, Rest};
 use troupe_testkit::try_until;
 
+const FORGETFUL: &str = "forgetful";
+const NEVER_SYNCED: &str = "never-synced";
 /// Lines of a node's log that a failing test shows.
 const LOG_LINES_SHOWN: usize = 200;
 
@@ -52,9 +56,56 @@ impl Drop for Home {
     }
 }
 
+/// What a kill takes along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Disk {
+    /// The process alone: what it wrote is the kernel's.
+    #[default]
+    Kernel,
+    /// Also what SQLite did not sync, like a loss of power.
+    Forgetful,
+    /// The same, and the store never syncs.
+    NeverSynced,
+}
+
+impl Disk {
+    /// The program on such a disk: the built one, or this one again as [`troupe_on_disk`].
+    fn program(self) -> Result<Command> {
+        if self == Self::Kernel {
+            return Ok(troupe());
+        }
+        let mut command = bare(std::env::current_exe()?);
+        command.args(["--exact", "node::troupe_on_disk", "--ignored", "--nocapture", "--"]);
+        command.arg(if self == Self::Forgetful { FORGETFUL } else { NEVER_SYNCED });
+        Ok(command)
+    }
+}
+
+/// `troupe`, but SQLite stands on files that forget what was not synced. Its words follow the
+/// ones of the test runner: the kind of disk, then those of the program.
+#[test]
+#[ignore = "started by tests that kill it"]
+fn troupe_on_disk() {
+    let mut words = std::env::args_os().skip_while(|word| word != "--").skip(1);
+    let Some(disk) = words.next() else {
+        return; // Run by hand: there is nothing to do.
+    };
+    let synchronous = match disk.to_str() {
+        Some(FORGETFUL) => Synchronous::Full,
+        Some(NEVER_SYNCED) => Synchronous::Off,
+        _ => panic!("there is no disk {disk:?}"),
+    };
+    forgetful::register();
+    let file_layer = Some(forgetful::NAME.to_owned());
+    let options = SqliteOptions { file_layer, synchronous, ..SqliteOptions::default() };
+    let ended = troupe_cluster::run(iter::once("troupe".into()).chain(words), options);
+    assert_eq!(ended, ExitCode::SUCCESS);
+}
+
 /// How to start it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodeOptions {
+    pub(crate) disk: Disk,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     /// Instead of the home's own.
@@ -73,7 +124,11 @@ impl NodeOptions {
 /// `TROUPE_BIN` names another build of it.
 pub(crate) fn troupe() -> Command {
     let built = || env!("CARGO_BIN_EXE_troupe").into();
-    let mut command = Command::new(std::env::var_os("TROUPE_BIN").unwrap_or_else(built));
+    bare(std::env::var_os("TROUPE_BIN").unwrap_or_else(built))
+}
+
+fn bare(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     command.env_clear().kill_on_drop(true).stdin(Stdio::null());
     for name in ["PATH", "LD_LIBRARY_PATH", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(name) {
@@ -128,7 +183,9 @@ impl Node {
         let _ = fs::remove_file(&ready);
         let file = fs::OpenOptions::new().create(true).append(true).open(&log)?;
         let before = usize::try_from(file.metadata()?.len())?;
-        let mut child = troupe()
+        let mut child = options
+            .disk
+            .program()?
             .args(["up", "--http", "127.0.0.1:0", "--data-dir"])
             .arg(options.data.clone().unwrap_or_else(|| home.data()))
             .arg("--ready-file")
