@@ -1,11 +1,12 @@
 //! A node leaves while model calls are under way on it that take long.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rand::{SeedableRng as _, rngs::StdRng};
 use tokio::{task::JoinSet, time::Instant};
 use troupe_testkit::{client::fold::Event, try_until};
+use troupe_types::Timestamp;
 
 use crate::{
     load::{person::Person, step_of},
@@ -16,6 +17,8 @@ use crate::{
 const STEP_MAX: Duration = Duration::from_secs(45);
 /// Steps of each length: about a third of them on the node that leaves.
 const STEPS: u64 = 9;
+/// One that was interrupted is begun again within this.
+const GOES_ON: Duration = Duration::from_secs(10);
 /// A node that leaves waits for steps, hands over and ends within this.
 const LEAVES: Duration = Duration::from_secs(120);
 
@@ -71,27 +74,49 @@ async fn begin(stage: &mut Stage, spans: &[Duration]) -> Result<Vec<Long>> {
 
 async fn judge(stage: &mut Stage, steps: &[Long]) -> Result<()> {
     let (mut broken, mut went_on, mut kept) = (Vec::new(), 0, 0);
+    let mut pause = Duration::ZERO;
     for step in steps {
         let frames = ended(stage, step).await?;
-        let attempts = frames.iter().filter(|frame| frame.name == "chat:start").count();
-        let done = frames.iter().filter(|frame| frame.name == "chat:done").count();
-        let may_be_interrupted = step.is_there && step.span > STEP_MAX;
-        match (attempts, done) {
-            (1, 1) if !may_be_interrupted => kept += 1,
-            (2, 1) if may_be_interrupted => went_on += 1,
-            _ => broken.push(format!("{} ({:?}: {attempts} attempts)", step.task, step.span)),
+        let long = step.span > STEP_MAX;
+        match interruption(&frames) {
+            None if !(long && step.is_there) => kept += 1,
+            Some(lasted) if long => {
+                went_on += 1;
+                pause = pause.max(lasted);
+            }
+            found => {
+                let how = if found.is_some() { "interrupted" } else { "not interrupted" };
+                broken.push(format!("{} of {:?} was {how}", step.task, step.span));
+            }
         }
         stage.load.around.board.finished(&step.task);
     }
-    let spans: BTreeSet<Duration> = steps.iter().map(|step| step.span).collect();
-    let text = format!(
-        "of steps of {spans:?}, {kept} were left alone, {went_on} over {STEP_MAX:?} went on elsewhere"
-    );
+    let text = format!("{kept} steps ended as they were, {went_on} of over {STEP_MAX:?} went on");
     stage.figure(text, Some(broken.is_empty()));
+    if went_on > 0 {
+        stage.took("longest time from an interruption to going on", pause, GOES_ON);
+    }
     if !broken.is_empty() {
-        stage.figure(format!("not as they should be: {}", broken.join(", ")), Some(false));
+        stage.figure(broken.join(", "), Some(false));
     }
     Ok(())
+}
+
+/// How long it took until a step that was thrown away was begun again; `None`: none was. A step
+/// that ended may have been followed by another attempt, which keeps all of it.
+fn interruption(frames: &[Event]) -> Option<Duration> {
+    let at = |frame: &Event| serde_json::from_value::<Timestamp>(frame.data["at"].clone()).ok();
+    let starts = frames.iter().filter(|frame| frame.name == "chat:start");
+    let lost = starts.filter_map(|start| {
+        let keeps = start.data["keeps"].as_u64()?;
+        let lost = |frame: &&Event| {
+            frame.name == "chat:chunk" && frame.seq > keeps && frame.seq < start.seq
+        };
+        let last = frames.iter().rfind(lost)?;
+        let lasted = at(start)?.as_millis() - at(last)?.as_millis();
+        Some(Duration::from_millis(u64::try_from(lasted).unwrap_or_default()))
+    });
+    lost.max()
 }
 
 /// The log of a step that is over.
@@ -106,4 +131,27 @@ async fn ended(stage: &Stage, step: &Long) -> Result<Vec<Event>> {
     });
     ensure!(over.await, "{} does not end", step.task);
     Ok(frames)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_interruption_is_told_from_an_attempt_that_keeps_all() {
+        let event = |name: &str, data| Event::new(name, data).unwrap();
+        let at = |second: u32| format!("2026-01-01T00:00:{second:02}.000Z");
+        let start = |seq: u64, keeps: u64, second| {
+            event("chat:start", json!({"seq": seq, "keeps": keeps, "at": at(second)}))
+        };
+        let chunk = |seq: u64, second| event("chat:chunk", json!({"seq": seq, "at": at(second)}));
+        let mut frames = vec![start(1, 0, 0), chunk(2, 1), chunk(3, 2)];
+        assert_eq!(interruption(&frames), None);
+        frames.push(start(4, 3, 5));
+        assert_eq!(interruption(&frames), None, "it keeps all");
+        frames.extend([chunk(5, 7), start(6, 3, 9)]);
+        assert_eq!(interruption(&frames), Some(Duration::from_secs(2)));
+    }
 }

@@ -27,6 +27,9 @@ use crate::{
     wake::WakeLoop,
 };
 
+/// What is written may be finished within this once a step that took too long is interrupted.
+const INTERRUPT_MAX: Duration = Duration::from_secs(1);
+
 /// Why a host did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -179,9 +182,13 @@ impl ShardHost {
         step_max: Duration,
         drain_max: Duration,
     ) -> DrainOutcome {
-        if let Some(known) = self.shared.known(shard) {
-            // What is not over by then is interrupted, and goes on at its last finished step.
-            settle(step_max, || known.lock().settle()).await;
+        let mut drain_max = drain_max;
+        if let Some(known) = self.shared.known(shard)
+            && !settle(step_max, || known.lock().settle()).await
+        {
+            // What is not over by now is interrupted, and goes on at its last finished step. It
+            // would not be over later either, and nobody sees anything of it meanwhile.
+            drain_max = drain_max.min(INTERRUPT_MAX);
         }
         self.release(shard, drain_max).await
     }

@@ -81,6 +81,18 @@ async fn what_is_not_idle_at_the_deadline_is_closed_all_the_same() {
     assert_eq!(held.await.unwrap(), Err(AskError::OutcomeUnknown));
 }
 
+/// A Shard that moves waits for a step; once that took too long it does not wait for it again.
+#[tokio::test]
+async fn a_step_that_takes_too_long_is_interrupted_at_once() {
+    let f = start().await;
+    let held = f.ask_later(entity(1), "hold");
+    f.until("it is held", |f| f.world.handled.lock().unwrap().len() == 1).await;
+    let moving = f.host.hand_over(entity(1).shard(), Duration::from_millis(100), LONG);
+    let outcome = tokio::time::timeout(LONG / 2, moving).await.expect("it waits again");
+    assert_eq!((outcome.forced, outcome.dropped), (1, 0));
+    assert_eq!(held.await.unwrap(), Err(AskError::OutcomeUnknown));
+}
+
 #[tokio::test]
 async fn a_host_that_is_dropped_answers_everyone() {
     let f = start().await;
