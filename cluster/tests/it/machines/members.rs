@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use troupe_link::TcpRelay;
 use troupe_testkit::try_until;
-use troupe_types::{Clock as _, SystemClock, Uuid};
+use troupe_types::{SystemClock, Uuid};
 
 use crate::node::{PASSWORD, PATIENCE, Person, Rest, troupe};
 

@@ -60,7 +60,17 @@ impl Node {
     }
 
     pub(crate) async fn with(options: TaskOptions) -> Self {
-        let stores = MemoryStore::new().stores();
+        Self::over(&MemoryStore::new(), options).await
+    }
+
+    /// And its store, to take parts of it away.
+    pub(crate) async fn over_a_store() -> (Self, MemoryStore) {
+        let store = MemoryStore::new();
+        (Self::over(&store, TaskOptions::default()).await, store)
+    }
+
+    async fn over(store: &MemoryStore, options: TaskOptions) -> Self {
+        let stores = store.stores();
         let clock: Arc<dyn Clock> = SystemClock::shared();
         let sealer = Arc::new(Sealer::in_memory(&[SecretKey::new([7; 32])]));
         let egress = Egress::new(EgressPolicy::default());

@@ -151,6 +151,23 @@ async fn the_doctor_finds_what_must_not_stand_in_a_journal() {
     }
 }
 
+/// What could not be read is told by every check that needed it, and none passes for one that went well.
+#[tokio::test]
+async fn without_its_store_the_doctor_says_what_it_did_not_check() {
+    let (node, store) = Node::over_a_store().await;
+    let operations = node.operations();
+    let task = node.task(&ann(), "[[demo chunks=1]] hello").await;
+    node.until(&ann(), task, is_over).await;
+    (0..2).for_each(|replica| store.set_replica_down(replica, true));
+    let report = operations.doctor(&admin()).await.unwrap();
+    for name in ["fences", "frames", "endings", "orphans", "runs", "wakes"] {
+        let check = report.checks.iter().find(|check| check.name == name).unwrap();
+        assert_eq!(check.state, CheckState::Warn, "{check:?}");
+        assert!(check.found.contains("could not be checked"), "{check:?}");
+    }
+    assert_eq!(report.state, CheckState::Fail, "the store itself");
+}
+
 /// Made while a Task is at work; it says what is in it, and one is made at a time.
 #[tokio::test]
 async fn a_backup_is_made_while_the_node_works_and_stands_in_the_audit_log() {

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use troupe_types::{EntityId, EntityKind, Timestamp, Uuid};
+use troupe_types::{
+    EntityId, EntityKind, SHARDS_GENERAL, SHARDS_KNOWLEDGE, ShardId, Timestamp, Uuid,
+};
 
 use super::STORE_TIMEOUT;
 use crate::admin::{Operations, in_time};
@@ -15,6 +17,9 @@ const DUE_JOURNALS_MAX: usize = 24;
 /// Entities whose homes are asked for them.
 pub(super) const HOMES_MAX: usize = 256;
 
+/// Shards whose wake rows are read for it, from one by chance on: a look at all of them is dear.
+const SHARDS_LOOKED_AT: u16 = 64;
+
 /// Entities to look at.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
@@ -22,28 +27,41 @@ pub(super) struct Sample {
     pub(super) journals: Vec<EntityId>,
     /// At most [`HOMES_MAX`]; the journals' are among them.
     pub(super) homes: Vec<EntityId>,
+    /// Why there are fewer than there could be: what the store did not tell.
+    pub(super) lacks: Option<String>,
 }
 
 impl Operations {
     /// `nodes`: who is asked which entities are busy.
-    pub(super) async fn sample(&self, nodes: &[String]) -> Result<Sample, String> {
-        let all = Timestamp::from_millis(i64::MAX);
-        let due = self.wakes(all, HOMES_MAX).await?;
-        let due: BTreeSet<EntityId> = due.iter().map(|row| row.entity).collect();
-        let stored = self.stored().await?;
+    pub(super) async fn sample(&self, nodes: &[String]) -> Sample {
+        let (due, stored, busy) =
+            tokio::join!(self.due_somewhere(), self.stored(), self.busy(nodes));
+        let lacks = due.as_ref().err().or(stored.as_ref().err()).cloned();
+        let due: BTreeSet<EntityId> = due.unwrap_or_default().into_iter().collect();
         let mut journals: Vec<EntityId> = due.iter().copied().take(DUE_JOURNALS_MAX).collect();
-        let others: Vec<EntityId> =
-            stored.into_iter().filter(|entity| !journals.contains(entity)).collect();
+        let stored = stored.unwrap_or_default().into_iter();
+        let others: Vec<EntityId> = stored.filter(|entity| !journals.contains(entity)).collect();
         journals.extend(others);
         journals.truncate(JOURNALS_MAX);
         let mut homes: BTreeSet<EntityId> = journals.iter().copied().collect();
-        let busy = self.busy(nodes).await;
         for entity in busy.into_iter().chain(due) {
             if homes.len() < HOMES_MAX {
                 homes.insert(entity);
             }
         }
-        Ok(Sample { journals, homes: homes.into_iter().collect() })
+        Sample { journals, homes: homes.into_iter().collect(), lacks }
+    }
+
+    /// Entities of some shards that have something to do.
+    async fn due_somewhere(&self) -> Result<Vec<EntityId>, String> {
+        const SHARDS: u16 = SHARDS_GENERAL + SHARDS_KNOWLEDGE;
+        let [.., a, b] = *Uuid::new_v4().as_bytes();
+        let first = u16::from_be_bytes([a, b]) % SHARDS;
+        let shards = (0..SHARDS_LOOKED_AT).map(|n| ShardId((first + n) % SHARDS));
+        let shards: Vec<ShardId> = shards.collect();
+        let all = Timestamp::from_millis(i64::MAX);
+        let rows = self.parts.stores.wake.due(&shards, all, None, HOMES_MAX);
+        Ok(in_time(STORE_TIMEOUT, rows).await?.iter().map(|row| row.entity).collect())
     }
 
     /// Some of all journals. The places of a store are in an order of its own, and a name by

@@ -46,10 +46,7 @@ impl Operations {
             Ok(running) => running,
             Err(why) => return check.unknown(why),
         };
-        let woken: HashSet<EntityId> = match self
-            .wakes(Timestamp::from_millis(i64::MAX), WAKES_MAX)
-            .await
-        {
+        let woken: HashSet<EntityId> = match self.wakes(Timestamp::from_millis(i64::MAX)).await {
             Ok(rows) if rows.len() < WAKES_MAX => rows.iter().map(|row| row.entity).collect(),
             Ok(_) => return check.unknown(format!("there are more than {WAKES_MAX} wake rows")),
             Err(why) => return check.unknown(why),
@@ -108,13 +105,9 @@ impl Operations {
     }
 
     /// The first wake rows that are due by then.
-    pub(super) async fn wakes(
-        &self,
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<WakeRow>, String> {
+    async fn wakes(&self, until: Timestamp) -> Result<Vec<WakeRow>, String> {
         let all: Vec<ShardId> = (0..SHARDS_GENERAL + SHARDS_KNOWLEDGE).map(ShardId).collect();
-        in_time(STORE_TIMEOUT, self.parts.stores.wake.due(&all, until, None, limit)).await
+        in_time(STORE_TIMEOUT, self.parts.stores.wake.due(&all, until, None, WAKES_MAX)).await
     }
 
     /// What runs keeps its row although it is due, so only entities that are not in memory count.
@@ -123,7 +116,7 @@ impl Operations {
         let now = self.parts.clock.now();
         let overdue_ms = i64::try_from(OVERDUE.as_millis()).unwrap_or(i64::MAX);
         let until = Timestamp::from_millis(now.as_millis() - overdue_ms);
-        let rows = match self.wakes(until, WAKES_MAX).await {
+        let rows = match self.wakes(until).await {
             Ok(rows) => rows,
             Err(why) => return check.unknown(why),
         };
