@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use troupe_testkit::{Gate, try_until};
-use troupe_types::Uuid;
 
 use super::{Work, back_up, model};
 use crate::{
     cli::Terminal,
+    machines::members::fresh_keyspace,
     node::{Home, PASSWORD, PATIENCE, Person, Rest, troupe},
     scene::{self, team},
 };
@@ -41,10 +41,6 @@ pub(super) async fn init(home: &Home, nodes: &str) -> Result<()> {
     init.current_dir(home.path()).stdout(Stdio::null());
     ensure!(init.status().await?.success(), "no keys");
     Ok(())
-}
-
-pub(super) fn fresh_keyspace() -> String {
-    format!("troupe_it_{}", Uuid::new_v4().simple())
 }
 
 impl One<'_> {

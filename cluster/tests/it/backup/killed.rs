@@ -18,9 +18,10 @@ use troupe_types::{
     EntityId, EntityKind, FrameSeq, LeaseRow, NodeState, Roles, Seq, Timestamp, Uuid,
 };
 
-use super::cql::{One, fresh_keyspace, init, servers};
+use super::cql::{One, init, servers};
 use crate::{
     cli::Terminal,
+    machines::members::fresh_keyspace,
     node::{Home, PATIENCE, troupe},
 };
 

@@ -15,6 +15,12 @@ use crate::node::{PASSWORD, PATIENCE, Person, Rest, troupe};
 pub(crate) const NODES: usize = 3;
 /// What no option of the command line says.
 const SETTINGS: &str = "node.toml";
+/// Named as the store's own tests name theirs, which drop what is left over.
+pub(crate) fn fresh_keyspace() -> String {
+    let (now, random) = (SystemClock::shared().now(), Uuid::new_v4().simple().to_string());
+    format!("troupe_test_{}_{}", now.as_millis(), &random[..8])
+}
+
 /// Servers to run a cluster on; `None`: the test is skipped.
 pub(crate) fn servers() -> Option<(String, String)> {
     let name = |name: &str| std::env::var_os(name).and_then(|text| text.into_string().ok());
@@ -69,9 +75,7 @@ impl Three {
             init.args(["--roles", roles, "--out"]).arg(&keys).stdout(Stdio::null());
             ensure!(init.status().await?.success(), "no keys");
         }
-        // As the store's own tests name theirs, which drop what is left over.
-        let (now, random) = (SystemClock::shared().now(), Uuid::new_v4().simple().to_string());
-        let keyspace = format!("troupe_test_{}_{}", now.as_millis(), &random[..8]);
+        let keyspace = fresh_keyspace();
         let server = servers.0.parse()?;
         let store = TcpRelay::before(server).await?;
         let told = format!("[cql]\naddresses = {{ \"{server}\" = \"{}\" }}\n", store.addr());
