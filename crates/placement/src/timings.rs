@@ -22,7 +22,8 @@ pub struct Timings {
     pub heartbeat_every: Duration,
     /// A peer that was not heard for so long is looked up in the store.
     pub silent_after: Duration,
-    /// Between two looks at all leases; every heartbeat while a peer is silent.
+    /// Between two looks at all leases; every heartbeat while a peer is silent. What it adds to
+    /// `expiry`, counted from the first look after the last renewal, is how late a death is seen.
     pub list_leases_every: Duration,
     /// Between two looks at all shard rows.
     pub list_shards_every: Duration,
@@ -72,7 +73,7 @@ impl Default for Timings {
             expiry: s(12),
             heartbeat_every: s(1),
             silent_after: s(3),
-            list_leases_every: s(5),
+            list_leases_every: ms(1_500),
             list_shards_every: s(30),
             claims_max: 32,
             claims_unwanted_max: 8,
