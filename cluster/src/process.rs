@@ -160,18 +160,22 @@ pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes)?;
     out.sync_all()?;
     fs::rename(&fresh, file)?;
-    sync_names(file)
+    sync_name(file)
 }
 
-/// Makes a directory for its owner alone. Outlives a power failure, as long as the one that it
-/// lies in does.
+/// Makes a directory for its owner alone, and those above it that are missing. They outlive a
+/// power failure, unless we may not open the one that they are made in.
 pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
+    let missing = dir.ancestors().take_while(|above| !above.exists()).count();
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    sync_names(dir)
+    for made in dir.ancestors().take(missing.max(1)) {
+        let _ = sync_name(made);
+    }
+    Ok(())
 }
 
-/// Makes what was just named in the directory of `path` durable.
-fn sync_names(path: &Path) -> io::Result<()> {
+/// Makes the name of a file or directory durable, in the one that it lies in.
+fn sync_name(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }

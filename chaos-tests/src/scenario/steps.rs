@@ -78,7 +78,7 @@ async fn judge(stage: &mut Stage, steps: &[Long]) -> Result<()> {
     for step in steps {
         let frames = ended(stage, step).await?;
         let long = step.span > STEP_MAX;
-        match interruption(&frames) {
+        match interruption(&frames)? {
             None if !(long && step.is_there) => kept += 1,
             Some(lasted) if long => {
                 went_on += 1;
@@ -104,19 +104,22 @@ async fn judge(stage: &mut Stage, steps: &[Long]) -> Result<()> {
 
 /// How long it took until a step that was thrown away was begun again; `None`: none was. A step
 /// that ended may have been followed by another attempt, which keeps all of it.
-fn interruption(frames: &[Event]) -> Option<Duration> {
-    let at = |frame: &Event| serde_json::from_value::<Timestamp>(frame.data["at"].clone()).ok();
-    let starts = frames.iter().filter(|frame| frame.name == "chat:start");
-    let lost = starts.filter_map(|start| {
-        let keeps = start.data["keeps"].as_u64()?;
+fn interruption(frames: &[Event]) -> Result<Option<Duration>> {
+    let at = |frame: &Event| -> Result<i64> {
+        let at: Timestamp = serde_json::from_value(frame.data["at"].clone())?;
+        Ok(at.as_millis())
+    };
+    let mut longest = None;
+    for start in frames.iter().filter(|frame| frame.name == "chat:start") {
+        let keeps = start.data["keeps"].as_u64().context("a start that keeps nothing known")?;
         let lost = |frame: &&Event| {
             frame.name == "chat:chunk" && frame.seq > keeps && frame.seq < start.seq
         };
-        let last = frames.iter().rfind(lost)?;
-        let lasted = at(start)?.as_millis() - at(last)?.as_millis();
-        Some(Duration::from_millis(u64::try_from(lasted).unwrap_or_default()))
-    });
-    lost.max()
+        let Some(last) = frames.iter().rfind(lost) else { continue };
+        let lasted = u64::try_from(at(start)? - at(last)?).unwrap_or_default();
+        longest = longest.max(Some(Duration::from_millis(lasted)));
+    }
+    Ok(longest)
 }
 
 /// The log of a step that is over.
@@ -148,10 +151,10 @@ mod tests {
         };
         let chunk = |seq: u64, second| event("chat:chunk", json!({"seq": seq, "at": at(second)}));
         let mut frames = vec![start(1, 0, 0), chunk(2, 1), chunk(3, 2)];
-        assert_eq!(interruption(&frames), None);
+        assert_eq!(interruption(&frames).unwrap(), None);
         frames.push(start(4, 3, 5));
-        assert_eq!(interruption(&frames), None, "it keeps all");
+        assert_eq!(interruption(&frames).unwrap(), None, "it keeps all");
         frames.extend([chunk(5, 7), start(6, 3, 9)]);
-        assert_eq!(interruption(&frames), Some(Duration::from_secs(2)));
+        assert_eq!(interruption(&frames).unwrap(), Some(Duration::from_secs(2)));
     }
 }

@@ -51,14 +51,14 @@ impl RetryPolicy {
         if failed >= self.tries_max || !error.is_transient() {
             return None;
         }
+        let doubled = self.wait_first.saturating_mul(1 << (failed - 1).min(16));
+        let own = doubled.min(self.wait_max).mul_f64(0.5 + random / 2.0);
         match error.retry_after() {
             Some(asked) if asked > self.retry_after_max => None,
-            // Never earlier than asked for, and not all at the same moment.
-            Some(asked) => Some(asked + (asked / 10).min(SPREAD_MAX).mul_f64(random)),
-            None => {
-                let doubled = self.wait_first.saturating_mul(1 << (failed - 1).min(16));
-                Some(doubled.min(self.wait_max).mul_f64(0.5 + random / 2.0))
-            }
+            // Never earlier than asked for, not all at the same moment, and not all tries at once
+            // where a limit is said to be whole again already.
+            Some(asked) => Some((asked + (asked / 10).min(SPREAD_MAX).mul_f64(random)).max(own)),
+            None => Some(own),
         }
     }
 }

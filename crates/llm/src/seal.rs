@@ -273,8 +273,10 @@ fn write_key(dir: &Path, id: &str, key: &SecretKey) -> Result<(), SealError> {
         file.sync_all()?;
         fs::rename(&part, &path)?;
         fs::File::open(dir)?.sync_all()?;
-        // The directory may be as new as the key.
-        fs::File::open(parent(dir))?.sync_all()
+        // The directory may be as new as the key. Best effort: the one above it may be one that we
+        // may not open.
+        let _ = fs::File::open(parent(dir)).and_then(|above| above.sync_all());
+        Ok(())
     };
     write().map_err(at(&path))
 }

@@ -153,14 +153,32 @@ impl ShardHost {
     ///
     /// Takes at most `deadline`, and a few seconds for what has to be forced.
     pub async fn release(&self, shard: ShardId, deadline: Duration) -> DrainOutcome {
+        self.release_from(shard, deadline, true).await
+    }
+
+    /// `settled`: no run is under way in it.
+    async fn release_from(
+        &self,
+        shard: ShardId,
+        deadline: Duration,
+        settled: bool,
+    ) -> DrainOutcome {
         let mut outcome = DrainOutcome { forced: 0, dropped: 0 };
         let Some(shard) = self.shared.known(shard) else { return outcome };
         shard.lock().release();
+        if !settled {
+            // Their steps would not be over later either, and nobody sees anything of them
+            // meanwhile. The other entities of the Shard have their time.
+            if settle(INTERRUPT_MAX.min(deadline), || shard.lock().drain_step() == 0).await {
+                return outcome;
+            }
+            outcome.forced = shard.lock().close_unsettled();
+        }
         if settle(deadline, || shard.lock().drain_step() == 0).await {
             return outcome;
         }
         let left = || shard.lock().slots().count();
-        outcome.forced = left();
+        outcome.forced += left();
         shard.lock().close_all();
         let grace = self.shared.options.close_deadline + Duration::from_secs(1);
         if !settle(grace, || left() == 0).await {
@@ -182,15 +200,12 @@ impl ShardHost {
         step_max: Duration,
         drain_max: Duration,
     ) -> DrainOutcome {
-        let mut drain_max = drain_max;
-        if let Some(known) = self.shared.known(shard)
-            && !settle(step_max, || known.lock().settle()).await
-        {
-            // What is not over by now is interrupted, and goes on at its last finished step. It
-            // would not be over later either, and nobody sees anything of it meanwhile.
-            drain_max = drain_max.min(INTERRUPT_MAX);
-        }
-        self.release(shard, drain_max).await
+        // What is not over by then is interrupted, and goes on at its last finished step.
+        let settled = match self.shared.known(shard) {
+            Some(known) => settle(step_max, || known.lock().settle()).await,
+            None => true,
+        };
+        self.release_from(shard, drain_max, settled).await
     }
 
     /// A Shard came to this node, or one that it let go of, or dropped, stays: it is taken up as

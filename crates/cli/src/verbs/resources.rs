@@ -201,8 +201,15 @@ pub(super) async fn describe(
     let kind = plural(&args.kind)?;
     let path = format!("{}/{}", list_path(Some(&args.namespace), kind), segment(&args.name));
     let mut value: Value = client.get(&path).await?;
-    let used: UsedBy = client.get(&format!("{path}/used-by")).await?;
-    value["usedBy"] = json!(used.used_by);
+    let used: Option<UsedBy> = match client.get(&format!("{path}/used-by")).await {
+        Ok(used) => Some(used),
+        // A node before there was that.
+        Err(CliError::Problem(problem)) if problem.status == 404 => None,
+        Err(error) => return Err(error),
+    };
+    if let Some(used) = &used {
+        value["usedBy"] = json!(used.used_by);
+    }
     let text = || {
         let metadata = &value["metadata"];
         let mut text = String::new();
@@ -222,7 +229,7 @@ pub(super) async fn describe(
         line("Created:", &metadata["createdAt"]);
         line("Updated:", &metadata["updatedAt"]);
         line("Labels:", &metadata["labels"]);
-        text.push_str(&used_by(&used));
+        text.push_str(&used.as_ref().map(used_by).unwrap_or_default());
         text.push_str("Spec:\n");
         for row in troupe_resources::print::value_to_yaml(&value["spec"]).lines() {
             text.push_str(&format!("  {row}\n"));

@@ -66,7 +66,8 @@ impl AgentState {
     /// Starts an attempt if nothing keeps it from that.
     pub(super) async fn start_pending(&mut self, me: &ActorRef<AgentMsg>, key: AttemptKey) -> Done {
         let ready = |pending: &Pending| !pending.waits && pending.behind.is_none();
-        if !self.pending.get(&key).is_some_and(ready) {
+        // After the restart it is said again.
+        if self.going_down || !self.pending.get(&key).is_some_and(ready) {
             return Ok(());
         }
         match self.pending.remove(&key).and_then(|pending| pending.secrets) {

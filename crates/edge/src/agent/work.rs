@@ -196,7 +196,7 @@ impl AgentState {
     }
 
     async fn secrets(&mut self, me: &ActorRef<AgentMsg>, given: SecretsGiven) -> Done {
-        if self.wanting.remove(&given.key) {
+        if !self.going_down && self.wanting.remove(&given.key) {
             let secrets = secrets(given.token, given.secrets);
             self.start(me, given.key, secrets).await?;
         }

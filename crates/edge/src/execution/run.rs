@@ -10,7 +10,7 @@ use tokio::{
 use troupe_domain::task::RunEvent;
 use troupe_executor::{
     ApprovalRequest, Job, Launch, Prompt, RunCommand, RuntimeEvent, Secrets, SessionId, Standing,
-    Translator, TurnEnd, Workspace, Workspaces, write_skills,
+    Translator, TurnEnd, Workspace, WorkspaceError, Workspaces, write_skills,
 };
 use troupe_types::{Clock, ErrorType};
 use troupe_wire::device::{AttemptKey, ExecutionState, limits::DEVICE_BODY_BYTES_MAX};
@@ -69,6 +69,14 @@ struct Under {
 }
 
 type End = (Ended, String);
+
+/// What a workspace that could not be opened means to the Task.
+const fn trouble(error: &WorkspaceError) -> ErrorType {
+    match error {
+        WorkspaceError::Busy => ErrorType::TimeoutError,
+        _ => ErrorType::InvalidParameter,
+    }
+}
 
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -410,7 +418,7 @@ impl Run {
             job.session = LastTurn::read(&self.bot_dir()).and_then(|last| last.session_for(&job));
         }
         let opened = self.workspaces.open(job.task, &job.workspace, &self.secrets).await;
-        let workspace = opened.map_err(|error| (ErrorType::InvalidParameter, chain(&error)))?;
+        let workspace = opened.map_err(|error| (trouble(&error), chain(&error)))?;
         if !again && let Err(error) = workspace.keep(job.execution, None).await {
             tracing::warn!(%error, "the state before the turn was not kept");
         }

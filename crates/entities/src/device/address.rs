@@ -83,13 +83,14 @@ impl DeviceAddress {
         self.tell(DeviceAsk::Register { registration }).await
     }
 
-    /// A link came up; answers what the device may speak for.
+    /// A link came up; answers what the device may speak for, and whether it will be said of what
+    /// the device has when it begins.
     ///
     /// # Errors
     /// [`DeviceError::Stale`]: a newer link is there.
-    pub async fn connect(&self, hello: Hello) -> Result<Vec<Running>, DeviceError> {
+    pub async fn connect(&self, hello: Hello) -> Result<(Vec<Running>, bool), DeviceError> {
         match self.ask(&DeviceAsk::Connect { hello: Box::new(hello) }).await? {
-            DeviceReply::Connected { running } => Ok(running),
+            DeviceReply::Connected { running, begins } => Ok((running, begins)),
             _ => Err(DeviceError::Protocol),
         }
     }

@@ -54,6 +54,9 @@ pub struct Hello {
     /// When it was linked before, oldest first, as it says itself.
     #[serde(default)]
     pub links: Vec<LinkSpan>,
+    /// The session passes on when an attempt begins. Those of older nodes do not.
+    #[serde(default)]
+    pub begins: bool,
 }
 
 /// A Task wants an attempt run.
@@ -222,6 +225,11 @@ pub enum ToDevice {
         /// JSON.
         body: String,
     },
+    /// Its Task wants it run, if it does not yet. Only for sessions that say that they know it.
+    Begin {
+        /// What.
+        has: Has,
+    },
     /// Stop and delete it.
     Forget {
         /// What.
@@ -245,6 +253,7 @@ impl fmt::Debug for ToDevice {
         match self {
             Self::Assign(work) => write!(f, "Assign({:?})", work.has),
             Self::Input { has, kind, .. } => write!(f, "Input({kind} of {has:?})"),
+            Self::Begin { has } => write!(f, "Begin({has:?})"),
             Self::Forget { has, .. } => write!(f, "Forget({has:?})"),
             Self::Drain { on } => write!(f, "Drain({on})"),
             Self::Revoked => f.write_str("Revoked"),
@@ -314,6 +323,9 @@ pub enum DeviceReply {
     Connected {
         /// All of it.
         running: Vec<Running>,
+        /// It will be said of what the device has when it begins. Older entities do not.
+        #[serde(default)]
+        begins: bool,
     },
     /// To `Next`.
     Next {
@@ -365,7 +377,7 @@ impl fmt::Debug for DeviceReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ok => f.write_str("Ok"),
-            Self::Connected { running } => write!(f, "Connected({running:?})"),
+            Self::Connected { running, .. } => write!(f, "Connected({running:?})"),
             Self::Next { commands } => write!(f, "Next({commands:?})"),
             Self::Secrets { secrets, .. } => write!(f, "Secrets({:?})", secrets.keys()),
             Self::Offered { .. } => f.write_str("Offered"),
@@ -404,7 +416,7 @@ mod tests {
         let what = ToDevice::Assign(Box::new(work.clone()));
         let running = Running { has, task, token: token.clone() };
         let replies = [
-            DeviceReply::Connected { running: vec![running] },
+            DeviceReply::Connected { running: vec![running], begins: true },
             DeviceReply::Next { commands: vec![Numbered { number: 1, what }] },
             DeviceReply::Secrets { token: token.clone(), secrets: hidden },
             DeviceReply::Offered { token: token.clone() },

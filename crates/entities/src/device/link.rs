@@ -26,6 +26,8 @@ pub(super) struct Link {
     last: u64,
     /// A `Next` that is held, since when, and what it has.
     held: Option<(Reply, MonoTime, u64)>,
+    /// What the device had when the link came up, until its Tasks said that it may begin.
+    pub(super) unbegun: BTreeSet<(troupe_types::ExecutionId, troupe_types::Attempt)>,
     /// Inputs that went out on this link.
     pub(super) inputs: BTreeSet<Uuid>,
     /// Assignments that went out on this link.
@@ -43,6 +45,7 @@ impl Link {
             waiting: VecDeque::new(),
             last: 0,
             held: None,
+            unbegun: BTreeSet::new(),
             inputs: BTreeSet::new(),
             given: BTreeSet::new(),
         }

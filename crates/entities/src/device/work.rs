@@ -160,7 +160,7 @@ impl DeviceActor {
             self.refuse(reply, refusal);
             return Ok(());
         }
-        let Hello { connection, node, build, found, has: there, links } = hello;
+        let Hello { connection, node, build, found, has: there, links, begins } = hello;
         let old = self.link.as_ref().map(|link| link.connection);
         if old.is_some_and(|old| !connection.supersedes(&old)) {
             self.answer(reply, &DeviceReply::Stale);
@@ -174,7 +174,11 @@ impl DeviceActor {
         self.lease.heard(now);
         self.found = found;
         self.past.begin(links, self.context.clock.now());
-        self.link = Some(Link::new(connection, node, build, now));
+        let mut link = Link::new(connection, node, build, now);
+        if begins {
+            link.unbegun = there.iter().copied().map(key).collect();
+        }
+        self.link = Some(link);
         for one in &there {
             match self.held(*one) {
                 None => {
@@ -211,7 +215,7 @@ impl DeviceActor {
         if self.state.settings.draining {
             self.push(ToDevice::Drain { on: true });
         }
-        self.answer(reply, &DeviceReply::Connected { running });
+        self.answer(reply, &DeviceReply::Connected { running, begins });
         Ok(())
     }
 
@@ -412,6 +416,7 @@ impl DeviceActor {
             let checked = task.device_check(of.0, of.1, held.token).await;
             if let Err(error) = &checked {
                 tracing::debug!(%error, "a task was not asked how an attempt stands");
+                tokio::time::sleep(Duration::from_millis(500)).await;
             }
             let checked = checked.ok();
             let _ = me.send(super::DeviceInternal::Checked { has: has(of), checked });
@@ -420,7 +425,16 @@ impl DeviceActor {
 
     pub(super) fn checked(&mut self, of: Has, checked: Option<DeviceChecked>) -> Result<(), Crash> {
         self.checking.remove(&key(of));
-        let Some(checked) = checked.filter(|_| self.held(of).is_some()) else { return Ok(()) };
+        let may_begin = self.link.as_ref().is_some_and(|link| link.unbegun.contains(&key(of)));
+        let Some(checked) = checked.filter(|_| self.held(of).is_some()) else {
+            if may_begin {
+                self.check(key(of));
+            }
+            return Ok(());
+        };
+        if may_begin {
+            self.begin(of, checked.live);
+        }
         if !checked.live {
             let (id, kind) = (cancel_id(of), "cancel".to_owned());
             let (name, body) = (String::new(), String::new());
@@ -435,11 +449,24 @@ impl DeviceActor {
         Ok(())
     }
 
+    /// A device that came back has an attempt, and its Task said whether it wants it (still).
+    fn begin(&mut self, of: Has, live: bool) {
+        if let Some(link) = &mut self.link {
+            link.unbegun.remove(&key(of));
+        }
+        if live && !self.ending.contains_key(&key(of)) {
+            self.push(ToDevice::Begin { has: of });
+        }
+    }
+
     pub(super) fn tick(&mut self) -> Result<(), Crash> {
         let now = self.now();
         let over = |since| now.since(since) >= TAKE_MAX;
         let late: Vec<Key> =
             self.offers.iter().filter(|(_, o)| over(o.since)).map(|(of, _)| *of).collect();
+        // One that was taken is answered by the commit of that, however long it takes.
+        let untaken = |of: &Key| self.held(has(*of)).is_none_or(|held| !held.taken);
+        let late: Vec<Key> = late.into_iter().filter(untaken).collect();
         for of in late {
             let text = "the device did not say in time that it takes it".to_owned();
             self.withdraw(of, "no_answer", text)?;

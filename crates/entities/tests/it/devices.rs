@@ -1,6 +1,9 @@
 //! A device: who is told what, and when.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use tokio::task::JoinSet;
 use troupe_api::device::DevicePath;
@@ -19,6 +22,19 @@ use crate::host::{Host, PATIENCE, ada, stores};
 
 const SESSION: Uuid = Uuid::from_u128(7);
 
+fn hello(dial: u64, has: Vec<Has>) -> Hello {
+    let session = Uuid::from_u128(SESSION.as_u128() + u128::from(dial) - 1);
+    Hello {
+        connection: Connection { session, boot: Uuid::from_u128(1), dial },
+        node: "here".to_owned(),
+        build: "test".to_owned(),
+        found: Found { slots: 2, ..Found::default() },
+        has,
+        links: Vec::new(),
+        begins: true,
+    }
+}
+
 /// A device of Ada's that is here.
 async fn linked(host: &Host) -> DeviceAddress {
     let now = SystemClock::shared().now();
@@ -27,15 +43,7 @@ async fn linked(host: &Host) -> DeviceAddress {
     let name = "box".to_owned();
     let registration = Registration { id, owner: ada(), name, at: now, task: None };
     address.register(registration).await.unwrap();
-    let hello = Hello {
-        connection: Connection { session: SESSION, boot: Uuid::from_u128(1), dial: 1 },
-        node: "here".to_owned(),
-        build: "test".to_owned(),
-        found: Found { slots: 2, ..Found::default() },
-        has: Vec::new(),
-        links: Vec::new(),
-    };
-    assert!(address.connect(hello).await.unwrap().is_empty());
+    assert!(address.connect(hello(1, Vec::new())).await.unwrap().0.is_empty());
     address
 }
 
@@ -97,5 +105,58 @@ async fn what_a_device_took_is_its_own_once_that_is_committed() {
     let told = device.next(SESSION, given[0].number, path()).await.unwrap();
     let forgets = |what: &ToDevice| matches!(what, ToDevice::Forget { has, .. } if *has == gone);
     assert!(told.iter().all(|one| forgets(&one.what)) && told.len() == 2, "{told:?}");
+    host.drain().await;
+}
+
+/// The session of a device that came back: what it has begins only if its Task wants it still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_task_wants_any_more_does_not_begin_with_the_next_link() {
+    let (_store, stores) = stores();
+    let host = Host::start(&stores).await;
+    let device = linked(&host).await;
+    let has = attempt();
+    let mut asking = JoinSet::new();
+    let asked = device.clone();
+    asking.spawn(async move { asked.offer(offer(has)).await });
+    assert!(matches!(device.next(SESSION, 0, path()).await.unwrap()[0].what, ToDevice::Assign(_)));
+    // Cut before it could say so; no such Task is there any more.
+    let again = hello(2, vec![has]);
+    let session = again.connection.session;
+    let (running, begins) = device.connect(again).await.unwrap();
+    assert!(running.len() == 1 && begins, "{running:?}");
+    let told = device.next(session, 0, path()).await.unwrap();
+    let cancels =
+        |what: &ToDevice| matches!(what, ToDevice::Input { kind, .. } if kind == "cancel");
+    assert!(told.len() == 1 && cancels(&told[0].what), "{told:?}");
+    host.drain().await;
+}
+
+/// However long the store takes to commit it: what a device has said that it has is its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_taken_in_time_is_not_withdrawn_while_that_is_written() {
+    let (store, stores) = stores();
+    let host = Host::start(&stores).await;
+    let device = linked(&host).await;
+    let has = attempt();
+    let mut asking = JoinSet::new();
+    let (asked, began) = (device.clone(), Instant::now());
+    asking.spawn(async move { asked.offer(offer(has)).await });
+    let given = device.next(SESSION, 0, path()).await.unwrap();
+    store.hold_appends(true);
+    let mut taking = JoinSet::new();
+    let asked = device.clone();
+    taking.spawn(async move { asked.settled(SESSION, Settled::Taken { has, begins: true }).await });
+    wait_until(PATIENCE, async || store.held_appends() > 0).await;
+    // Longer than an offer waits for a device.
+    wait_until(PATIENCE, async || began.elapsed() > Duration::from_secs(12)).await;
+    store.hold_appends(false);
+    taking.join_next().await.unwrap().unwrap().unwrap();
+    let told = asking.join_next().await.unwrap().unwrap().unwrap();
+    assert!(matches!(told, DeviceReply::Offered { .. }), "{told:?}");
+    let DeviceReply::Probed { token, .. } = device.probe(Some(has)).await.unwrap() else {
+        panic!("no answer to a probe");
+    };
+    assert!(token.is_some(), "it has it");
+    assert_eq!(given.len(), 1);
     host.drain().await;
 }

@@ -79,7 +79,7 @@ fn remove_stale(
     }
     // Whoever held it may have ended meanwhile, and the next one begun.
     match look_at(lock)? {
-        Some(still) if id_of(&still) == id_of(&found) && still.mtime() == found.mtime() => {
+        Some(still) if id_of(&still) == id_of(&found) && changed(&still) == changed(&found) => {
             fs::remove_file(lock).map(|()| true)
         }
         _ => Ok(false),
@@ -91,6 +91,11 @@ fn look_at(path: &Path) -> io::Result<Option<fs::Metadata>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         found => found.map(Some),
     }
+}
+
+/// When a file was written, and changed in any way: the next lock may have the same number.
+fn changed(found: &fs::Metadata) -> [i64; 4] {
+    [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()]
 }
 
 fn id_of(found: &fs::Metadata) -> Id {

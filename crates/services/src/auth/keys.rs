@@ -159,8 +159,10 @@ fn create_key(dir: &Path) -> Result<PathBuf, KeysError> {
         file.sync_all()?;
         fs::rename(&part, &path)?;
         fs::File::open(dir)?.sync_all()?;
-        // The directory may be as new as the key.
-        fs::File::open(parent(dir))?.sync_all()
+        // The directory may be as new as the key. Best effort: the one above it may be one that we
+        // may not open.
+        let _ = fs::File::open(parent(dir)).and_then(|above| above.sync_all());
+        Ok(())
     };
     if let Err(error) = write() {
         let _ = fs::remove_file(&part);

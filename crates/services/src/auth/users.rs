@@ -181,10 +181,16 @@ impl Auth {
             return Err(AuthError::Conflict("Change your own password under users/me."));
         }
         let change = self.checked(&patch).await?;
-        if row.role == UserRole::Admin && (demoted || deactivated) {
+        let leaves = row.role == UserRole::Admin && (demoted || deactivated);
+        if leaves {
             self.leave_admins(id).await?;
         }
-        let after = self.apply(id, change, None).await?;
+        let applied = self.apply(id, change, None).await;
+        if applied.is_err() && leaves {
+            // Best effort: until the next patch the count may be one too low, never too high.
+            let _ = self.join_admins(id).await;
+        }
+        let after = applied?;
         if after.role == UserRole::Admin && after.is_active {
             self.join_admins(id).await?;
         }

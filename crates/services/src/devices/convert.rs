@@ -8,7 +8,7 @@ use troupe_domain::device::Connection;
 use troupe_entities::device::{Found, Has, Hello, Settled, ToDevice, Work};
 use troupe_types::{Timestamp, Uuid};
 use troupe_wire::device::{
-    Assignment, AssignmentAnswer, AssignmentRefusal, AttemptKey, Capabilities, DeviceFrame,
+    Assignment, AssignmentAnswer, AssignmentRefusal, AttemptKey, Begin, Capabilities, DeviceFrame,
     DeviceHello, Drain, Forget, Input, InputKind, LinkAgo, NamedSecret, Revoked,
 };
 
@@ -46,6 +46,7 @@ pub(super) fn hello(session: Uuid, node: &str, hello: &DeviceHello, now: Timesta
         found: found(hello.capabilities.clone()),
         has: hello.executions.iter().map(|report| has(report.key)).collect(),
         links: hello.links.iter().map(span).collect(),
+        begins: true,
     }
 }
 
@@ -87,6 +88,7 @@ pub(super) fn say(what: ToDevice) -> Say {
             };
             DeviceFrame::Input(Input { key: key(has), id, kind, name, body: Bytes::from(body) })
         }
+        ToDevice::Begin { has } => DeviceFrame::Begin(Begin { key: key(has) }),
         ToDevice::Forget { has, reason } => DeviceFrame::Forget(Forget { key: key(has), reason }),
         ToDevice::Drain { on } => {
             DeviceFrame::Drain(Drain { on, reason: "its owner said so".to_owned() })

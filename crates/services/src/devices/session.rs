@@ -96,7 +96,7 @@ impl Sessions {
             _ = handle.closed() => return,
             running = timeout(CONNECT_MAX, connecting) => running,
         };
-        let running = match running {
+        let (running, begins) = match running {
             Ok(Ok(running)) => running,
             Ok(Err(DeviceError::Refused(DeviceRefusal::Revoked))) => {
                 self.authority.note_revoked(device);
@@ -128,7 +128,9 @@ impl Sessions {
             biased;
             why = handle.closed() => why,
             () = async {
-                link.begin_accepted(&said.executions).await;
+                if !begins {
+                    link.begin_accepted(&said.executions).await;
+                }
                 Arc::clone(&link).commands().await;
             } => "its entity has another link".to_owned(),
             () = Arc::clone(&link).frames(frames, found(said.capabilities)) => "it said its last word".to_owned(),
@@ -144,7 +146,7 @@ impl Sessions {
         &self,
         address: &DeviceAddress,
         hello: troupe_entities::device::Hello,
-    ) -> Result<Vec<troupe_entities::device::Running>, DeviceError> {
+    ) -> Result<(Vec<troupe_entities::device::Running>, bool), DeviceError> {
         let mut pause = PAUSE_MIN;
         loop {
             match address.connect(hello.clone()).await {
@@ -232,7 +234,8 @@ impl Link {
         }
     }
 
-    /// What the device took before this link, which its entity has committed by now.
+    /// What the device took before this link, which its entity has committed by now. An entity of
+    /// this version says it by itself, once the Task wants it still.
     async fn begin_accepted(&self, executions: &[ExecutionReport]) {
         let accepted = executions.iter().filter(|one| one.state == ExecutionState::Accepted);
         for key in accepted.map(|one| one.key).filter(|key| self.token(*key).is_some()) {

@@ -117,7 +117,7 @@ impl Fake {
                 self.held = Some(reply);
                 return;
             }
-            DeviceAsk::Connect { .. } => DeviceReply::Connected { running: world.running.clone() },
+            DeviceAsk::Connect { .. } => DeviceReply::Connected { running: world.running.clone(), begins: false },
             DeviceAsk::Register { .. } => {
                 world.registered.insert(self.id.id);
                 DeviceReply::Ok

@@ -82,15 +82,32 @@ async fn what_is_not_idle_at_the_deadline_is_closed_all_the_same() {
 }
 
 /// A Shard that moves waits for a step; once that took too long it does not wait for it again.
+/// What else is under way in the Shard has its time.
 #[tokio::test]
 async fn a_step_that_takes_too_long_is_interrupted_at_once() {
     let f = start().await;
-    let held = f.ask_later(entity(1), "hold");
-    f.until("it is held", |f| f.world.handled.lock().unwrap().len() == 1).await;
-    let moving = f.host.hand_over(entity(1).shard(), Duration::from_millis(100), LONG);
-    let outcome = tokio::time::timeout(LONG / 2, moving).await.expect("it waits again");
+    let runs = entity(1);
+    let other = (2..).map(entity).find(|other| other.shard() == runs.shard()).unwrap();
+    let held = f.ask_later(runs, "hold");
+    f.ask(other, "get").await.unwrap();
+    f.until("it is held", |f| f.world.handled.lock().unwrap().len() == 2).await;
+    f.world.busy.store(true, Ordering::SeqCst);
+    let (host, world) = (f.host, f.world);
+    let shard = runs.shard();
+    let moving =
+        spawn_task(
+            "move",
+            async move { host.hand_over(shard, Duration::from_millis(100), LONG).await },
+        );
+    assert_eq!(
+        tokio::time::timeout(LONG / 2, held).await.unwrap().unwrap(),
+        Err(AskError::OutcomeUnknown)
+    );
+    assert_eq!(world.closes.load(Ordering::SeqCst), 1, "the other one writes still");
+    world.busy.store(false, Ordering::SeqCst);
+    let outcome = moving.await.unwrap();
     assert_eq!((outcome.forced, outcome.dropped), (1, 0));
-    assert_eq!(held.await.unwrap(), Err(AskError::OutcomeUnknown));
+    assert_eq!(world.closes.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

@@ -26,10 +26,13 @@ pub(super) fn lost(
     let Some(e) = state.execution(execution).filter(|e| e.is_live(attempt)) else {
         return super::nothing();
     };
-    let lost_in_a_row = e.lost_in_a_row.saturating_add(u32::from(!planned));
-    let continues = planned || lost_in_a_row < LOST_IN_A_ROW_MAX;
-    // What the model's provider asked for outlives the attempt that was asked.
-    let retry_at = retry_at.max(e.retry_at.filter(|at| *at > ctx.now));
+    // What the model's provider asked for outlives the attempt that was asked. One that waits as it
+    // was told to is not at fault, however often its node goes meanwhile.
+    let waits = e.retry_at.filter(|at| *at > ctx.now);
+    let counts = !planned && waits.is_none();
+    let lost_in_a_row = e.lost_in_a_row.saturating_add(u32::from(counts));
+    let continues = !counts || lost_in_a_row < LOST_IN_A_ROW_MAX;
+    let retry_at = retry_at.max(waits);
     let mut d = Draft::new(state, ctx);
     let why = (ErrorType::Lost, words(planned, continues).to_owned());
     end(&mut d, e, why, continues, retry_at.filter(|_| continues));

@@ -45,6 +45,9 @@ impl Found {
         if !self.unread.is_empty() {
             return check.unknown(format!("{found}; not read: {}", some(&self.unread)));
         }
+        if *looked_at == 0 && *of > 0 {
+            return check.unknown(format!("time was up before one of {of} {what} was read"));
+        }
         if looked_at < of {
             return check.ok(format!("{found}; time was up for {} more", of - looked_at));
         }

@@ -8,7 +8,10 @@ use troupe_types::{EntityId, MonoTime};
 use super::{ShardActorState, Table};
 use crate::{
     activation::Tell,
-    shard::{actor::ShardMsg, slot::Doing},
+    shard::{
+        actor::ShardMsg,
+        slot::{Doing, Slot},
+    },
 };
 
 /// How long an activation that is not idle is left alone.
@@ -167,14 +170,27 @@ impl Table {
         self.entities.len()
     }
 
+    /// Closes those whose runs are under way; answers how many.
+    pub(crate) fn close_unsettled(&mut self) -> usize {
+        let runs = |slot: &Slot| matches!(slot.doing, Doing::Live { .. }) && !slot.settled;
+        self.close(runs)
+    }
+
     /// Closes all that are left, idle or not.
     pub(crate) fn close_all(&mut self) {
-        for slot in self.entities.values_mut() {
+        self.close(|_| true);
+    }
+
+    fn close(&mut self, which: impl Fn(&Slot) -> bool) -> usize {
+        let mut closed = 0;
+        for slot in self.entities.values_mut().filter(|slot| which(slot)) {
             slot.queue.clear();
             slot.wake = false;
             if let Doing::Live { actor, .. } = &slot.doing {
                 actor.tell(Tell::Close);
             }
+            closed += 1;
         }
+        closed
     }
 }
