@@ -150,7 +150,9 @@ async fn what_was_taken_in_time_is_not_withdrawn_while_that_is_written() {
     // Longer than an offer waits for a device.
     wait_until(PATIENCE, async || began.elapsed() > Duration::from_secs(12)).await;
     store.hold_appends(false);
-    taking.join_next().await.unwrap().unwrap().unwrap();
+    // A session asks again when nobody answers.
+    let _gave_up = taking.join_next().await;
+    device.settled(SESSION, Settled::Taken { has, begins: true }).await.unwrap();
     let told = asking.join_next().await.unwrap().unwrap().unwrap();
     assert!(matches!(told, DeviceReply::Offered { .. }), "{told:?}");
     let DeviceReply::Probed { token, .. } = device.probe(Some(has)).await.unwrap() else {
