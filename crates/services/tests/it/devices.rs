@@ -117,7 +117,9 @@ impl Fake {
                 self.held = Some(reply);
                 return;
             }
-            DeviceAsk::Connect { .. } => DeviceReply::Connected { running: world.running.clone(), begins: false },
+            DeviceAsk::Connect { .. } => {
+                DeviceReply::Connected { running: world.running.clone(), begins: false }
+            }
             DeviceAsk::Register { .. } => {
                 world.registered.insert(self.id.id);
                 DeviceReply::Ok
