@@ -10,21 +10,10 @@ use troupe_testkit::{Gate, try_until};
 use super::{Work, back_up, model};
 use crate::{
     cli::Terminal,
-    machines::members::fresh_keyspace,
+    machines::members::{fresh_keyspace, servers},
     node::{Home, PASSWORD, PATIENCE, Person, Rest, troupe},
     scene::{self, team},
 };
-
-/// Servers to run a node on; `None`: the test is skipped.
-pub(super) fn servers() -> Option<(String, String)> {
-    let name = |name: &str| std::env::var_os(name).and_then(|text| text.into_string().ok());
-    let servers = name("TROUPE_TEST_CQL").zip(name("TROUPE_TEST_REDIS"));
-    if servers.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "no servers, and this is CI");
-        println!("skipped: `cargo xtask test` starts Cassandra and Redis");
-    }
-    servers
-}
 
 /// A cluster of one node.
 pub(super) struct One<'a> {

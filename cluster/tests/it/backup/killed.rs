@@ -18,10 +18,10 @@ use troupe_types::{
     EntityId, EntityKind, FrameSeq, LeaseRow, NodeState, Roles, Seq, Timestamp, Uuid,
 };
 
-use super::cql::{One, init, servers};
+use super::cql::{One, init};
 use crate::{
     cli::Terminal,
-    machines::members::fresh_keyspace,
+    machines::members::{fresh_keyspace, servers},
     node::{Home, PATIENCE, troupe},
 };
 

@@ -188,9 +188,7 @@ impl AgentState {
         if forget {
             self.remove(key).await;
         }
-        if !self.going_down {
-            self.start_behind(me, key).await?;
-        }
+        self.start_behind(me, key).await?;
         self.maybe_down();
         Ok(())
     }

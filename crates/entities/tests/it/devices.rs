@@ -13,14 +13,17 @@ use troupe_domain::{
 };
 use troupe_entities::{
     DeviceAddress,
-    device::{DeviceError, DeviceReply, Found, Has, Hello, Offer, Settled, ToDevice},
+    device::{DeviceError, DeviceReply, Found, Has, Hello, Numbered, Offer, Settled, ToDevice},
 };
+use troupe_store::MemoryStore;
 use troupe_testkit::wait_until;
 use troupe_types::{Attempt, DeviceId, ExecutionId, SystemClock, TaskId, Uuid};
 
 use crate::host::{Host, PATIENCE, ada, stores};
 
 const SESSION: Uuid = Uuid::from_u128(7);
+/// The number of a link's first command.
+const FIRST: u64 = 1;
 
 fn hello(dial: u64, has: Vec<Has>) -> Hello {
     let session = Uuid::from_u128(SESSION.as_u128() + u128::from(dial) - 1);
@@ -69,6 +72,32 @@ fn offer(has: Has) -> Offer {
     }
 }
 
+/// An attempt is offered, and went out to the device as its first command.
+async fn given(device: &DeviceAddress, has: Has) -> JoinSet<Result<DeviceReply, DeviceError>> {
+    let asked = device.clone();
+    let asking = JoinSet::from_iter([async move { asked.offer(offer(has)).await }]);
+    let given = device.next(SESSION, 0, path()).await.unwrap();
+    assert!(
+        matches!(given[..], [Numbered { number: FIRST, what: ToDevice::Assign(_) }]),
+        "{given:?}"
+    );
+    asking
+}
+
+/// The device says that it has the attempt; the store holds back what that commits.
+async fn taking(
+    store: &MemoryStore,
+    device: &DeviceAddress,
+    has: Has,
+) -> JoinSet<Result<(), DeviceError>> {
+    store.hold_appends(true);
+    let asked = device.clone();
+    let taken = Settled::Taken { has, begins: true };
+    let taking = JoinSet::from_iter([async move { asked.settled(SESSION, taken).await }]);
+    wait_until(PATIENCE, async || store.held_appends() > 0).await;
+    taking
+}
+
 /// A session that is answered well tells the device to begin: never before it is committed that
 /// the device has the attempt, and never for one that was given up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,17 +106,9 @@ async fn what_a_device_took_is_its_own_once_that_is_committed() {
     let host = Host::start(&stores).await;
     let device = linked(&host).await;
     let has = attempt();
-    let mut asking = JoinSet::new();
-    let asked = device.clone();
-    asking.spawn(async move { asked.offer(offer(has)).await });
-    let given = device.next(SESSION, 0, path()).await.unwrap();
-    assert!(matches!(given[0].what, ToDevice::Assign(_)), "{given:?}");
+    let mut asking = given(&device, has).await;
 
-    store.hold_appends(true);
-    let mut taking = JoinSet::new();
-    let asked = device.clone();
-    taking.spawn(async move { asked.settled(SESSION, Settled::Taken { has, begins: true }).await });
-    wait_until(PATIENCE, async || store.held_appends() > 0).await;
+    let mut taking = taking(&store, &device, has).await;
     assert!(taking.try_join_next().is_none() && asking.try_join_next().is_none());
     store.hold_appends(false);
     taking.join_next().await.unwrap().unwrap().unwrap();
@@ -102,7 +123,7 @@ async fn what_a_device_took_is_its_own_once_that_is_committed() {
     assert_eq!(told.unwrap_err().to_string(), refused.to_string());
     // Sessions of nodes before that was asked do not know of a refusal.
     device.settled(SESSION, Settled::Taken { has: gone, begins: false }).await.unwrap();
-    let told = device.next(SESSION, given[0].number, path()).await.unwrap();
+    let told = device.next(SESSION, FIRST, path()).await.unwrap();
     let forgets = |what: &ToDevice| matches!(what, ToDevice::Forget { has, .. } if *has == gone);
     assert!(told.iter().all(|one| forgets(&one.what)) && told.len() == 2, "{told:?}");
     host.drain().await;
@@ -115,10 +136,7 @@ async fn what_no_task_wants_any_more_does_not_begin_with_the_next_link() {
     let host = Host::start(&stores).await;
     let device = linked(&host).await;
     let has = attempt();
-    let mut asking = JoinSet::new();
-    let asked = device.clone();
-    asking.spawn(async move { asked.offer(offer(has)).await });
-    assert!(matches!(device.next(SESSION, 0, path()).await.unwrap()[0].what, ToDevice::Assign(_)));
+    let _asking = given(&device, has).await;
     // Cut before it could say so; no such Task is there any more.
     let again = hello(2, vec![has]);
     let session = again.connection.session;
@@ -138,15 +156,9 @@ async fn what_was_taken_in_time_is_not_withdrawn_while_that_is_written() {
     let host = Host::start(&stores).await;
     let device = linked(&host).await;
     let has = attempt();
-    let mut asking = JoinSet::new();
-    let (asked, began) = (device.clone(), Instant::now());
-    asking.spawn(async move { asked.offer(offer(has)).await });
-    let given = device.next(SESSION, 0, path()).await.unwrap();
-    store.hold_appends(true);
-    let mut taking = JoinSet::new();
-    let asked = device.clone();
-    taking.spawn(async move { asked.settled(SESSION, Settled::Taken { has, begins: true }).await });
-    wait_until(PATIENCE, async || store.held_appends() > 0).await;
+    let began = Instant::now();
+    let mut asking = given(&device, has).await;
+    let mut taking = taking(&store, &device, has).await;
     // Longer than an offer waits for a device.
     wait_until(PATIENCE, async || began.elapsed() > Duration::from_secs(12)).await;
     store.hold_appends(false);
@@ -159,6 +171,5 @@ async fn what_was_taken_in_time_is_not_withdrawn_while_that_is_written() {
         panic!("no answer to a probe");
     };
     assert!(token.is_some(), "it has it");
-    assert_eq!(given.len(), 1);
     host.drain().await;
 }

@@ -44,7 +44,7 @@ fn read(row: &DirectoryRow) -> Result<RebalanceSetting, String> {
 }
 
 /// What was decided last; `None`: nobody ever decided anything, so shards move.
-async fn setting(directory: &dyn Directory) -> Result<Option<RebalanceSetting>, String> {
+pub(super) async fn setting(directory: &dyn Directory) -> Result<Option<RebalanceSetting>, String> {
     row(directory).await?.as_ref().map(read).transpose()
 }
 

@@ -3,19 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
-use troupe_api::admin::{Check, NodeList, NodeView, QueuesView, ShardList, ShardState};
+use troupe_api::admin::{
+    Check, NodeList, NodeView, QueuesView, RebalanceSetting, ShardList, ShardState,
+};
 
 use super::{Verdict, check, some};
-use crate::admin::{Operations, OperatorError};
+use crate::admin::{Operations, OperatorError, rebalance::setting};
 
 impl Operations {
     pub(super) async fn check_cluster(&self) -> Vec<Check> {
-        let (nodes, shards) = tokio::join!(self.node_list(), self.operator().shards());
+        let (nodes, shards) = tokio::join!(self.operator().nodes(), self.operator().shards());
         let mut checks = Vec::new();
         match &nodes {
             Ok(nodes) => {
                 checks.extend([alive(nodes), leases(nodes), builds(nodes), keys(nodes)]);
-                checks.push(rebalance(nodes));
+                let set = setting(self.parts.stores.directory.as_ref()).await;
+                checks.push(rebalance(nodes, set));
             }
             Err(error) => checks.push(check("nodes", "Nodes are alive").unknown(error)),
         }
@@ -151,9 +154,12 @@ fn epochs(shards: &ShardList) -> Check {
 }
 
 /// Each node reads the setting by itself; one that does not keep to it moves shards, or holds them.
-fn rebalance(nodes: &NodeList) -> Check {
+fn rebalance(nodes: &NodeList, set: Result<Option<RebalanceSetting>, String>) -> Check {
     let check = check("rebalance", "All nodes keep to the setting of rebalancing");
-    let paused = nodes.rebalance_setting.as_ref().is_some_and(|setting| setting.paused);
+    let paused = match set {
+        Ok(set) => set.is_some_and(|setting| setting.paused),
+        Err(why) => return check.unknown(why),
+    };
     let up = nodes.items.iter().filter(|node| is_up(node));
     let told = up.filter_map(|node| Some((node, node.rebalance.as_deref()?)));
     let told: Vec<(&NodeView, &str)> = told.collect();
@@ -284,7 +290,9 @@ mod tests {
     #[test]
     fn nodes_that_are_well_are_well() {
         let all = list(vec![node("a"), node("b"), NodeView { state: "dead".into(), ..node("c") }]);
-        for check in [alive(&all), leases(&all), builds(&all), keys(&all), rebalance(&all)] {
+        for check in
+            [alive(&all), leases(&all), builds(&all), keys(&all), rebalance(&all, Ok(None))]
+        {
             assert_eq!(check.state, CheckState::Ok, "{check:?}");
             assert!(!check.found.is_empty() && check.fix.is_none());
         }
@@ -303,12 +311,14 @@ mod tests {
             (leases(&bad(|n| n.lease_left_ms = Some(-3_000))), CheckState::Fail),
             (builds(&bad(|n| n.build = "2".into())), CheckState::Warn),
             (keys(&bad(|n| n.key_ids = vec!["x".into()])), CheckState::Fail),
-            (rebalance(&bad(|n| n.rebalance = Some("paused".into()))), CheckState::Warn),
+            (rebalance(&bad(|n| n.rebalance = Some("paused".into())), Ok(None)), CheckState::Warn),
         ];
         for (check, state) in found {
             assert_eq!(check.state, state, "{check:?}");
             assert!(check.found.contains('b') && check.fix.is_some(), "{check:?}");
         }
+        let unread = rebalance(&list(vec![node("a")]), Err("away".into()));
+        assert_ne!(unread.state, CheckState::Ok, "nobody knows: {unread:?}");
     }
 
     #[test]
