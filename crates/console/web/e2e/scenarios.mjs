@@ -239,6 +239,12 @@ export const scenarios = [
       assert.ok(Math.abs((await top()) - at) <= 1, 'the place did not move')
       await page.getByRole('button', { name: /^Latest/ }).click()
       await until('at the end again', () => region.evaluate((el) => el.scrollHeight - el.scrollTop - el.clientHeight < 60))
+      // Whoever asks for the end right after scrolling is kept there, though the answer's first line is long gone.
+      const followed = (await answer(page)).length
+      await page.mouse.wheel(0, -300)
+      await page.getByRole('button', { name: /^Latest/ }).click()
+      await until('more came at the end', async () => (await answer(page)).length > followed + 1500)
+      assert.ok(!(await page.getByRole('button', { name: /^Latest/ }).isVisible()), 'it follows')
       await page.getByRole('button', { name: 'Stop' }).click()
       await waitStatus(page, 'CANCELLED')
     },

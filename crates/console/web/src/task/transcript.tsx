@@ -72,7 +72,7 @@ export function Transcript({ sent, actions, handle }: TranscriptProps) {
   const { items } = store
   const scroller = useRef<HTMLDivElement>(null)
   const [state, dispatch] = useReducer(follow, FOLLOW_AT_OPEN)
-  const person = useRef(0)
+  const person = useRef(-PERSON_MS)
   const lastTop = useRef(0)
   const stopped = useRef(new Set<string>())
   const [seen, setSeen] = useState(0)
@@ -92,9 +92,21 @@ export function Transcript({ sent, actions, handle }: TranscriptProps) {
 
   const act = useCallback((event: FollowEvent) => dispatch(event), [])
 
+  // Who asks for the end has moved on from whatever scrolling came before, and from the first
+  // line of the answer that grows: neither may stop the following again.
+  const toEnd = useCallback(
+    (type: 'jump' | 'send') => {
+      person.current = -PERSON_MS
+      const growing = growingText(store.items)
+      if (growing) stopped.current.add(growing.block.id)
+      act({ type })
+    },
+    [act, store],
+  )
+
   useEffect(() => {
-    if (sent > 0) act({ type: 'send' })
-  }, [sent, act])
+    if (sent > 0) toEnd('send')
+  }, [sent, toEnd])
 
   // Keep to the end after whatever changed, without any smooth motion.
   useLayoutEffect(() => {
@@ -150,9 +162,8 @@ export function Transcript({ sent, actions, handle }: TranscriptProps) {
   useEffect(() => {
     if (!state.following) return
     const el = scroller.current
-    const first = items.findLast((i) => i.kind === 'text' && i.segment === 0)
-    if (!el || first?.kind !== 'text' || first.block.status !== 'streaming') return
-    if (stopped.current.has(first.block.id)) return
+    const first = growingText(items)
+    if (!el || !first || stopped.current.has(first.block.id)) return
     const start = virtual.measurementsCache[items.indexOf(first)]?.start
     if (start !== undefined && el.scrollTop > start) {
       stopped.current.add(first.block.id)
@@ -161,7 +172,7 @@ export function Transcript({ sent, actions, handle }: TranscriptProps) {
   })
 
   const go = useGoing(virtual, scroller, act)
-  useImperativeHandle(handle, () => ({ ...go, follow: () => act({ type: 'jump' }) }), [go, act])
+  useImperativeHandle(handle, () => ({ ...go, follow: () => toEnd('jump') }), [go, toEnd])
 
   const all: Actions = { ...actions, opened: () => act({ type: 'opened' }) }
   const fresh = Math.max(0, items.length - seen)
@@ -208,7 +219,7 @@ export function Transcript({ sent, actions, handle }: TranscriptProps) {
         <button
           type="button"
           className="btn absolute bottom-3 left-1/2 -translate-x-1/2 rounded-full border-edge bg-surface shadow-pop"
-          onClick={() => act({ type: 'jump' })}
+          onClick={() => toEnd('jump')}
         >
           <ArrowDown size={16} strokeWidth={1.5} aria-hidden />
           {fresh > 0 ? t('task.latestNew', { n: fresh }) : t('task.latest')}
@@ -216,6 +227,12 @@ export function Transcript({ sent, actions, handle }: TranscriptProps) {
       )}
     </div>
   )
+}
+
+/** The first segment of the text that grows at the end, if one does. */
+function growingText(items: readonly Item[]): Extract<Item, { kind: 'text' }> | undefined {
+  const first = items.findLast((i) => i.kind === 'text' && i.segment === 0)
+  return first?.kind === 'text' && first.block.status === 'streaming' ? first : undefined
 }
 
 /** Turns that are in view. */
