@@ -43,6 +43,8 @@ pub(crate) const SHARDS: usize = 1_280;
 /// Without a new owner of any shard for so long, nothing moves by itself: a node gives away what
 /// should be another's after 10 s.
 const QUIET: Duration = Duration::from_secs(12);
+/// Within this a node says what became of Redis.
+pub(crate) const SOFT_STATE: Duration = Duration::from_secs(15);
 pub(crate) const CLUSTER: &str = "chaos";
 pub(crate) const KEYSPACE: &str = "troupe_chaos";
 
@@ -247,6 +249,21 @@ impl Cluster {
         false
     }
 
+    /// Waits until every node says so of its soft state; how long that took. `None`: not within
+    /// `limit`.
+    pub(crate) async fn soft_state_is(
+        &self,
+        wanted: SoftState,
+        limit: Duration,
+    ) -> Option<Duration> {
+        let began = Instant::now();
+        let all = troupe_testkit::try_until(limit, async || {
+            let states = join_all(self.nodes.iter().map(soft_state)).await;
+            states.iter().all(|state| *state == Some(wanted))
+        });
+        all.await.then(|| began.elapsed())
+    }
+
     /// Ends nodes and services, takes the places away; processes that were left.
     pub(crate) async fn end(mut self) -> Result<Vec<String>> {
         // All at once, as somebody does who ends the whole cluster.
@@ -263,6 +280,24 @@ impl Cluster {
         self.network.remove().await;
         Ok(left)
     }
+}
+
+/// What a node says of what it shares through Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SoftState {
+    Shared,
+    Degraded,
+}
+
+async fn soft_state(node: &Node) -> Option<SoftState> {
+    let rest = node.rest(Duration::from_secs(2)).ok()?;
+    let health = rest.call("GET", "/health", None, None).await.ok()?;
+    if health.status != 200 {
+        return None;
+    }
+    let message = health.body["message"].as_str().unwrap_or_default();
+    let degraded = message.starts_with("soft state is degraded");
+    Some(if degraded { SoftState::Degraded } else { SoftState::Shared })
 }
 
 /// A cluster in which every shard has a live owner.

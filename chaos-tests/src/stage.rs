@@ -1,5 +1,6 @@
 //! What a scenario works with, what it measured, and the checks that close it.
 
+mod doctor;
 mod inspect;
 mod probe;
 

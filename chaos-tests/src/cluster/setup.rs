@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use tokio::time::Instant;
 use troupe_testkit::{FakeModel, McpServer};
 
-use super::{CLUSTER, Cluster, KEYSPACE, NODES, Plan, at, recipe, text};
+use super::{CLUSTER, Cluster, KEYSPACE, NODES, Plan, SOFT_STATE, SoftState, at, recipe, text};
 use crate::{
     history::History,
     load::{self, Roster},
@@ -16,7 +16,10 @@ use crate::{
         HTTP_PORT, LINK_PORT, Network, face_address, hub, namespace, node_address, proxy_port, run,
     },
     print,
-    proxy::{tcp::TcpProxy, udp::UdpProxy},
+    proxy::{
+        tcp::{Protocol, TcpProxy},
+        udp::UdpProxy,
+    },
     service::Service,
 };
 
@@ -37,9 +40,10 @@ impl Cluster {
         for n in 0..NODES {
             let port = u16::try_from(n)?;
             let seed = plan.seed.wrapping_add(u64::from(port));
-            cql.push(TcpProxy::start(at(hub(), CQL_PORT + port), store.address(), seed).await?);
-            let redis_at = at(hub(), REDIS_PORT + port);
-            redis_links.push(TcpProxy::start(redis_at, redis.address(), seed).await?);
+            let (cql_at, redis_at) = (at(hub(), CQL_PORT + port), at(hub(), REDIS_PORT + port));
+            cql.push(TcpProxy::start(cql_at, store.address(), Protocol::Cql, seed).await?);
+            let link = TcpProxy::start(redis_at, redis.address(), Protocol::Bytes, seed).await?;
+            redis_links.push(link);
             for to in (0..NODES).filter(|to| *to != n) {
                 let listen = at(hub(), proxy_port(n, to));
                 let target = at(node_address(to), LINK_PORT);
@@ -49,7 +53,9 @@ impl Cluster {
         }
         // Drivers are told that the store is at the bridge's address; ours too.
         let port = CQL_PORT + u16::try_from(NODES)?;
-        let past_faults = TcpProxy::start(at(hub(), port), store.address(), plan.seed).await?;
+        let past_faults = at(hub(), port);
+        let past_faults =
+            TcpProxy::start(past_faults, store.address(), Protocol::Cql, plan.seed).await?;
         let model = FakeModel::start_at(at(hub(), 0), load::script()).await?;
         let tools = McpServer::start_at(at(hub(), 0)).await?;
         let keys = plan.dir.join("keys");
@@ -88,6 +94,9 @@ impl Cluster {
         print(&format!("all nodes are ready after {:.1} s", began.elapsed().as_secs_f64()));
         self.tell_roster();
         self.converged(Duration::from_secs(60)).await.context("the new cluster")?;
+        // A fault of Redis proves nothing about nodes that do not use it.
+        let shared = self.soft_state_is(SoftState::Shared, SOFT_STATE).await;
+        shared.context("not all nodes say that they share soft state by Redis")?;
         Ok(())
     }
 }

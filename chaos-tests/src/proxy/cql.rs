@@ -40,20 +40,37 @@ impl Frames {
     }
 }
 
-/// Which streams wait for the answer of a statement.
+/// The statements of one connection and their answers. Both directions are always followed, so
+/// that a loss can begin at any frame.
 #[derive(Debug, Default)]
-pub(crate) struct Asked(HashMap<i16, u8>);
+pub(crate) struct Statements {
+    up: Frames,
+    down: Frames,
+    /// Opcodes of the requests that wait for an answer, by stream.
+    waiting: HashMap<i16, u8>,
+}
 
-impl Asked {
-    pub(crate) fn request(&mut self, frame: &Frame) {
-        if self.0.len() < STREAMS_MAX {
-            self.0.insert(frame.stream, frame.opcode);
+impl Statements {
+    /// Bytes of the client.
+    pub(crate) fn asked(&mut self, bytes: &[u8]) {
+        for frame in self.up.push(bytes) {
+            if self.waiting.len() < STREAMS_MAX {
+                self.waiting.insert(frame.stream, frame.opcode);
+            }
         }
     }
 
-    /// Whether this is the answer to a statement (not to a handshake, or a ping).
-    pub(crate) fn is_statement(&mut self, answer: &Frame) -> bool {
-        matches!(self.0.remove(&answer.stream), Some(EXECUTE | BATCH))
+    /// The whole frames that bytes of the server complete, without the answers to statements
+    /// (not to a handshake, or a ping) that are to be lost.
+    pub(crate) fn keep(&mut self, bytes: &[u8], mut lose: impl FnMut() -> bool) -> Vec<u8> {
+        let mut kept = Vec::with_capacity(bytes.len());
+        for frame in self.down.push(bytes) {
+            let asked = self.waiting.remove(&frame.stream);
+            if !(matches!(asked, Some(EXECUTE | BATCH)) && lose()) {
+                kept.extend(frame.bytes);
+            }
+        }
+        kept
     }
 }
 
@@ -85,12 +102,12 @@ mod tests {
 
     #[test]
     fn answers_are_told_apart() {
-        let mut asked = Asked::default();
-        let one = |stream, opcode| Frames::default().push(&frame(stream, opcode, b"")).remove(0);
-        asked.request(&one(1, EXECUTE));
-        asked.request(&one(2, 5));
-        assert!(asked.is_statement(&one(1, 8)));
-        assert!(!asked.is_statement(&one(1, 8)), "answered once");
-        assert!(!asked.is_statement(&one(2, 6)));
+        let mut statements = Statements::default();
+        statements.asked(&frame(1, EXECUTE, b""));
+        statements.asked(&frame(2, 5, b""));
+        let all = || true;
+        assert!(statements.keep(&frame(1, 8, b""), all).is_empty());
+        assert!(!statements.keep(&frame(1, 8, b""), all).is_empty(), "answered once");
+        assert!(!statements.keep(&frame(2, 6, b""), all).is_empty());
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::cql::{Asked, Frames};
+use super::cql::Statements;
 
 /// Pieces of one direction that are on their way; a full queue stalls the sender.
 const PIECES_MAX: usize = 256;
@@ -37,6 +37,14 @@ pub(crate) enum Mode {
     Closed,
 }
 
+/// What its connections carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Cql,
+    /// Anything else: passed on as it comes, never lost in part.
+    Bytes,
+}
+
 /// A running proxy; dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct TcpProxy {
@@ -47,13 +55,18 @@ pub(crate) struct TcpProxy {
 
 impl TcpProxy {
     /// Listens at `listen` and connects to `target`.
-    pub(crate) async fn start(listen: SocketAddr, target: SocketAddr, seed: u64) -> Result<Self> {
+    pub(crate) async fn start(
+        listen: SocketAddr,
+        target: SocketAddr,
+        protocol: Protocol,
+        seed: u64,
+    ) -> Result<Self> {
         let listener = TcpListener::bind(listen).await.with_context(|| format!("bind {listen}"))?;
         let addr = listener.local_addr()?;
         let mode = watch::Sender::new(Mode::Pass);
         let seen = mode.subscribe();
         let mut running = JoinSet::new();
-        running.spawn(serve(listener, target, seen, seed));
+        running.spawn(serve(listener, target, protocol, seen, seed));
         Ok(Self { addr, mode, _running: running })
     }
 
@@ -62,7 +75,13 @@ impl TcpProxy {
     }
 }
 
-async fn serve(listener: TcpListener, target: SocketAddr, mode: watch::Receiver<Mode>, seed: u64) {
+async fn serve(
+    listener: TcpListener,
+    target: SocketAddr,
+    protocol: Protocol,
+    mode: watch::Receiver<Mode>,
+    seed: u64,
+) {
     let mut links = JoinSet::new();
     let mut rng = StdRng::seed_from_u64(seed);
     loop {
@@ -74,11 +93,18 @@ async fn serve(listener: TcpListener, target: SocketAddr, mode: watch::Receiver<
         if *mode.borrow() == Mode::Closed {
             continue; // Dropped: as good as refused.
         }
-        links.spawn(link(client, target, mode.clone(), StdRng::from_rng(&mut rng)));
+        let rng = StdRng::from_rng(&mut rng);
+        links.spawn(link(client, target, protocol, mode.clone(), rng));
     }
 }
 
-async fn link(client: TcpStream, target: SocketAddr, mode: watch::Receiver<Mode>, rng: StdRng) {
+async fn link(
+    client: TcpStream,
+    target: SocketAddr,
+    protocol: Protocol,
+    mode: watch::Receiver<Mode>,
+    rng: StdRng,
+) {
     let Ok(Ok(server)) = timeout(CONNECT, TcpStream::connect(target)).await else { return };
     let (_, _) = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
@@ -86,7 +112,8 @@ async fn link(client: TcpStream, target: SocketAddr, mode: watch::Receiver<Mode>
     let (requests, asked) = mpsc::channel(PIECES_MAX);
     let mut closing = mode.clone();
     let up = pump_up(from_client, to_server, mode.clone(), requests);
-    let down = pump_down(from_server, to_client, mode, asked, rng);
+    let statements = (protocol == Protocol::Cql).then(Statements::default);
+    let down = pump_down(from_server, to_client, mode, (asked, statements), rng);
     tokio::select! {
         () = up => {}
         () = down => {}
@@ -121,13 +148,12 @@ async fn pump_down(
     mut from: OwnedReadHalf,
     to: OwnedWriteHalf,
     mut mode: watch::Receiver<Mode>,
-    mut requests: mpsc::Receiver<Vec<u8>>,
+    (mut requests, mut statements): (mpsc::Receiver<Vec<u8>>, Option<Statements>),
     mut rng: StdRng,
 ) {
     let (late, due) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES_MAX);
     let mut writer = JoinSet::new();
     writer.spawn(write_when_due(due, to));
-    let (mut up, mut down, mut asked) = (Frames::default(), Frames::default(), Asked::default());
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         let count = tokio::select! {
@@ -136,24 +162,20 @@ async fn pump_down(
                 _ => return,
             },
             Some(request) = requests.recv() => {
-                up.push(&request).iter().for_each(|frame| asked.request(frame));
+                statements.iter_mut().for_each(|s| s.asked(&request));
                 continue;
             }
             Some(_) = writer.join_next() => return,
         };
         while let Ok(request) = requests.try_recv() {
-            up.push(&request).iter().for_each(|frame| asked.request(frame));
+            statements.iter_mut().for_each(|s| s.asked(&request));
         }
         let now = may_pass(&mut mode).await;
         let share = if let Mode::LoseAnswers(share) = now { share } else { 0.0 };
-        let mut kept = Vec::with_capacity(count);
-        // Frames are always followed, so that a loss can begin at any of them.
-        for frame in down.push(&piece[..count]) {
-            let lost = asked.is_statement(&frame) && share > 0.0 && rng.random_bool(share);
-            if !lost {
-                kept.extend(frame.bytes);
-            }
-        }
+        let kept = match &mut statements {
+            Some(s) => s.keep(&piece[..count], || share > 0.0 && rng.random_bool(share)),
+            None => piece[..count].to_vec(),
+        };
         let wait = match now {
             Mode::Slow(least, most) => rng.random_range(least..=most),
             _ => Duration::ZERO,
@@ -209,7 +231,7 @@ mod tests {
     async fn answers_are_passed_delayed_lost_and_cut() -> Result<()> {
         let (target, _server) = server().await?;
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let proxy = TcpProxy::start(any, target, 1).await?;
+        let proxy = TcpProxy::start(any, target, Protocol::Cql, 1).await?;
         let mut client = TcpStream::connect(proxy.addr).await?;
         let mut answer = [0; 9];
         client.write_all(&request(1, 10)).await?;
@@ -245,6 +267,25 @@ mod tests {
             Err(_) => true,
         })
         .await;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_is_no_cql_passes_as_it_comes() -> Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let proxy = TcpProxy::start(any, listener.local_addr()?, Protocol::Bytes, 1).await?;
+        let mut client = TcpStream::connect(proxy.addr).await?;
+        client.write_all(b"PING\r\n").await?;
+        let (mut server, _) = timeout(PATIENCE, listener.accept()).await??;
+        let mut asked = [0; 6];
+        timeout(PATIENCE, server.read_exact(&mut asked)).await??;
+        assert_eq!(&asked, b"PING\r\n");
+        // In CQL it would be the beginning of a frame of 1.2 GB.
+        server.write_all(b"+PONG\r\n-ERR\r\n").await?;
+        let mut answer = [0; 13];
+        timeout(PATIENCE, client.read_exact(&mut answer)).await??;
+        assert_eq!(&answer, b"+PONG\r\n-ERR\r\n");
         Ok(())
     }
 }

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use rand::RngExt as _;
 use tokio::time::Instant;
 
-use crate::{check::Invariant, proxy::tcp::Mode, stage::Stage};
+use crate::{
+    check::Invariant,
+    cluster::{SOFT_STATE, SoftState},
+    proxy::tcp::Mode,
+    stage::Stage,
+};
 
 const FAIL_OVER: Duration = Duration::from_secs(15);
 /// After the store is back.
@@ -86,14 +91,23 @@ pub(super) async fn down(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
+async fn say(stage: &mut Stage, how: &str, wanted: SoftState) -> Result<()> {
+    let took = stage.cluster.soft_state_is(wanted, SOFT_STATE).await;
+    let took = took.with_context(|| format!("not all nodes say: soft state is {how}"))?;
+    stage.took(&format!("all nodes say: soft state is {how}"), took, SOFT_STATE);
+    Ok(())
+}
+
 pub(super) async fn redis_down(stage: &mut Stage) -> Result<()> {
     stage.note("kill -9 of Redis");
     let from = stage.history.now();
     stage.cluster.redis.kill().await?;
+    say(stage, "degraded", SoftState::Degraded).await?;
     stage.expect_progress("the load goes on without Redis", Duration::from_secs(5)).await;
     stage.cluster.watch(stage.span(6, 30)).await;
     stage.cluster.redis.start().await?;
     stage.note("Redis is back");
+    say(stage, "shared again", SoftState::Shared).await?;
     stage.expect_progress("the load goes on with Redis", Duration::from_secs(5)).await;
     let records = stage.history.records()?;
     let cut = records.iter().filter(|record| {

@@ -184,6 +184,7 @@ impl Stage {
         }
         self.check_store().await?;
         self.check_logs(true).await?;
+        self.ask_the_doctor().await;
         let model_calls = self.cluster.model.active();
         let calls = self.cluster.tools.calls();
         let counted = calls.into_iter().filter(|call| call.tool == "count");

@@ -183,10 +183,7 @@ impl<F: EntityFactory> Actor for EntityActor<F> {
             EntityMsg::Tell(Tell::Drain) => self.watched(entity.drain()).await,
             EntityMsg::Tell(Tell::Settle) => {
                 let first = !std::mem::replace(&mut state.life.settling, true);
-                let told = if first { self.watched(entity.drain()).await } else { Ok(()) };
-                let Place { shard, id, generation, .. } = &self.place;
-                shard.lock().settled(*id, *generation, !entity.is_running());
-                told
+                if first { self.watched(entity.drain()).await } else { Ok(()) }
             }
             EntityMsg::Tell(what @ (Tell::Passivate | Tell::Close)) => {
                 if self.close(entity, what == Tell::Close).await {
@@ -196,6 +193,11 @@ impl<F: EntityFactory> Actor for EntityActor<F> {
                 Ok(())
             }
         };
+        // The move may be called off meanwhile, so that nobody asks for it any more.
+        if let (true, Some(entity)) = (state.life.settling, state.entity.as_deref()) {
+            let Place { shard, id, generation, .. } = &self.place;
+            shard.lock().settled(*id, *generation, !entity.is_running());
+        }
         outcome.map_err(|crash| {
             state.end();
             ActorProcessingErr::from(crash)

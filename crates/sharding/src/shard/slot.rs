@@ -114,6 +114,9 @@ pub(crate) struct Slot {
     pub(crate) fed: bool,
     /// It was told to drain, and no run of it is under way.
     pub(crate) settled: bool,
+    /// It was told to drain for a move that was called off: it begins anew once its run's step
+    /// is over.
+    pub(crate) renews: bool,
     /// It was asked to passivate and has not answered.
     pub(crate) asked: bool,
     pub(crate) last_used: MonoTime,
@@ -140,6 +143,7 @@ impl Slot {
             wake_strikes: Strikes::NONE,
             fed: false,
             settled: false,
+            renews: false,
             asked: false,
             last_used: now,
             look_after: now,
@@ -196,6 +200,14 @@ impl Slot {
     pub(crate) fn ask_to_passivate(&mut self) {
         if let Doing::Live { actor, .. } = &self.doing {
             self.asked = actor.tell(Tell::Passivate);
+        }
+    }
+
+    /// Closes it, and has it woken anew.
+    pub(crate) fn begin_again(&mut self) {
+        if let Doing::Live { actor, .. } = &self.doing {
+            self.again = true;
+            actor.tell(Tell::Close);
         }
     }
 

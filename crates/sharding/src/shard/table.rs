@@ -230,6 +230,11 @@ impl Table {
         actor: Box<dyn Live>,
         now: MonoTime,
     ) -> Option<(bool, bool)> {
+        // Nothing closes what comes up in a Shard that is let go of: it would stand in the way of
+        // the next claim until it is idle for long enough.
+        if self.released {
+            return None;
+        }
         let draining = self.draining || self.settling;
         let slot = self.activation(id, generation)?;
         slot.doing = Doing::Live { actor, since: now };

@@ -43,6 +43,8 @@ pub(crate) struct World {
     pub(crate) wakes: Mutex<Vec<EntityId>>,
     /// So many activations fail from now on.
     pub(crate) fail_activations: AtomicUsize,
+    /// Activations that began wait for a permit of this, if there is one.
+    pub(crate) hold_activations: Mutex<Option<Arc<Semaphore>>>,
     /// So many wake-ups crash from now on.
     pub(crate) crash_wakes: AtomicUsize,
     /// Crashes left per word, for `fragile`.
@@ -67,6 +69,7 @@ impl Default for World {
             drains: AtomicUsize::default(),
             wakes: Mutex::default(),
             fail_activations: AtomicUsize::default(),
+            hold_activations: Mutex::default(),
             crash_wakes: AtomicUsize::default(),
             fragile: Mutex::default(),
             gate: Semaphore::new(0),
@@ -130,6 +133,10 @@ impl EntityFactory for CounterFactory {
 
     async fn activate(&self, context: EntityContext<Internal>) -> Result<Counter, Crash> {
         *self.world.activations.lock().unwrap().entry(context.id).or_default() += 1;
+        let held = self.world.hold_activations.lock().unwrap().clone();
+        if let Some(held) = held {
+            held.acquire().await.unwrap().forget();
+        }
         let left = &self.world.fail_activations;
         if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
             return Err(Crash { reason: "scripted".to_owned(), blameless: true });

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
+    sync::Semaphore,
     task::JoinSet,
     time::{Instant, timeout},
 };
@@ -392,4 +393,53 @@ async fn a_cancelled_hand_over_goes_on_and_a_new_claim_begins_anew() {
     cluster.owners.set(first(), "node-2", 2);
     assert_eq!(a.ask(first(), "add z").await.unwrap(), "3");
     assert_eq!(b.world.activations(first()), 3);
+}
+
+/// A lease that ends while an entity is being activated: what comes up is gone at once, and does
+/// not stand in the way of the next claim until it was idle for long enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_activation_under_way_when_its_shard_is_lost_holds_up_nobody() {
+    let (cluster, a, b) = pair().await;
+    let held = Arc::new(Semaphore::new(0));
+    *b.world.hold_activations.lock().unwrap() = Some(Arc::clone(&held));
+    let router = a.router.clone();
+    let mut asked = JoinSet::new();
+    asked.spawn(async move { router.ask(first(), "get".into(), LONG).await });
+    b.until("the activation is under way", |b| b.world.activations(first()) == 1).await;
+    b.host.lost(first().shard());
+    *b.world.hold_activations.lock().unwrap() = None;
+    held.add_permits(1);
+    cluster.owners.set(first(), "node-2", 2);
+    b.host.claimed(first().shard());
+    let (short, begun) = (Duration::from_secs(5), Instant::now());
+    while a.ask_within(first(), "add x", short).await.is_err() {
+        assert!(begun.elapsed() < LONG, "what came up too late is in the way");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(b.handled("add x"), 1);
+}
+
+/// The target of a planned move leaves, so that the Shard stays: a run whose step was to end
+/// ahead of the move ends it in peace, and what it belongs to begins anew after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_move_that_is_called_off_lets_a_step_end() {
+    let (_cluster, a, b) = pair().await;
+    let router = a.router.clone();
+    let mut step = JoinSet::new();
+    step.spawn(async move { router.ask(first(), "hold".into(), LONG).await });
+    b.until("the step is under way", |b| b.handled("hold") == 1).await;
+    let moving = b.host.hand_over(first().shard(), LONG, LONG);
+    let told = b.until("it is told to drain", |b| b.world.drains.load(Ordering::SeqCst) == 1);
+    tokio::select! {
+        outcome = moving => panic!("the step is not over: {outcome:?}"),
+        () = told => {}
+    }
+    b.host.claimed(first().shard());
+    assert_eq!(a.ask(first(), "add x").await.unwrap(), "1");
+    assert_eq!(b.world.activations(first()), 1, "the step goes on");
+    a.ask(first(), "release").await.unwrap();
+    let released = step.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(released, Bytes::from_static(b"released"));
+    b.until("it begins anew", |b| b.world.activations(first()) == 2).await;
+    assert_eq!(a.ask(first(), "add y").await.unwrap(), "2");
 }

@@ -3,10 +3,7 @@
 use troupe_types::EntityId;
 
 use super::Table;
-use crate::{
-    activation::Tell,
-    shard::{Nudge, slot::Doing},
-};
+use crate::shard::{Nudge, slot::Doing};
 
 impl Table {
     /// Has an entity begun anew. `None`: it is not in memory, or nothing new begins here.
@@ -16,10 +13,7 @@ impl Table {
         }
         let slot = self.entities.get_mut(&id)?;
         match &slot.doing {
-            Doing::Live { actor, .. } => {
-                slot.again = true;
-                actor.tell(Tell::Close);
-            }
+            Doing::Live { .. } => slot.begin_again(),
             Doing::Closing => slot.wake = true,
             Doing::Resting { .. } => {
                 slot.wake = true;

@@ -124,19 +124,26 @@ impl Table {
 
     /// What an entity says about its run after it was told to drain.
     pub(crate) fn settled(&mut self, id: EntityId, generation: u64, settled: bool) {
-        if let Some(slot) = self.activation(id, generation) {
-            slot.settled = settled;
+        let moves = self.settling;
+        let Some(slot) = self.activation(id, generation) else { return };
+        slot.settled = settled;
+        if settled && !moves && std::mem::take(&mut slot.renews) {
+            slot.begin_again();
         }
     }
 
-    /// The Shard stays after all: what was told to drain begins anew.
+    /// The Shard stays after all: what was told to drain begins anew, a run when its step is over.
     pub(crate) fn unsettle(&mut self) {
         if !std::mem::replace(&mut self.settling, false) || self.released {
             return;
         }
-        for slot in self.entities.values() {
-            if let Doing::Live { actor, .. } = &slot.doing {
-                actor.tell(Tell::Close);
+        for slot in self.entities.values_mut() {
+            match &slot.doing {
+                Doing::Live { .. } if !slot.settled => slot.renews = true,
+                Doing::Live { actor, .. } => {
+                    actor.tell(Tell::Close);
+                }
+                _ => {}
             }
         }
     }
