@@ -84,6 +84,7 @@ async fn kill_often(disk: Disk, told_by: &str, rounds: u64) -> Result<()> {
         println!("round {round}: up again after {up:.1} s, checked after {all:.1} s");
     }
     finish(&mut stage.load, &node.rest()).await?;
+    ask_the_doctor(&stage.load, &node.rest()).await?;
     check_effects(&stage.load, &stage.mcp)?;
     assert_eq!(node.terminate().await?, Some(0));
     Ok(())
@@ -279,6 +280,16 @@ async fn check_list(load: &Load, rest: &Rest, all: &[String]) -> Result<()> {
         ensure!(listed.get(task) == Some(&1), "{task} is listed {:?} times", listed.get(task));
     }
     ensure!(listed.len() == all.len(), "{} are listed, {} were acked", listed.len(), all.len());
+    Ok(())
+}
+
+/// The node's own doctor finds nothing broken.
+async fn ask_the_doctor(load: &Load, rest: &Rest) -> Result<()> {
+    let report = rest.get("/api/v1/admin/doctor", &load.who).await?;
+    let checks = report["checks"].as_array().context("a report without checks")?;
+    let bad: Vec<_> = checks.iter().filter(|check| check["state"] != "ok").collect();
+    ensure!(bad.is_empty() && !checks.is_empty(), "the doctor finds {bad:#?}");
+    println!("the doctor's {} checks went well", checks.len());
     Ok(())
 }
 

@@ -239,12 +239,23 @@ export const scenarios = [
       assert.ok(Math.abs((await top()) - at) <= 1, 'the place did not move')
       await page.getByRole('button', { name: /^Latest/ }).click()
       await until('at the end again', () => region.evaluate((el) => el.scrollHeight - el.scrollTop - el.clientHeight < 60))
-      // Whoever asks for the end right after scrolling is kept there, though the answer's first line is long gone.
-      const followed = (await answer(page)).length
+      await page.getByRole('button', { name: 'Stop' }).click()
+      await waitStatus(page, 'CANCELLED')
+      // Scrolled before the first line reached the top: whoever then asks for the end wants to stay there.
+      await newTask(page, world.node, slow(900, 60))
+      await begun(page)
+      await until('it can be scrolled', () => region.evaluate((el) => el.scrollTop > 0))
+      await region.hover()
       await page.mouse.wheel(0, -300)
-      await page.getByRole('button', { name: /^Latest/ }).click()
-      await until('more came at the end', async () => (await answer(page)).length > followed + 1500)
-      assert.ok(!(await page.getByRole('button', { name: /^Latest/ }).isVisible()), 'it follows')
+      const latest = page.getByRole('button', { name: /^Latest/ })
+      await latest.waitFor()
+      const came = async (more, from) => until(`${more} came`, async () => (await answer(page)).length > from + more)
+      await came(2_000, 0)
+      const followed = (await answer(page)).length
+      await latest.click()
+      await came(1_000, followed)
+      assert.ok(!(await latest.isVisible()), 'it follows')
+      await until('it is at the end', () => region.evaluate((el) => el.scrollHeight - el.scrollTop - el.clientHeight < 60))
       await page.getByRole('button', { name: 'Stop' }).click()
       await waitStatus(page, 'CANCELLED')
     },
