@@ -111,7 +111,7 @@ impl EdgeSetup {
         node: &str,
         clock: &dyn Clock,
     ) -> Result<Self> {
-        let cert = ca.issue_server(clock.now()).context("a certificate for devices")?;
+        let cert = ca.issue_server(node, clock.now()).context("a certificate for devices")?;
         let options = EdgeListenerOptions::new(cluster, node).link;
         let doors = bind_doors(&config.edge, &cert, &options)?;
         let at = doors.first().and_then(|door| door.local_addr().ok());
@@ -202,6 +202,7 @@ pub(crate) struct Edge {
     hub: MemoryHub,
     door: SocketAddr,
     authority: Arc<Authority>,
+    node: String,
     doors: Vec<Arc<dyn Network>>,
     listener: Arc<EdgeListener>,
     links: mpsc::Sender<DeviceSession>,
@@ -238,6 +239,7 @@ impl Edge {
         let inside: Arc<dyn Network> = Arc::new(hub.edge_network(DOOR, LinkOptions::default()));
         let door = inside.local_addr().context("the door within")?;
         let (give, links) = mpsc::channel(LINKS_WAITING);
+        let node = setup.node.clone();
         let sessions = Sessions::new(router, Arc::clone(&authority), setup.node);
         let mut tasks = vec![
             spawn_task("edge-sessions", sessions.serve(links)).abort_on_drop(),
@@ -250,7 +252,7 @@ impl Edge {
         }
         let (doors, ca, links) = (setup.doors, setup.ca, give);
         let within = Mutex::default();
-        Ok(Self { hub, door, authority, doors, listener, links, ca, within, tasks })
+        Ok(Self { hub, door, authority, node, doors, listener, links, ca, within, tasks })
     }
 
     /// The device that this machine is, once somebody owns it: the first administrator.
@@ -301,7 +303,8 @@ impl Edge {
         if let Some(at) = there.into_iter().find(|at| at.ip() == ip) {
             return Ok(at);
         }
-        let cert = self.ca.issue_server(clock.now()).context("a certificate for devices")?;
+        let cert =
+            self.ca.issue_server(&self.node, clock.now()).context("a certificate for devices")?;
         let wanted = SocketAddr::new(ip, first.map_or(EDGE_PORT, |at| at.port()));
         let bound = QuicEdgeNetwork::bind(wanted, &cert, LinkOptions::default())?;
         let network = Arc::new(bound.with_context(|| format!("UDP {wanted} cannot be bound"))?);
@@ -393,7 +396,7 @@ mod tests {
 
     fn doors(listen: SocketAddr, required: bool) -> Result<Vec<SocketAddr>> {
         let now = SystemClock::shared().now();
-        let cert = DeviceCa::create("test", now)?.issue_server(now)?;
+        let cert = DeviceCa::create("test", now)?.issue_server("node-1", now)?;
         let (advertise, addresses) = (None, Vec::new());
         let enrolments_per_minute = 30;
         let edge = EdgeSection { listen, advertise, addresses, enrolments_per_minute, required };

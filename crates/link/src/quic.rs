@@ -90,7 +90,8 @@ impl QuicNetwork {
         client.transport_config(transport);
         let bound = std::net::UdpSocket::bind(at).and_then(|socket| {
             let runtime = Arc::new(quinn::TokioRuntime);
-            Endpoint::new(endpoint_config(&cert.key_pem), Some(server), socket, runtime)
+            let config = endpoint_config(cert.key_pem.as_bytes());
+            Endpoint::new(config, Some(server), socket, runtime)
         });
         Ok(bound.map(|endpoint| Self { endpoint, client, options }))
     }
@@ -98,15 +99,19 @@ impl QuicNetwork {
 
 /// A node that comes back at the same address after a crash tells its peers at their next packet
 /// that their connections are gone (a stateless reset, RFC 9000 section 10.3), instead of
-/// leaving them to wait for the idle timeout. For that its reset tokens follow from its private
-/// key, as those of the process before did.
-fn endpoint_config(key_pem: &str) -> EndpointConfig {
-    let of_key = hmac::Key::new(hmac::HMAC_SHA256, key_pem.as_bytes());
-    let derived = |what: &[u8]| hmac::sign(&of_key, what);
-    let reset = hmac::Key::new(hmac::HMAC_SHA256, derived(b"stateless reset").as_ref());
+/// leaving them to wait for the idle timeout. For that its reset tokens follow from a secret of
+/// the node, as those of the process before did.
+pub(crate) fn endpoint_config(secret: &[u8]) -> EndpointConfig {
+    let derived = derived(secret, b"stateless reset");
+    let reset = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
     let mut config = EndpointConfig::new(Arc::new(reset));
     config.cid_generator(|| Box::new(RandomIds));
     config
+}
+
+/// A secret that follows from another one and says nothing about it.
+pub(crate) fn derived(secret: &[u8], what: &[u8]) -> hmac::Tag {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), what)
 }
 
 /// Ids of connections that any process of the node takes for its own: quinn's own ids carry a

@@ -107,7 +107,7 @@ impl Edge {
         let me = identity(&ca, clock.now())?;
         let options = EdgeListenerOptions::new("bench", "node-1");
         let at = SocketAddr::from(([127, 0, 0, 1], 0));
-        let cert = ca.issue_server(clock.now())?;
+        let cert = ca.issue_server("node-1", clock.now())?;
         let network = Arc::new(QuicEdgeNetwork::bind(at, &cert, options.link.clone())??);
         let to = network.local_addr()?.to_string();
         let listener = EdgeListener::new(options, ca, Arc::new(Anyone), clock);

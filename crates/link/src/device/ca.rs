@@ -11,7 +11,10 @@ use troupe_types::{DeviceId, Timestamp};
 use zeroize::Zeroizing;
 
 use super::identity::{cert_fingerprint, device_cert_name};
-use crate::cert::{CA_VALID, CertError, NODE_VALID, validity};
+use crate::{
+    cert::{CA_VALID, CertError, NODE_VALID, validity},
+    quic::derived,
+};
 
 /// How long a device's certificate is good for: 90 days.
 pub const DEVICE_VALID: Duration = Duration::from_secs(90 * 24 * 3_600);
@@ -40,6 +43,8 @@ pub struct EdgeServerCert {
     pub key_pem: Zeroizing<String>,
     /// The CA that devices are checked against.
     pub ca_pem: String,
+    /// What the node's stateless resets follow from: the same for every process of it, and secret.
+    pub reset_secret: Zeroizing<Vec<u8>>,
 }
 
 impl fmt::Debug for EdgeServerCert {
@@ -137,11 +142,12 @@ impl DeviceCa {
         Ok(cert_fingerprint(&der_of(cert_pem)?))
     }
 
-    /// A certificate for a server of devices, good for two years from `now`.
+    /// A certificate for a node's server of devices, good for two years from `now`. The name of
+    /// the node is not in it.
     ///
     /// # Errors
     /// The system gave no key.
-    pub fn issue_server(&self, now: Timestamp) -> Result<EdgeServerCert, CertError> {
+    pub fn issue_server(&self, node: &str, now: Timestamp) -> Result<EdgeServerCert, CertError> {
         let key = KeyPair::generate().map_err(CertError::Cert)?;
         let mut params = leaf_params(EDGE_SERVER_NAME, ExtendedKeyUsagePurpose::ServerAuth)?;
         validity(&mut params, now, NODE_VALID);
@@ -150,7 +156,16 @@ impl DeviceCa {
             chain_pem: format!("{}{}", cert.pem(), self.cert_pem),
             key_pem: Zeroizing::new(key.serialize_pem()),
             ca_pem: self.cert_pem.clone(),
+            reset_secret: self.reset_secret(node),
         })
+    }
+
+    /// Of the CA's key, since the server's is made anew for every process; of the node's name,
+    /// since nodes are to reset no connections but their own.
+    fn reset_secret(&self, node: &str) -> Zeroizing<Vec<u8>> {
+        let what = format!("troupe edge stateless reset of {node}");
+        let secret = derived(self.key_pem.as_bytes(), what.as_bytes());
+        Zeroizing::new(secret.as_ref().to_vec())
     }
 
     /// Checks a request without signing anything.

@@ -24,7 +24,7 @@ use crate::{
     cert::CertError,
     error::LinkError,
     options::LinkOptions,
-    quic::{QuicConnection, arriving, failed, transport},
+    quic::{QuicConnection, arriving, endpoint_config, failed, transport},
     stream::{Arriving, Connection, Network},
 };
 
@@ -58,7 +58,8 @@ impl QuicEdgeNetwork {
             .incoming_buffer_size_total(8 * 1024 * 1024);
         let bound = std::net::UdpSocket::bind(at).and_then(|socket| {
             let runtime = Arc::new(quinn::TokioRuntime);
-            Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)
+            let config = endpoint_config(&cert.reset_secret);
+            Endpoint::new(config, Some(server), socket, runtime)
         });
         Ok(bound.map(|endpoint| Self { endpoint, options }))
     }

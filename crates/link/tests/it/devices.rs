@@ -3,6 +3,7 @@
 mod floods;
 mod kit;
 mod race;
+mod resets;
 mod websocket;
 
 use std::{

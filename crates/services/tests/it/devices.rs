@@ -545,7 +545,7 @@ async fn is_let_in(to: &str, identity: &DeviceIdentity, says: DeviceId) -> bool 
 async fn every_kind_of_refused_join_is_in_the_audit_log() {
     let node = Node::start().await;
     let now = node.clock.now();
-    let cert = node.ca.issue_server(now).unwrap();
+    let cert = node.ca.issue_server("here", now).unwrap();
     let anywhere = ([127, 0, 0, 1], 0).into();
     let options = EdgeListenerOptions::new("test", "here");
     let network = QuicEdgeNetwork::bind(anywhere, &cert, options.link.clone()).unwrap().unwrap();

@@ -109,7 +109,7 @@ pub(super) fn network(
     ca: &DeviceCa,
     options: &LinkOptions,
 ) -> Arc<dyn Network> {
-    let cert = ca.issue_server(now()).unwrap();
+    let cert = ca.issue_server("node-1", now()).unwrap();
     match carrier {
         Carrier::Quic => {
             Arc::new(QuicEdgeNetwork::bind(at, &cert, options.clone()).unwrap().unwrap())
