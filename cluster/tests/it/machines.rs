@@ -5,6 +5,7 @@ mod containers;
 mod docker;
 mod faults;
 mod fences;
+mod granted;
 mod jobs;
 mod joining;
 mod kills;

@@ -195,6 +195,15 @@ impl Outbox {
         self.ask(|reply| Command::Note { key, record, waits, reply }).await
     }
 
+    /// Resolves when all that was appended to a log before is on the disk; waits as long as that
+    /// is full.
+    ///
+    /// # Errors
+    /// See [`OutboxError`]: some of it is not and will not be there.
+    pub async fn settle(&self, key: AttemptKey) -> Result<(), OutboxError> {
+        self.ask(|reply| Command::Settle { key, reply }).await
+    }
+
     /// Leaves word of how an attempt ended, for a log that has no room for it: the next start
     /// takes it for what the log says, unless that says it by itself.
     ///
@@ -226,8 +235,13 @@ impl Outbox {
     /// Whether an output of this size would have to wait for room.
     #[must_use]
     pub fn is_full_for(&self, key: AttemptKey, body: usize) -> bool {
-        let full = lock(&self.entries).get(&key).is_some_and(|entry| entry.marks.borrow().full);
-        full || self.room.available_permits() < record::output_bytes(body)
+        self.is_disk_full(key) || self.room.available_permits() < record::output_bytes(body)
+    }
+
+    /// Whether the disk has no room for what an attempt wants to write.
+    #[must_use]
+    pub fn is_disk_full(&self, key: AttemptKey) -> bool {
+        lock(&self.entries).get(&key).is_some_and(|entry| entry.marks.borrow().full)
     }
 
     /// Takes an acknowledgement. Whether it can be: one beyond what was ever written means that

@@ -344,6 +344,8 @@ impl Dialect for AgnoDialect {
             }
             RunCommand::Approve { id, decision } => return self.approve(id, &decision),
             RunCommand::Answer { id, reply } => return self.reply(id, &reply),
+            // Its runner does by itself what was allowed before.
+            RunCommand::Kept { .. } => return Err(CommandError::NotOpen),
             RunCommand::Interrupt if self.busy => {
                 self.interrupted = true;
                 out.json(&json!({"command": "interrupt"}));

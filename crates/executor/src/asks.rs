@@ -82,6 +82,9 @@ impl Asks {
                 request.id = self.name(&request.id);
                 Outgoing::Tell(RuntimeEvent::Question(request))
             }
+            RuntimeEvent::Granted { id } => {
+                Outgoing::Tell(RuntimeEvent::Granted { id: self.name(&id) })
+            }
             RuntimeEvent::Closed { id, how } if self.open.remove(&id) => {
                 Outgoing::Tell(RuntimeEvent::Closed { id: self.name(&id), how })
             }
@@ -103,6 +106,7 @@ impl Asks {
         Ok(match command {
             RunCommand::Approve { id, decision } => RunCommand::Approve { id: own(&id)?, decision },
             RunCommand::Answer { id, reply } => RunCommand::Answer { id: own(&id)?, reply },
+            RunCommand::Kept { id, error } => RunCommand::Kept { id: own(&id)?, error },
             other => other,
         })
     }

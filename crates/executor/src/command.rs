@@ -207,7 +207,7 @@ impl Dialect for CommandDialect {
             RunCommand::Finish => return Ok(Effects::default()),
             RunCommand::Input { .. } => "a further prompt",
             RunCommand::Steer { .. } => "further words in a turn",
-            RunCommand::Approve { .. } | RunCommand::Answer { .. } => {
+            RunCommand::Approve { .. } | RunCommand::Answer { .. } | RunCommand::Kept { .. } => {
                 return Err(CommandError::NotOpen);
             }
         };

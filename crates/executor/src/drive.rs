@@ -45,7 +45,7 @@ const OUTGOING_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(crate) enum Activity {
     /// The next prompt.
     Idle,
-    /// A person.
+    /// A person, or word that what it said is kept.
     Person,
     /// Nothing: it works.
     Working,

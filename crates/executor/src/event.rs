@@ -100,6 +100,13 @@ pub enum RuntimeEvent {
     Approval(ApprovalRequest),
     /// The runtime waits until a person answers.
     Question(QuestionRequest),
+    /// The runtime is about to do what was allowed before and nobody is asked again. It waits
+    /// until it hears [`RunCommand::Kept`](crate::RunCommand::Kept): what was said so far,
+    /// that the tool was called among it, must outlive this process before the tool runs.
+    Granted {
+        /// Its name, unique in the execution.
+        id: String,
+    },
     /// An approval or a question is over. Comes exactly once for each.
     Closed {
         /// Which.

@@ -48,6 +48,7 @@ pub(crate) fn redact(secrets: &Secrets, mut event: RuntimeEvent) -> RuntimeEvent
         | RuntimeEvent::TurnStarted
         | RuntimeEvent::ModelDone { .. }
         | RuntimeEvent::SubagentEnded { .. }
+        | RuntimeEvent::Granted { .. }
         | RuntimeEvent::Closed { .. }
         | RuntimeEvent::Usage(_)
         | RuntimeEvent::TurnEnded(_)

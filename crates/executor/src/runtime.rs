@@ -168,6 +168,13 @@ pub enum RunCommand {
         /// The answer.
         reply: Reply,
     },
+    /// What was said before a [`RuntimeEvent::Granted`] is kept: the tool may run.
+    Kept {
+        /// Its name.
+        id: String,
+        /// It could not be kept: the tool does not run, and the model is told this.
+        error: Option<String>,
+    },
     /// Stops the turn; the process lives on where the runtime can. `TurnEnded(Interrupted)`
     /// follows within 10 s, or the process is ended.
     Interrupt,

@@ -167,6 +167,7 @@ impl Translator {
             }
             RuntimeEvent::Thinking { parent: Some(_), .. }
             | RuntimeEvent::Session(_)
+            | RuntimeEvent::Granted { .. }
             | RuntimeEvent::TurnStarted => {}
             RuntimeEvent::ModelDone { stop, usage } => self.step(stop, usage, &mut out),
             RuntimeEvent::ToolStarted(call) => self.tool(call, now, &mut out),

@@ -30,6 +30,8 @@ use crate::{
 const FINISH_MAX: Duration = Duration::from_secs(5);
 /// What stands for the session of a runtime that has none: it was started.
 const BEGAN: &str = "began";
+/// How long a tool that was granted waits until it is on a disk that has room that it was called.
+const KEPT_MAX: Duration = Duration::from_secs(30);
 /// Text that waits for more of it is said after this.
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
 
@@ -271,6 +273,9 @@ impl Run {
                 return Ok(Some(stop));
             }
         }
+        if let RuntimeEvent::Granted { id } = event {
+            return self.granted(id, under, inputs, stop).await;
+        }
         match &event {
             RuntimeEvent::Approval(_) | RuntimeEvent::Question(_) => {
                 self.outbox.set_state(self.key, ExecutionState::Waiting);
@@ -289,6 +294,53 @@ impl Run {
         }
         said.extend(under.translator.event(event, now));
         self.heeding(self.push_all(said), under, inputs, stop).await
+    }
+
+    /// A tool that was granted runs once it is on the disk that it was called: else a crash would
+    /// leave behind what it did and no word of it.
+    async fn granted(
+        &self,
+        id: String,
+        under: &mut Under,
+        inputs: &mut mpsc::Receiver<Told>,
+        stop: &mut Stops,
+    ) -> Result<Option<Stop>, OutboxError> {
+        let (text, mut kept) = (under.translator.flush(), false);
+        let keeping = async {
+            self.push_all(text.into_iter().collect()).await?;
+            kept = self.is_kept().await?;
+            Ok(())
+        };
+        if let Some(stop) = self.heeding(keeping, under, inputs, stop).await? {
+            return Ok(Some(stop));
+        }
+        let error = (!kept).then(|| {
+            let seconds = KEPT_MAX.as_secs();
+            format!(
+                "This was allowed, but did not run: the device could not write to its disk \
+                 within {seconds} s that it was called. Nobody refused it."
+            )
+        });
+        if let Some(error) = &error {
+            tracing::error!(key = ?self.key, error, "a tool was refused");
+        }
+        // It may be over: the turn was interrupted meanwhile, or the runtime ended.
+        if let Err(error) = under.control.tell(RunCommand::Kept { id, error }).await {
+            tracing::debug!(key = ?self.key, %error, "a granted tool does not wait any more");
+        }
+        Ok(None)
+    }
+
+    /// Waits until all that was said is on the disk; not for ever, unless that is full.
+    async fn is_kept(&self) -> Result<bool, OutboxError> {
+        let mut settled = Box::pin(self.outbox.settle(self.key));
+        loop {
+            match timeout(KEPT_MAX, &mut settled).await {
+                Ok(settled) => return settled.map(|()| true),
+                Err(_) if self.outbox.is_disk_full(self.key) => {}
+                Err(_) => return Ok(false),
+            }
+        }
     }
 
     /// Writes something; meanwhile inputs and a stop are heard, also when the outbox has no room

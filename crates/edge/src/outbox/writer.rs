@@ -44,6 +44,11 @@ pub(super) enum Command {
         waits: bool,
         reply: Reply<()>,
     },
+    /// Answered once what came before it is on the disk.
+    Settle {
+        key: AttemptKey,
+        reply: Reply<()>,
+    },
     Output {
         key: AttemptKey,
         body: Bytes,
@@ -90,7 +95,8 @@ pub(super) struct Writer {
     shared: Shared,
     /// Logs that a write or a sync failed for: nothing more is promised of them.
     broken: BTreeSet<AttemptKey>,
-    /// Notes and outputs for which the disk had no room, in their order. They wait, and whoever
+    /// Notes and outputs for which the disk had no room, in their order, and who waits for them.
+    /// They wait, and whoever
     /// wants to write more to the same log does too; nothing else does.
     aside: BTreeMap<AttemptKey, VecDeque<Command>>,
     /// When they are tried again.
@@ -170,6 +176,7 @@ impl Writer {
                 }
                 Err(error) => drop(reply.send(Err(error))),
             },
+            Command::Settle { key, reply } => self.settle(key, reply, told),
             Command::Output { key, body, room } => self.output(key, body, room, told),
             Command::Ack { key, upto } => {
                 if let Some(log) = self.logs.get_mut(&key) {
@@ -228,6 +235,17 @@ impl Writer {
                 let _ = std::fs::remove_dir_all(&dir);
                 drop(reply.send(Err(OutboxError::Disk(error.to_string()))));
             }
+        }
+    }
+
+    fn settle(&mut self, key: AttemptKey, reply: Reply<()>, told: &mut Told) {
+        if self.aside.contains_key(&key) {
+            self.set_aside(key, Command::Settle { key, reply }, told);
+        } else if self.logs.contains_key(&key) {
+            told.touched.insert(key);
+            told.notes.push((key, reply));
+        } else {
+            drop(reply.send(Err(OutboxError::Unknown)));
         }
     }
 
@@ -296,7 +314,7 @@ impl Writer {
 
     fn drop_aside(&mut self, key: AttemptKey, error: &OutboxError) {
         for command in self.aside.remove(&key).into_iter().flatten() {
-            if let Command::Note { reply, .. } = command {
+            if let Command::Note { reply, .. } | Command::Settle { reply, .. } = command {
                 drop(reply.send(Err(error.clone())));
             }
         }

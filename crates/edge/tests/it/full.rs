@@ -160,6 +160,37 @@ async fn a_full_disk_holds_up_only_what_writes() {
     assert_eq!(outbox.read(one, OutSeq(2), 10).await.unwrap()[0].1[0], b'a');
 }
 
+/// Who waits for what was said waits for the disk; what a broken log lost is told.
+#[tokio::test]
+async fn settled_is_what_is_on_the_disk() {
+    let Some(disk) = Disk::new("2m") else { return };
+    let outbox = Outbox::open(disk.path().join("executions"), 1 << 30).await.unwrap().outbox;
+    let key = attempt();
+    assert_eq!(outbox.settle(key).await, Err(OutboxError::Unknown));
+    outbox.accept(key, accepted()).await.unwrap();
+    let mut marks = outbox.marks(key).unwrap();
+    for n in 1..=100 {
+        outbox.push(key, Bytes::from_static(b"\"said\"")).await.unwrap();
+        outbox.settle(key).await.unwrap();
+        assert_eq!(marks.borrow().durable, OutSeq(n));
+    }
+    let filler = disk.fill();
+    outbox.push(key, Bytes::from(vec![b'a'; 100_000])).await.unwrap();
+    drop(soon("it is full", marks.wait_for(|marks| marks.full)).await.unwrap());
+    let mut settled = Box::pin(outbox.settle(key));
+    assert!(timeout(Duration::from_millis(50), &mut settled).await.is_err(), "it waits for room");
+    fs::remove_file(&filler).unwrap();
+    soon("the rest", settled).await.unwrap();
+    assert_eq!(marks.borrow().durable, OutSeq(101));
+    let _filler = disk.fill();
+    outbox.push(key, Bytes::from(vec![b'a'; 100_000])).await.unwrap();
+    drop(soon("it is full", marks.wait_for(|marks| marks.full)).await.unwrap());
+    let mut settled = Box::pin(outbox.settle(key));
+    assert!(timeout(Duration::from_millis(50), &mut settled).await.is_err(), "it waits again");
+    soon("remove", outbox.remove(key)).await.unwrap();
+    assert_eq!(soon("it is told", settled).await, Err(OutboxError::Unknown));
+}
+
 /// Until a run waits for room.
 async fn paused(agent: &EdgeAgent, key: AttemptKey) {
     let mut state = String::new();

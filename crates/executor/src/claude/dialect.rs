@@ -27,11 +27,23 @@ const STRAY_MAX: u32 = 20;
 const READ_ONLY: &str = "This Bot may only read here: nothing may be changed or run, and nobody can \
                          allow it. Say what you found, or your plan, as your answer.";
 
-/// Something that a person is asked.
+/// What the runtime waits for an answer to.
 #[derive(Debug)]
 enum Asked {
-    Approval { input: Value, tool_call: Option<String>, always: Option<Grant> },
-    Question { input: Value, ids: Vec<String> },
+    Approval {
+        input: Value,
+        tool_call: Option<String>,
+        always: Option<Grant>,
+    },
+    Question {
+        input: Value,
+        ids: Vec<String>,
+    },
+    /// Nobody: it was allowed before, and waits until it is kept that the tool was called.
+    Granted {
+        input: Value,
+        tool_call: Option<String>,
+    },
 }
 
 /// The state of one conversation with Claude Code.
@@ -390,12 +402,13 @@ impl ClaudeDialect {
             return;
         }
         let always = grant(tool, &input);
-        if always.as_ref().is_some_and(|grant| self.is_granted(grant)) {
-            answer(&id, &json!({"behavior": "allow", "updatedInput": input}), out);
-            return;
-        }
         let text = |name: &str| request[name].as_str().map(str::to_owned);
         let tool_call = text("tool_use_id");
+        if always.as_ref().is_some_and(|grant| self.is_granted(grant)) {
+            self.open.insert(id.clone(), Asked::Granted { input, tool_call });
+            out.event(RuntimeEvent::Granted { id });
+            return;
+        }
         let asked = Asked::Approval {
             input: input.clone(),
             tool_call: tool_call.clone(),
@@ -449,6 +462,23 @@ impl ClaudeDialect {
         }
         answer(id, &behavior, &mut out);
         out.event(RuntimeEvent::Closed { id: id.to_owned(), how });
+        Ok(out)
+    }
+
+    fn kept(&mut self, id: &str, error: Option<String>) -> Result<Effects, CommandError> {
+        let is_granted = matches!(self.open.get(id), Some(Asked::Granted { .. }));
+        let asked = if is_granted { self.open.remove(id) } else { None };
+        let Some(Asked::Granted { input, tool_call }) = asked else {
+            return Err(CommandError::NotOpen);
+        };
+        let mut out = Effects::default();
+        match error {
+            None => answer(id, &json!({"behavior": "allow", "updatedInput": input}), &mut out),
+            Some(error) => {
+                self.denied.extend(tool_call);
+                answer(id, &deny(&error), &mut out);
+            }
+        }
         Ok(out)
     }
 
@@ -530,6 +560,7 @@ impl Dialect for ClaudeDialect {
             }
             RunCommand::Approve { id, decision } => return self.approve(&id, decision),
             RunCommand::Answer { id, reply } => return self.reply(&id, reply),
+            RunCommand::Kept { id, error } => return self.kept(&id, error),
             RunCommand::Interrupt => {
                 if self.prompts.is_empty() {
                     return Err(wrong("no turn runs"));

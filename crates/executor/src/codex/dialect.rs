@@ -38,11 +38,15 @@ enum Sent {
     Other,
 }
 
-/// Something that a person is asked.
+/// What the server waits for an answer to.
 #[derive(Debug)]
 enum Asked {
     Approval(Approval),
-    Question { request: Value },
+    Question {
+        request: Value,
+    },
+    /// Nobody is asked: it was allowed before, and waits until it is kept that it was called.
+    Granted(Approval),
 }
 
 /// A yes or no that the server waits for.
@@ -432,7 +436,8 @@ impl CodexDialect {
             return asked.answer(false, out);
         }
         if told.always.as_ref().is_some_and(|wanted| self.grants.contains(wanted)) {
-            return asked.answer(true, out);
+            self.open.insert(told.id.clone(), Asked::Granted(asked));
+            return out.event(RuntimeEvent::Granted { id: told.id });
         }
         self.open.insert(told.id.clone(), Asked::Approval(asked));
         out.event(RuntimeEvent::Approval(told));
@@ -463,6 +468,18 @@ impl CodexDialect {
         }
         asked.answer(allowed, &mut out);
         out.event(RuntimeEvent::Closed { id: id.to_owned(), how });
+        Ok(out)
+    }
+
+    fn kept(&mut self, id: &str, error: Option<String>) -> Result<Effects, CommandError> {
+        let is_granted = matches!(self.open.get(id), Some(Asked::Granted(_)));
+        let asked = if is_granted { self.open.remove(id) } else { None };
+        let Some(Asked::Granted(asked)) = asked else { return Err(CommandError::NotOpen) };
+        let mut out = Effects::default();
+        if let Some(error) = &error {
+            self.steer(&Prompt::text(error), &mut out);
+        }
+        asked.answer(error.is_none(), &mut out);
         Ok(out)
     }
 
@@ -540,6 +557,7 @@ impl Dialect for CodexDialect {
             RunCommand::Steer { .. } => return Err(wrong("no turn runs: send it as input")),
             RunCommand::Approve { id, decision } => return self.approve(&id, decision),
             RunCommand::Answer { id, reply } => return self.reply(&id, reply),
+            RunCommand::Kept { id, error } => return self.kept(&id, error),
             RunCommand::Interrupt if self.busy => {
                 self.interrupted = true;
                 self.interrupt(&mut out);
@@ -559,7 +577,7 @@ impl Dialect for CodexDialect {
         // Neither answer carries words: the turn is told them besides.
         self.steer(&Prompt::text(why), &mut out);
         match asked {
-            Asked::Approval(asked) => asked.answer(false, &mut out),
+            Asked::Approval(asked) | Asked::Granted(asked) => asked.answer(false, &mut out),
             Asked::Question { request } => {
                 out.json(&json!({"id": request, "result": {"answers": {}}}));
             }

@@ -1,6 +1,6 @@
 //! Claude Code itself, against the scripted model.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use serde_json::json;
 use troupe_executor::{
@@ -11,9 +11,12 @@ use troupe_testkit::{Answer, FakeModel, Fault, Gate, McpServer, Piece, Rule, Scr
 use troupe_types::ErrorType;
 
 use crate::kit::{
-    KEY, Run, WAIT, World, approval, approve, job, kill_runtime_of, lives, model, outcomes, pids,
-    runtimes, session,
+    KEY, Run, WAIT, World, approval, approve, granted, job, kept, kill_runtime_of, lives, model,
+    outcomes, pids, runtimes, session,
 };
+
+/// How long something must not happen for.
+const HELD: Duration = Duration::from_secs(2);
 
 struct Claude {
     world: World,
@@ -126,6 +129,40 @@ async fn a_whole_job() {
     assert_eq!(exit.code, Some(0), "{exit:?}");
 
     check_job(&claude, &run);
+}
+
+/// What was allowed before runs when it is kept that it was called, not before, and not at all if
+/// that cannot be kept.
+#[tokio::test]
+async fn what_is_granted_waits_until_it_is_kept_that_it_was_called() {
+    let script = Rule::any()
+        .human("the job")
+        .then(bash("echo ran >> b.txt"))
+        .then(bash("echo ran >> b.txt"))
+        .then(Answer::text("All done."));
+    let Some(claude) = Claude::new(vec![script]).await else { return };
+    let mut launch = claude.launch("the job");
+    launch.job.grants = vec![Grant { tool: "Bash".into(), command: None }];
+    let mut run = Run::start(&claude.runtime, launch).await;
+    let id = granted(&mut run).await;
+    let called = |e: &RuntimeEvent| matches!(e, RuntimeEvent::ToolStarted(_));
+    assert!(run.seen.iter().any(called), "it was told before: {:#?}", run.seen);
+    let ran = async || claude.file("b.txt").exists();
+    assert!(!troupe_testkit::try_until(HELD, ran).await, "it waits");
+    let other = kept(&run.handle, "other".to_owned(), None).await;
+    assert_eq!(other, Err(CommandError::NotOpen));
+    kept(&run.handle, id.clone(), None).await.unwrap();
+    assert_eq!(kept(&run.handle, id, None).await, Err(CommandError::NotOpen));
+    let id = granted(&mut run).await;
+    kept(&run.handle, id, Some("no room on the disk")).await.unwrap();
+    assert!(matches!(run.turn_end().await, TurnEnd::Completed { .. }), "{:#?}", run.seen);
+    run.handle.stop().await;
+    assert_eq!(fs::read_to_string(claude.file("b.txt")).unwrap(), "ran\n");
+    let told = outcomes(&run);
+    assert_eq!((told[0].0, told[1].0), (ToolOutcome::Done, ToolOutcome::Denied), "{told:#?}");
+    assert!(told[1].1.contains("no room on the disk"), "{told:#?}");
+    let closed = run.seen.iter().any(|e| matches!(e, RuntimeEvent::Closed { .. }));
+    assert!(!closed, "nobody was asked: {:#?}", run.seen);
 }
 
 /// What the whole job must have said and done.

@@ -1,6 +1,6 @@
 //! Codex itself, against the scripted model.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use serde_json::json;
 use troupe_executor::{
@@ -11,9 +11,12 @@ use troupe_testkit::{Answer, FakeModel, Fault, Gate, McpServer, Rule, Script, wa
 use troupe_types::ErrorType;
 
 use crate::kit::{
-    KEY, Run, WAIT, World, approval, approve, job, kill_runtime_of, lives, model, outcomes, pids,
-    runtimes, session,
+    KEY, Run, WAIT, World, approval, approve, granted, job, kept, kill_runtime_of, lives, model,
+    outcomes, pids, runtimes, session,
 };
+
+/// How long something must not happen for.
+const HELD: Duration = Duration::from_secs(2);
 
 struct Kit {
     world: World,
@@ -100,6 +103,39 @@ async fn a_whole_job() {
     assert!(unknown.is_empty(), "{unknown:#?}");
     let calls = run.seen.iter().filter(|e| matches!(e, RuntimeEvent::ModelDone { .. })).count();
     assert_eq!(calls, 5);
+}
+
+/// What was allowed before runs when it is kept that it was called, not before, and not at all if
+/// that cannot be kept.
+#[tokio::test]
+async fn what_is_granted_waits_until_it_is_kept_that_it_was_called() {
+    let rules = vec![
+        Rule::any().human("no room on the disk").then(Answer::text("I see.")),
+        Rule::any()
+            .human("the job")
+            .then(exec("echo ran >> b.txt"))
+            .then(exec("echo ran >> b.txt"))
+            .then(Answer::text("All done.")),
+    ];
+    let Some(kit) = Kit::new(rules).await else { return };
+    let mut launch = kit.launch("the job");
+    let command = Some("echo ran >> b.txt".to_owned());
+    launch.job.grants = vec![Grant { tool: "command".into(), command }];
+    let mut run = Run::start(&kit.runtime, launch).await;
+    let id = granted(&mut run).await;
+    let called = |e: &RuntimeEvent| matches!(e, RuntimeEvent::ToolStarted(_));
+    assert!(run.seen.iter().any(called), "it was told before: {:#?}", run.seen);
+    let ran = async || kit.file("b.txt").exists();
+    assert!(!troupe_testkit::try_until(HELD, ran).await, "it waits");
+    kept(&run.handle, id, None).await.unwrap();
+    let id = granted(&mut run).await;
+    kept(&run.handle, id, Some("no room on the disk")).await.unwrap();
+    assert!(matches!(run.turn_end().await, TurnEnd::Completed { .. }), "{:#?}", run.seen);
+    run.handle.stop().await;
+    assert_eq!(fs::read_to_string(kit.file("b.txt")).unwrap(), "ran\n");
+    let told = outcomes(&run);
+    assert_eq!((told[0].0, told[1].0), (ToolOutcome::Done, ToolOutcome::Denied), "{told:#?}");
+    assert!(run.text().ends_with("I see."), "it is told why: {}", run.text());
 }
 
 /// An approval that nobody answered is told to the model as exactly that.

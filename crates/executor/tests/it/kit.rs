@@ -147,7 +147,7 @@ impl Run {
         Self { handle, events, seen: Vec::new() }
     }
 
-    /// Reads until an event fits.
+    /// Reads until an event fits; a granted tool that does not is let run.
     pub(crate) async fn until(&mut self, fits: impl Fn(&RuntimeEvent) -> bool) -> RuntimeEvent {
         let wait = tokio::time::timeout(WAIT, async {
             loop {
@@ -156,6 +156,9 @@ impl Run {
                 self.seen.push(event.clone());
                 if fits(&event) {
                     return event;
+                }
+                if let RuntimeEvent::Granted { id } = event {
+                    kept(&self.handle, id, None).await.unwrap();
                 }
             }
         });
@@ -211,6 +214,22 @@ pub(crate) async fn approval(run: &mut Run) -> troupe_executor::ApprovalRequest 
 
 pub(crate) async fn approve(run: &Run, id: &str, decision: Decision) -> Result<(), CommandError> {
     run.handle.tell(RunCommand::Approve { id: id.to_owned(), decision }).await
+}
+
+/// The next tool that runs because it was allowed before: its name.
+pub(crate) async fn granted(run: &mut Run) -> String {
+    let event = run.until(|event| matches!(event, RuntimeEvent::Granted { .. })).await;
+    let RuntimeEvent::Granted { id } = event else { unreachable!() };
+    id
+}
+
+/// Says that it is kept, or not, that a granted tool was called.
+pub(crate) async fn kept(
+    handle: &RunHandle,
+    id: String,
+    error: Option<&str>,
+) -> Result<(), CommandError> {
+    handle.tell(RunCommand::Kept { id, error: error.map(str::to_owned) }).await
 }
 
 pub(crate) fn session(run: &Run) -> SessionId {
