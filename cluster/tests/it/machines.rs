@@ -12,6 +12,7 @@ mod kills;
 mod kit;
 pub(crate) mod members;
 mod moves;
+mod netns;
 mod restored;
 mod script;
 mod tcp;

@@ -13,7 +13,7 @@ use super::{
     },
     script::Script,
 };
-use crate::node::{Home, PATIENCE};
+use crate::node::{Home, Node, PATIENCE, Person};
 
 /// What every runtime has to do: two things that it may, one that it may not, an answer.
 async fn whole_job(shell: &str, script: Script) -> Result<()> {
@@ -24,30 +24,41 @@ async fn whole_job(shell: &str, script: Script) -> Result<()> {
     let node = node(&home).await?;
     let who = node.setup().await?;
     let url = if openai { fake.openai_url() } else { fake.url() };
-    node.apply(&who, &team(shell, &url)).await?;
     let mut machine = Machine::new(Some(&runtimes))?;
-    let device = machine.join(&node, &who).await?;
-    let task = node.run(&who, "devs", "the job").await?;
+    work_through(&home, &node, &who, &mut machine, &team(shell, &url)).await
+}
 
-    let block = asked(&node, &who, &task).await?;
+/// A machine joins, and a Team of one does the job of its [`Script`] on it.
+pub(super) async fn work_through(
+    home: &Home,
+    node: &Node,
+    who: &Person,
+    machine: &mut Machine,
+    team: &str,
+) -> Result<()> {
+    node.apply(who, team).await?;
+    let device = machine.join(node, who).await?;
+    let task = node.run(who, "devs", "the job").await?;
+
+    let block = asked(node, who, &task).await?;
     assert!(block.to_string().contains("a.txt"), "{block}");
     assert_eq!(machine.worked("a.txt"), None, "not before somebody allows it");
-    assert_eq!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await?, 204);
-    let block = asked(&node, &who, &task).await?;
-    assert_eq!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await?, 204);
-    let block = asked(&node, &who, &task).await?;
+    assert_eq!(answer(node, who, &task, &block, json!({"answer": "allow"})).await?, 204);
+    let block = asked(node, who, &task).await?;
+    assert_eq!(answer(node, who, &task, &block, json!({"answer": "allow"})).await?, 204);
+    let block = asked(node, who, &task).await?;
     let no = json!({"answer": "deny", "message": "not today"});
-    assert_eq!(answer(&node, &who, &task, &block, no.clone()).await?, 204);
-    assert_eq!(answer(&node, &who, &task, &block, no).await?, 409, "one answer is taken");
-    node.settled(&who, &task, "COMPLETED").await?;
+    assert_eq!(answer(node, who, &task, &block, no.clone()).await?, 204);
+    assert_eq!(answer(node, who, &task, &block, no).await?, 409, "one answer is taken");
+    node.settled(who, &task, "COMPLETED").await?;
 
     assert_eq!(machine.worked("a.txt").as_deref(), Some("one\ntwo\n"));
     assert_eq!(machine.worked("b.txt").as_deref(), Some("ran\n"));
     assert_eq!(machine.worked("denied.txt"), None);
-    let told = format!("{:?}", node.assert_fold(&who, &task).await?);
-    assert!(last_answer(&node, &who, &task).await?.ends_with("All done."), "{told}");
-    is_free(&node, &who, &device).await?;
-    let frames = node.get(&format!("/api/v1/tasks/{task}/frames?after=0"), &who).await?;
+    let told = format!("{:?}", node.assert_fold(who, &task).await?);
+    assert!(last_answer(node, who, &task).await?.ends_with("All done."), "{told}");
+    is_free(node, who, &device).await?;
+    let frames = node.get(&format!("/api/v1/tasks/{task}/frames?after=0"), who).await?;
     let id = device["id"].as_str().context("no id")?;
     assert!(frames.to_string().contains(id), "its start says where it ran");
     assert_eq!(machine.files_with(KEY), Vec::<PathBuf>::new(), "the key lies nowhere");

@@ -56,6 +56,8 @@ pub(super) fn team(shell: &str, base_url: &str) -> String {
 pub(super) struct Machine {
     home: TempDir,
     path: OsString,
+    /// What goes before the command lines of its agent.
+    prefix: Vec<String>,
     agent: Option<Child>,
 }
 
@@ -68,13 +70,21 @@ impl Machine {
         });
         dirs.extend(std::env::split_paths(&std::env::var_os("PATH").context("no PATH")?));
         let path = std::env::join_paths(dirs)?;
-        Ok(Self { home: TempDir::new()?, path, agent: None })
+        Ok(Self { home: TempDir::new()?, path, prefix: Vec::new(), agent: None })
+    }
+
+    /// Its agent's processes begin with another command line, which ends in theirs.
+    pub(super) fn within(mut self, prefix: &[&str]) -> Self {
+        self.prefix = prefix.iter().map(|&word| word.to_owned()).collect();
+        self
     }
 
     pub(super) fn command(&self) -> Command {
         // Beside the node's own program: cargo builds all programs of the workspace there.
         let edge = Path::new(env!("CARGO_BIN_EXE_troupe")).with_file_name("troupe-edge");
-        let mut command = Command::new(edge);
+        let mut words = self.prefix.iter().map(OsString::from).chain([edge.into_os_string()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
         command.env_clear().env("PATH", &self.path).env("HOME", self.home.path());
         command.kill_on_drop(true).stdin(Stdio::null());
         command
