@@ -1,6 +1,7 @@
 //! Machines that join with the real `troupe-edge` and run real agents against a scripted model.
 
 mod asks;
+mod back;
 mod containers;
 mod docker;
 mod faults;
