@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use troupe_actor::{TaskHandle, spawn_task};
 use troupe_containers::{Engine, Limits, Pool, PoolOptions};
+use troupe_entities::device::container::POOL_SILENT;
 use troupe_services::devices::{Authority, EdgePoint};
 use troupe_store::Directory;
 use troupe_types::Clock;
@@ -35,6 +36,9 @@ pub(crate) struct ContainersSection {
     pub(crate) warm: usize,
     /// Seconds that one is kept after a turn, for the next. Since v0.4.
     pub(crate) idle_seconds: u64,
+    /// A node whose pool has been silent for so many seconds, and whose containers have no link, is
+    /// given up: their Tasks begin anew in containers of other nodes. At least 90. Since v0.4.
+    pub(crate) abandoned_seconds: u64,
     /// They reach this node and nothing else: no internet, no other machine. Since v0.4.
     pub(crate) isolated: bool,
     /// Cores. Since v0.4.
@@ -59,6 +63,7 @@ impl Default for ContainersSection {
             max: 5,
             warm: 1,
             idle_seconds: 600,
+            abandoned_seconds: 300,
             isolated: false,
             cpus,
             memory_mib,
@@ -83,6 +88,10 @@ impl ContainersSection {
         want(!self.image.is_empty(), "image: no image");
         want((1..=MAX).contains(&self.max), "max: must be from 1 to 100");
         want(self.warm <= self.max, "warm: must be at most max");
+        want(
+            self.abandoned_seconds >= POOL_SILENT.as_secs(),
+            "abandoned-seconds: must be at least 90: a pool says every 30 s that it is there",
+        );
         want(self.cpus > 0.0 && self.cpus <= 1_024.0, "cpus: must be above 0");
         want(self.memory_mib >= 64, "memory-mib: must be at least 64");
         want(self.pids >= 16, "pids: must be at least 16");
@@ -151,6 +160,7 @@ impl Parts {
             max: section.max,
             warm: section.warm,
             idle: Duration::from_secs(section.idle_seconds),
+            abandoned: Duration::from_secs(section.abandoned_seconds),
             edge,
         };
         let (directory, authority) = (Arc::clone(&self.directory), Arc::clone(&self.authority));

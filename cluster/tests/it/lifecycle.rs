@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use troupe_testkit::{Answer, FakeModel, Gate, Script, wait_until};
+use troupe_testkit::{Answer, FakeModel, Fault, Gate, Script, wait_until};
 
 use crate::{
     node::{Home, Node, NodeOptions, PASSWORD, PATIENCE, Person},
@@ -140,6 +140,35 @@ async fn a_drain_lets_a_step_end() -> Result<()> {
     let fold = node.assert_fold(&who, &task).await?;
     assert_eq!(scene::whole_answers(&fold.rows()[1].text()), Ok(1));
     assert_eq!(fake.request_count(), asked, "the step had ended: the model is not asked again");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_does_not_wait_for_a_run_that_waits_for_its_provider() -> Result<()> {
+    let limit = Answer::text("late").failing(Fault::rate_limit(Some("600")));
+    let fake = FakeModel::start(Script::always(limit)).await?;
+    let home = Home::new()?;
+    let node = Node::start(&home).await?;
+    let admin = node.setup().await?;
+    let who = node.with_key(&admin).await?;
+    let yaml = format!("{}{}", scene::cast(&fake, None), team("alone", "solo", &["ann"]));
+    node.apply(&who, &yaml).await?;
+    let task = node.run(&who, "alone", "Tell me.").await?;
+    let limits = async |node: &Node| {
+        let frames = node.frames(&who, &task, 0).await.unwrap_or_default();
+        frames.iter().filter(|e| e.data["wait"]["code"] == "rate_limit").count()
+    };
+    wait_until(PATIENCE, async || limits(&node).await == 1).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(node.terminate().await?, Some(0), "{}", home.log());
+    // A step has 45 seconds to end.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let node = Node::start(&home).await?;
+    wait_until(PATIENCE, async || limits(&node).await == 2).await;
+    let frames = node.frames(&who, &task, 0).await?;
+    let lost = frames.iter().find(|e| e.name == "chat:error").context("nothing was lost")?;
+    assert_eq!((&lost.data["type"], &lost.data["continues"]), (&json!("lost"), &json!(true)));
+    assert_eq!(fake.request_count(), 1, "nor is it asked earlier");
     Ok(())
 }
 

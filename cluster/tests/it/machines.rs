@@ -14,6 +14,7 @@ mod kit;
 pub(crate) mod members;
 mod moves;
 mod netns;
+mod pools;
 mod restored;
 mod script;
 mod tcp;

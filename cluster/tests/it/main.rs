@@ -37,6 +37,8 @@ mod lifecycle;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod long_tasks;
+#[cfg(test)]
 mod machines;
 #[cfg(test)]
 mod metric_names;

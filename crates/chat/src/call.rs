@@ -3,10 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span, debug_span, field::Empty};
 use troupe_domain::task::RunEvent;
-use troupe_llm::{Completion, ErrorType, ModelError, ModelEvent, Part, Provider, Request};
+use troupe_llm::{
+    Completion, ErrorSummary, ErrorType, ModelError, ModelEvent, ModelStream, Part, Provider,
+    Request,
+};
 use troupe_telemetry::trace;
 use troupe_types::{BlockKind, BlockPatch, BlockStatus, StatusFrame, Timestamp, UsageFrame, Wait};
 
@@ -46,6 +49,41 @@ pub(crate) async fn call_model(
     called
 }
 
+/// Asks the model something of the run's own: nobody hears the answer, but waits are told.
+pub(crate) async fn ask_model(
+    voice: &Voice<'_>,
+    provider: &dyn Provider,
+    request: Request,
+) -> Result<Completion, Stop> {
+    let mut watch = Watch::new(provider);
+    let span = watch.span.clone();
+    let asked = Box::pin(ask(voice, provider, request, &mut watch).instrument(span)).await;
+    watch.ended(&asked);
+    asked
+}
+
+async fn ask(
+    voice: &Voice<'_>,
+    provider: &dyn Provider,
+    request: Request,
+    watch: &mut Watch,
+) -> Result<Completion, Stop> {
+    let mut stream = provider.stream(request, voice.cancel().child_token());
+    let mut waits_until = None;
+    loop {
+        let event = next(voice, &mut stream, waits_until.take()).await?;
+        watch.saw(&event);
+        match event {
+            ModelEvent::Retrying { after, attempt, error } => {
+                waits_until = Some(Instant::now() + after);
+                tell_retry(voice, after, attempt, &error).await?;
+            }
+            ModelEvent::Completed(completion) => return Ok(*completion),
+            _ => {}
+        }
+    }
+}
+
 async fn call(
     voice: &mut Voice<'_>,
     progress: &Progress,
@@ -56,24 +94,16 @@ async fn call(
     let mut stream = provider.stream(request, voice.cancel().child_token());
     let mut calls = Calls { progress, tools, told: BTreeMap::new() };
     voice.begin_step();
+    let mut waits_until = None;
     loop {
-        let event = tokio::select! {
-            biased;
-            () = voice.cancel().cancelled() => return Err(Stop::Cancelled),
-            event = stream.next() => event.unwrap_or(Err(ModelError::Cut))?,
-        };
+        let event = next(voice, &mut stream, waits_until.take()).await?;
         watch.saw(&event);
         match event {
             ModelEvent::Text(piece) => voice.text(&piece).await?,
             ModelEvent::Thinking(piece) => voice.thinking(&piece).await?,
             ModelEvent::Retrying { after, attempt, error } => {
-                let code = match error.kind {
-                    ErrorType::RateLimit => RATE_LIMIT,
-                    _ => "model_retry",
-                };
-                let at = voice.clock().now().plus(after);
-                let text = format!("{} (try {attempt} follows)", error.text);
-                voice.event(RunEvent::Status(retrying(code, at, text))).await?;
+                waits_until = Some(Instant::now() + after);
+                tell_retry(voice, after, attempt, &error).await?;
             }
             ModelEvent::ToolCallStart { id, name, index } => {
                 calls.start(voice, index, &id, &name).await?;
@@ -91,6 +121,43 @@ async fn call(
             | ModelEvent::Stop { .. } => {}
         }
     }
+}
+
+/// The next event. A call that only waits for its next try is left as soon as the run is asked
+/// to leave: nothing came of it yet.
+async fn next(
+    voice: &Voice<'_>,
+    stream: &mut ModelStream,
+    waits_until: Option<Instant>,
+) -> Result<ModelEvent, Stop> {
+    let left = async {
+        match waits_until {
+            Some(until) if timeout_at(until, voice.leaving()).await.is_ok() => {}
+            // The try is under way: the run leaves at the end of its step.
+            _ => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = voice.cancel().cancelled() => Err(Stop::Cancelled),
+        () = left => Err(Stop::Gone),
+        event = stream.next() => Ok(event.unwrap_or(Err(ModelError::Cut))?),
+    }
+}
+
+async fn tell_retry(
+    voice: &Voice<'_>,
+    after: Duration,
+    attempt: u32,
+    error: &ErrorSummary,
+) -> Result<(), Stop> {
+    let code = match error.kind {
+        ErrorType::RateLimit => RATE_LIMIT,
+        _ => "model_retry",
+    };
+    let at = voice.clock().now().plus(after);
+    let text = format!("{} (try {attempt} follows)", error.text);
+    voice.event(RunEvent::Status(retrying(code, at, text))).await
 }
 
 /// The code of a wait that a provider asked for.

@@ -132,6 +132,8 @@ impl Progress {
         match record::decode(record) {
             Some(Step::Model { message, stop }) => self.model(message, stop),
             Some(Step::Tool { id, result }) => self.result(&id, result),
+            // Between two steps: it says how the conversation is told, not what was done.
+            Some(Step::Summary(_)) => {}
             None => warn!("a step record cannot be read and is passed over"),
         }
     }

@@ -9,6 +9,7 @@
 mod budget;
 mod rules;
 mod skills;
+mod summary;
 
 use troupe_domain::task::{HistoryItem, TeamPlan, Work};
 use troupe_llm::{Message, Part, Role};
@@ -16,10 +17,11 @@ use troupe_types::MessageKind;
 
 use crate::record::past_messages;
 
-pub use budget::{Compaction, Fitted, Window, fit};
+pub use budget::{Compaction, Fitted, Window, fit, fits};
 pub use rules::system;
 pub(crate) use skills::section;
 pub use skills::{on_offer, preloaded};
+pub(crate) use summary::{Summary, Told, instructions};
 
 /// Longest name in a mark, in characters.
 const NAME_CHARS_MAX: usize = 60;
@@ -60,7 +62,7 @@ pub fn history(plan: &TeamPlan, member: u32, work: &Work, items: &[HistoryItem])
 }
 
 /// Whether more than one voice besides the member's own speaks.
-fn has_voices(member: u32, items: &[HistoryItem]) -> bool {
+pub(crate) fn has_voices(member: u32, items: &[HistoryItem]) -> bool {
     let mut person = None;
     items.iter().any(|item| match item {
         HistoryItem::Person { name, .. } => *person.get_or_insert(name) != name,

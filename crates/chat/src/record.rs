@@ -4,10 +4,12 @@ use serde_json::{Value, json};
 use troupe_domain::task::{StepRecord, execution::OpenCall};
 use troupe_llm::{Completion, Message, Part, StopReason};
 
-use crate::caps;
+use crate::{caps, prompt::Summary};
 
 /// Largest record, in bytes of JSON: it shares an entry of 256 KiB with other things.
 pub(crate) const RECORD_BYTES_MAX: usize = 192 * 1024;
+/// The field that a record of a summary has instead of a message.
+const SUMMARY: &str = "summary";
 /// What the model is told of a call whose result was lost.
 pub(crate) const UNKNOWN: &str = "outcome unknown: it may have run";
 
@@ -18,6 +20,8 @@ pub(crate) enum Step {
     Model { message: Message, stop: StopReason },
     /// A tool call has its result; the part is a `ToolResult`.
     Tool { id: String, result: Part },
+    /// The oldest part of the conversation was summed up; nothing was said or done.
+    Summary(Summary),
 }
 
 /// The record of a finished model call.
@@ -28,6 +32,12 @@ pub(crate) fn of_model(completion: &Completion) -> StepRecord {
     };
     let calls = completion.tool_calls().map(open).collect();
     StepRecord::Model { message: json!(completion), calls }
+}
+
+/// The record of a summary. A version that knows of none finds no message in it, and passes it
+/// over.
+pub(crate) fn of_summary(summary: &Summary) -> StepRecord {
+    StepRecord::Model { message: json!({ SUMMARY: summary }), calls: Vec::new() }
 }
 
 /// The record of a result.
@@ -46,6 +56,9 @@ pub(crate) fn unknown_result(id: &str) -> Part {
 pub(crate) fn decode(record: &StepRecord) -> Option<Step> {
     match record {
         StepRecord::Model { message, .. } => {
+            if let Some(summary) = message.get(SUMMARY) {
+                return serde_json::from_value(summary.clone()).ok().map(Step::Summary);
+            }
             if let Ok(done) = serde_json::from_value::<Completion>(message.clone()) {
                 return Some(Step::Model { message: done.message, stop: done.stop });
             }
@@ -98,6 +111,7 @@ pub(crate) fn past_messages(steps: &[StepRecord]) -> Vec<Message> {
                     slot.1 = Some(result);
                 }
             }
+            Step::Summary(_) => {}
         }
     }
     close(&mut messages, &mut open);
@@ -205,6 +219,24 @@ mod tests {
         let read: StepRecord = serde_json::from_value(model).unwrap();
         let (message, stop) = (said.message, StopReason::ToolUse);
         assert_eq!(decode(&read), Some(Step::Model { message, stop }));
+    }
+
+    #[test]
+    fn a_summary_is_no_message_to_who_knows_of_none() {
+        let text = "They agreed.".to_owned();
+        let summary = Summary { first: 2, messages: 18, of: "ab".into(), text };
+        let record = of_summary(&summary);
+        let on_disk = json!({"step": "model", "calls": [], "message": {"summary":
+            {"first": 2, "messages": 18, "of": "ab", "text": "They agreed."}}});
+        assert_eq!(json!(record), on_disk);
+        let StepRecord::Model { message, .. } = &record else { panic!() };
+        // All that a version without summaries tries.
+        assert!(serde_json::from_value::<Completion>(message.clone()).is_err());
+        assert!(serde_json::from_value::<Message>(message.clone()).is_err());
+        assert_eq!(decode(&record), Some(Step::Summary(summary)));
+        assert_eq!(past_messages(&[record]), []);
+        let unknown = json!({"summary": {"another": "form"}});
+        assert_eq!(decode(&StepRecord::Model { message: unknown, calls: Vec::new() }), None);
     }
 
     #[test]

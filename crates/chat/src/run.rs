@@ -1,5 +1,6 @@
 //! The loop: model call, tools, model call, until there is an answer.
 
+mod sum_up;
 mod tool_steps;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::{
     decision::{LeaderTool, in_words},
     options::ChatOptions,
     progress::{Next, Progress},
-    prompt::{self, Compaction, Window},
+    prompt::{self, Compaction, Summary, Window},
     record,
     services::ChatServices,
     sink::RunSink,
@@ -47,6 +48,8 @@ pub struct ChatRun {
     /// What an attempt before this one was told by the model's provider: not to ask it earlier.
     /// The run waits until then, [`RETRY_AFTER_MAX`] at most.
     pub not_before: Option<Timestamp>,
+    /// Why, as that attempt said it. `None`: it did not.
+    pub wait_code: Option<String>,
     /// Bounds.
     pub options: ChatOptions,
 }
@@ -87,7 +90,15 @@ async fn run_to_end(
     let kept = std::mem::take(&mut run.conversation.kept_text);
     let voice = Voice::new(sink, services.clock.as_ref(), &cancel, kept);
     let progress = Progress::new(Arc::clone(&run.plan), &run.work);
-    let mut runner = Runner { run: &run, services, voice, progress, compaction: None };
+    let mut runner = Runner {
+        run: &run,
+        services,
+        voice,
+        progress,
+        summary: None,
+        sum_ups_left: sum_up::TRIES_MAX,
+        compaction: None,
+    };
     let mut servers = mcp::Connected::default();
     let ended = match runner.drive(&mut servers).await {
         Ok(()) => RunEnd::Done,
@@ -111,6 +122,10 @@ struct Runner<'a> {
     services: &'a ChatServices,
     voice: Voice<'a>,
     progress: Progress,
+    /// What stands for the oldest part of the history, where that does not fit.
+    summary: Option<Summary>,
+    /// How often the model may still be asked for one.
+    sum_ups_left: u32,
     /// What people were last told of a cut.
     compaction: Option<Compaction>,
 }
@@ -161,7 +176,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Waits as long as the model's provider asked an attempt before this one to.
+    /// Waits as long as an attempt before this one would have waited before it asks again.
     async fn hold(&self) -> Result<(), Stop> {
         let Some(at) = self.run.not_before else { return Ok(()) };
         let now = self.services.clock.now();
@@ -169,11 +184,14 @@ impl Runner<'_> {
         if wait.is_zero() {
             return Ok(());
         }
-        let text = "The model's provider asked to wait.".to_owned();
-        let status = retrying(RATE_LIMIT, now.plus(wait), text);
+        let code = self.run.wait_code.as_deref().unwrap_or(RATE_LIMIT);
+        let text = match code {
+            RATE_LIMIT => "The model's provider asked to wait.",
+            _ => "The model failed, and is asked again then.",
+        };
+        let status = retrying(code, now.plus(wait), text.to_owned());
         self.voice.event(RunEvent::Status(status)).await?;
-        let waited = self.voice.cancel().run_until_cancelled(tokio::time::sleep(wait));
-        waited.await.ok_or(Stop::Cancelled)
+        self.voice.wait(wait).await
     }
 
     async fn prepare(&mut self, servers: &mut mcp::Connected) -> Result<Calling, Stop> {
@@ -194,11 +212,17 @@ impl Runner<'_> {
         let system = system.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
         let system = system.join("\n\n");
         let fixed = caps::tokens(&system) + caps::tokens(&json!(definitions).to_string());
+        let history = prompt::history(plan, *member, work, &self.run.conversation.items);
+        self.summary = Summary::find(&history, &self.run.conversation);
+        // Who only decides needs no more than the last words, and is to be quick.
+        if decides {
+            self.sum_ups_left = 0;
+        }
         Ok(Calling {
             provider,
             tools,
             definitions,
-            history: prompt::history(plan, *member, work, &self.run.conversation.items),
+            history,
             system,
             window: Window::of(model),
             fixed,
@@ -267,7 +291,9 @@ impl Runner<'_> {
             let text = "[task] You have used all your tool calls. Answer now, with what you know.";
             own.push(Message::user(text));
         }
-        let fitted = prompt::fit(&calling.history, &own, calling.fixed, calling.window);
+        let told = self.told(calling, &own).await?;
+        let (fixed, window) = (calling.fixed, calling.window);
+        let fitted = prompt::fit(&told.messages, told.summary, &own, fixed, window);
         if let Some(cut) = fitted.compaction {
             self.tell_cut(cut, calling).await?;
         }

@@ -29,4 +29,9 @@ pub trait RunSink: Send + Sync {
     /// # Errors
     /// [`Gone`]: it is not committed, and nothing further is taken.
     async fn step(&self, record: StepRecord, usage: Option<UsageFrame>) -> Result<(), Gone>;
+
+    /// Resolves once the run is asked to leave, because its node drains: at once if it was asked
+    /// before, never if it is not. A run that works goes on to the end of its step, where
+    /// [`step`](Self::step) says [`Gone`]; one that only waits ends as if it had been told so.
+    async fn leaving(&self);
 }

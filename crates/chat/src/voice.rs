@@ -1,5 +1,7 @@
 //! What a run says, and the answer that grows with it.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 use troupe_domain::task::{Output, RunEvent, StepRecord};
 use troupe_llm::ModelError;
@@ -83,6 +85,21 @@ impl<'a> Voice<'a> {
     /// The text of one step does not run into that of the next.
     pub(crate) fn begin_step(&mut self) {
         self.fresh = true;
+    }
+
+    /// The run is asked to leave.
+    pub(crate) async fn leaving(&self) {
+        self.sink.leaving().await;
+    }
+
+    /// Waits, and does nothing else: leaves as soon as it is asked to.
+    pub(crate) async fn wait(&self, wait: Duration) -> Result<(), Stop> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Stop::Cancelled),
+            () = self.sink.leaving() => Err(Stop::Gone),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
     }
 
     pub(crate) async fn event(&self, event: RunEvent) -> Result<(), Stop> {

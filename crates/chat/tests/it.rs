@@ -17,6 +17,8 @@ mod demo;
 mod errors;
 #[path = "it/leader.rs"]
 mod leader;
+#[path = "it/long.rs"]
+mod long;
 #[path = "it/mcp.rs"]
 mod mcp;
 #[path = "it/resume.rs"]

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use crate::{
-    plan::Seen,
+    plan::{Neighbour, Seen},
     spec::{Limits, POOL_LABEL, PORTS, Spec},
 };
 
@@ -251,22 +251,35 @@ impl Engine {
         PORTS.into_iter().find(is_free).ok_or(EngineError::NoPort)
     }
 
-    /// Containers of this pool.
-    pub(crate) async fn list(&self) -> Result<Vec<Seen>, EngineError> {
-        let label = format!("{POOL_LABEL}={}", self.pool);
-        let filters = HashMap::from([("label", vec![label])]);
+    /// Containers of this pool, and those of other nodes of its cluster.
+    pub(crate) async fn list(&self) -> Result<(Vec<Seen>, Vec<Neighbour>), EngineError> {
+        let filters = HashMap::from([("label", vec![POOL_LABEL.to_owned()])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let all = bounded(self.docker.list_containers(Some(options))).await?;
-        let seen = all.into_iter().filter_map(|container| {
-            let name = container.names?.into_iter().next()?;
-            let state = container.state;
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        let (cluster, _) = self.pool.rsplit_once('/').unwrap_or_default();
+        for container in all {
+            let Some(name) = container.names.and_then(|names| names.into_iter().next()) else {
+                continue;
+            };
+            let name = name.trim_start_matches('/').to_owned();
+            let pool = container.labels.and_then(|mut labels| labels.remove(POOL_LABEL));
             let running = matches!(
-                state,
+                container.state,
                 Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::CREATED)
             );
-            Some(Seen { name: name.trim_start_matches('/').to_owned(), running })
-        });
-        Ok(seen.collect())
+            match pool {
+                Some(pool) if pool == self.pool => own.push(Seen { name, running }),
+                Some(pool) => match pool.rsplit_once('/') {
+                    Some((of, node)) if of == cluster => {
+                        others.push(Neighbour { name, node: node.to_owned() });
+                    }
+                    _ => {}
+                },
+                None => {}
+            }
+        }
+        Ok((own, others))
     }
 
     /// How a container ended; `None`: there is none of this name.

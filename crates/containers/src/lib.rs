@@ -9,6 +9,7 @@
 //! spec    what a container is made of: limits, mounts, no privileges   pure
 //! plan    what is to be done                                           pure
 //! engine  the Docker engine (bollard)
+//! watch   how long things have been as they are                        pure
 //! pool    the loop; `work`: what takes a while
 //! ```
 //! Holds I8: no container outlives its Task's use of it.
@@ -17,6 +18,7 @@ mod engine;
 mod plan;
 mod pool;
 mod spec;
+mod watch;
 mod work;
 
 pub use engine::{Engine, EngineError};

@@ -11,9 +11,18 @@ use troupe_types::{ErrorType, TaskId, Timestamp};
 
 /// A failure that no Task came for goes after so long.
 const FAILED_STALE: Duration = Duration::from_secs(300);
-/// Containers of a node whose pool has been silent for so long, and that do not answer, are given
-/// up by the others.
-pub(crate) const ABANDONED: Duration = Duration::from_secs(600);
+/// So long a container of a node that is given up has to be without a link, too: links come back
+/// some seconds after a device's entity has moved.
+pub(crate) const AWAY_MIN: Duration = Duration::from_secs(60);
+/// A container that came up and was given nothing yet is its Task's for so long, whoever waits;
+/// one that has no link in all that time is broken.
+pub(crate) const AWAITED: Duration = Duration::from_secs(120);
+/// The same for one that has worked, and that its Task wants kept.
+pub(crate) const AWAY_MAX: Duration = Duration::from_secs(30 * 60);
+/// A container whose entity answers nothing for so long is not held any longer.
+pub(crate) const UNANSWERED_MAX: Duration = Duration::from_secs(600);
+/// For so long a wish is left to another pool that has room.
+pub(crate) const ELSEWHERE: Duration = Duration::from_secs(10);
 /// Nobody takes a container from a Task that ended a turn a moment ago: the next may follow.
 pub(crate) const EVICT_AFTER: Duration = Duration::from_secs(10);
 
@@ -26,13 +35,26 @@ pub(crate) struct Seen {
     pub running: bool,
 }
 
+/// A container that is in this pool's engine and belongs to the pool of another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Neighbour {
+    /// Its name.
+    pub name: String,
+    /// The node.
+    pub node: String,
+}
+
 /// How a container of a Task does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Health {
     /// How long it has had nothing to do; `None`: it works, or nobody knows.
     pub idle: Option<Duration>,
-    /// Its link is up.
-    pub online: bool,
+    /// How long it has had no link.
+    pub away: Duration,
+    /// How long nobody has known.
+    pub unanswered: Duration,
+    /// It was given something once.
+    pub worked: bool,
 }
 
 /// What a pool sees.
@@ -52,8 +74,14 @@ pub(crate) struct View<'a> {
     pub rows: &'a [ContainerRow],
     /// How long the pool of a node has been silent; one that is not here was never heard of.
     pub silent: &'a BTreeMap<String, Duration>,
+    /// A node is given up whose pool has been silent for so long.
+    pub abandoned: Duration,
+    /// Free places of other pools that are there.
+    pub elsewhere: usize,
     /// Containers of this pool.
     pub seen: &'a [Seen],
+    /// Those of others in the same engine.
+    pub neighbours: &'a [Neighbour],
     /// Names of those that could not be taken away: each takes a place as long as it is there.
     pub stuck: &'a [String],
     /// Names of those that wait for a Task.
@@ -92,6 +120,7 @@ impl View<'_> {
     #[must_use]
     pub(crate) fn steps(&self) -> Vec<Step> {
         let mut steps = self.strangers();
+        steps.extend(self.left_behind());
         let mut used = self.seen.iter().filter(|seen| self.stuck.contains(&seen.name)).count();
         let mut evictable: Vec<(Duration, TaskId)> = Vec::new();
         for row in self.rows {
@@ -105,17 +134,23 @@ impl View<'_> {
                     }
                 }
                 Standing::Needs(step) => {
-                    used += usize::from(matches!(step, Step::Retire(..) | Step::Evict(_)));
+                    used += usize::from(self.has_place(row));
                     steps.push(step);
                 }
             }
         }
         let wants = self.wants();
+        let mut elsewhere = self.elsewhere;
         let mut warm = self.warm.to_vec();
         for row in &wants {
             // A warm one has the pool's own image.
             let ready = row.image.is_none().then(|| warm.pop()).flatten();
             if ready.is_none() && used + warm.len() + self.warming >= self.max {
+                // Nothing has to give way here while another pool has room, if it takes it.
+                if elsewhere > 0 && self.now.since(row.since) < ELSEWHERE {
+                    elsewhere -= 1;
+                    continue;
+                }
                 // Room is made, and used at the next look.
                 if let Some(name) = warm.pop() {
                     steps.push(Step::Remove(name));
@@ -139,12 +174,33 @@ impl View<'_> {
         let is_known = |seen: &&Seen| {
             self.warm.contains(&seen.name)
                 || self.in_hand.contains(&seen.name)
-                || self.rows.iter().any(|row| {
-                    matches!(&row.state, ContainerState::Running { name, .. } if *name == seen.name)
-                })
+                || self.is_named(&seen.name)
         };
         let strangers = self.seen.iter().filter(|seen| !is_known(seen));
         strangers.map(|seen| Step::Remove(seen.name.clone())).collect()
+    }
+
+    /// Containers in this engine of a node that is given up: nobody else takes them away.
+    fn left_behind(&self) -> Vec<Step> {
+        let is_left = |of: &&Neighbour| {
+            // A node that was never heard of is of another cluster of this name.
+            self.silent.get(&of.node).is_some_and(|silent| *silent >= self.abandoned)
+                && !self.is_named(&of.name)
+        };
+        let left = self.neighbours.iter().filter(is_left);
+        left.map(|of| Step::Remove(of.name.clone())).collect()
+    }
+
+    /// Whether a Task has it.
+    fn is_named(&self, container: &str) -> bool {
+        let has = |row: &ContainerRow| matches!(&row.state, ContainerState::Running { name, .. } if name == container);
+        self.rows.iter().any(has)
+    }
+
+    /// Whether a Task's container is there and takes a place of this pool.
+    fn has_place(&self, row: &ContainerRow) -> bool {
+        let ContainerState::Running { name, .. } = &row.state else { return false };
+        self.seen.iter().any(|seen| seen.name == *name)
     }
 
     /// Wishes that count, the oldest first.
@@ -185,11 +241,20 @@ impl View<'_> {
         let lives = self.seen.iter().any(|seen| seen.name == name && seen.running);
         if !lives {
             // Its engine says why when it is taken away.
-            let gone = Gone { error: ErrorType::ContainerError, text: String::new() };
+            let gone = Gone::failed(ErrorType::ContainerError, "");
             return Standing::Needs(Step::Retire(row.task, gone));
         }
-        match self.health.get(&row.task).and_then(|health| health.idle) {
+        let health = self.health.get(&row.task).copied().unwrap_or_default();
+        let away_max = if health.worked { AWAY_MAX } else { AWAITED };
+        let is_deaf = health.idle.is_some() && health.away >= away_max;
+        if is_deaf || health.unanswered >= UNANSWERED_MAX {
+            let gone = Gone::lost("the container does not answer: retry it, and it gets a new one");
+            return Standing::Needs(Step::Retire(row.task, gone));
+        }
+        let is_awaited = !health.worked && self.now.since(row.asked_at) < AWAITED;
+        match health.idle {
             None => Standing::Uses,
+            Some(_) if is_awaited => Standing::Uses,
             Some(idle) if !row.keep && idle >= self.idle_max => {
                 Standing::Needs(Step::Evict(row.task))
             }
@@ -201,15 +266,22 @@ impl View<'_> {
     fn foreign(&self, row: &ContainerRow, state: &ContainerState) -> Standing {
         let Some(node) = state.node() else { return Standing::Other };
         let silent = self.silent.get(node).copied().unwrap_or(Duration::MAX);
+        if silent < self.abandoned {
+            return Standing::Other;
+        }
+        if matches!(state, ContainerState::Starting { .. }) {
+            return Standing::Needs(Step::Reset(row.task));
+        }
         // Who cannot be asked may well work.
-        let is_gone = self.health.get(&row.task).is_some_and(|health| !health.online);
-        match state {
-            ContainerState::Starting { .. } if silent >= ABANDONED => {
-                Standing::Needs(Step::Reset(row.task))
-            }
-            ContainerState::Running { .. } if silent >= ABANDONED && is_gone => {
-                let text = format!("the node {node}, where its container was, is gone: retry it");
-                Standing::Needs(Step::Retire(row.task, Gone::lost(text)))
+        let health = self.health.get(&row.task).copied().unwrap_or_default();
+        if health.away >= AWAY_MIN {
+            let text = format!("the node {node}, where its container was, is gone");
+            return Standing::Needs(Step::Retire(row.task, Gone::anew(text)));
+        }
+        match health.idle {
+            // It works on without its node, and nobody else would end it.
+            Some(idle) if !row.keep && idle >= self.idle_max => {
+                Standing::Needs(Step::Evict(row.task))
             }
             _ => Standing::Other,
         }

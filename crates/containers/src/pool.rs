@@ -16,6 +16,7 @@ use troupe_types::{Clock, MonoTime, TaskId};
 use crate::{
     engine::{Engine, Waiting},
     plan::{Health, Step, View},
+    watch::Watch,
     work::{self, Done, Job},
 };
 
@@ -23,6 +24,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(500);
 /// How often a pool says that it is there.
 const ANNOUNCE: Duration = Duration::from_secs(30);
+/// A pool that has said nothing for longer is asked after: its containers may be left.
+const OVERDUE: Duration = Duration::from_secs(40);
 /// After a container that was to wait did not start.
 const WARM_AGAIN: Duration = Duration::from_secs(15);
 
@@ -41,6 +44,8 @@ pub struct PoolOptions {
     pub warm: usize,
     /// How long one is kept after a turn, for the next.
     pub idle: Duration,
+    /// A node is given up whose pool has been silent for so long.
+    pub abandoned: Duration,
     /// Where containers dial.
     pub edge: EdgePoint,
 }
@@ -58,7 +63,7 @@ pub struct Pool {
     warm_after: Option<MonoTime>,
     starting: BTreeSet<TaskId>,
     going: BTreeSet<TaskId>,
-    idle_since: BTreeMap<TaskId, MonoTime>,
+    watch: Watch,
     announced: Option<MonoTime>,
 }
 
@@ -82,7 +87,7 @@ impl Pool {
             warm_after: None,
             starting: BTreeSet::new(),
             going: BTreeSet::new(),
-            idle_since: BTreeMap::new(),
+            watch: Watch::default(),
             announced: None,
         }
     }
@@ -113,16 +118,19 @@ impl Pool {
         let directory = Arc::clone(&self.work.directory);
         let all = Containers::read(directory.as_ref()).await.map_err(|e| e.to_string())?;
         self.announce(&all).await?;
-        let seen = self.work.engine.list().await.map_err(|e| e.to_string())?;
+        let (seen, neighbours) = self.work.engine.list().await.map_err(|e| e.to_string())?;
         // What waited and ended waits no more.
         self.warm.retain(|waiting| seen.iter().all(|s| s.name != waiting.name || s.running));
-        let health = self.health(&all).await;
+        let said = all.pools.iter().map(|(row, pool)| (pool.node.as_str(), row.version));
+        let silent = self.watch.look(self.work.clock.mono(), said);
+        let health = self.health(&all, &silent).await;
         let now = self.work.clock.now();
-        let silent = all.pools.iter().map(|(_, pool)| (pool.node.clone(), now.since(pool.at)));
-        let silent: BTreeMap<String, Duration> = silent.collect();
         let rows: Vec<ContainerRow> = all.tasks.iter().map(|(_, row)| row.clone()).collect();
         let warm: Vec<String> = self.warm.iter().map(|waiting| waiting.name.clone()).collect();
-        self.stuck.retain(|name| seen.iter().any(|seen| seen.name == *name));
+        self.stuck.retain(|name| {
+            seen.iter().any(|seen| seen.name == *name)
+                || neighbours.iter().any(|neighbour| neighbour.name == *name)
+        });
         let stuck: Vec<String> = self.stuck.iter().cloned().collect();
         let in_hand: Vec<String> = self.in_hand.iter().cloned().collect();
         let starting: Vec<TaskId> = self.starting.iter().copied().collect();
@@ -136,7 +144,10 @@ impl Pool {
             now,
             rows: &rows,
             silent: &silent,
+            abandoned: options.abandoned,
+            elsewhere: elsewhere(&all, &silent, &options.node),
             seen: &seen,
+            neighbours: &neighbours,
             stuck: &stuck,
             warm: &warm,
             in_hand: &in_hand,
@@ -196,13 +207,15 @@ impl Pool {
     }
 
     /// How the containers of this pool do, and those that others may have left.
-    async fn health(&mut self, all: &Containers) -> BTreeMap<TaskId, Health> {
-        let (wall, mut asking) = (self.work.clock.now(), JoinSet::new());
+    async fn health(
+        &mut self,
+        all: &Containers,
+        silent: &BTreeMap<String, Duration>,
+    ) -> BTreeMap<TaskId, Health> {
+        let mut asking = JoinSet::new();
         for (_, row) in &all.tasks {
             let ContainerState::Running { node, device, .. } = &row.state else { continue };
-            let is_looked_after = all.pools.iter().any(|(_, pool)| {
-                pool.node == *node && wall.since(pool.at) < container::POOL_SILENT
-            });
+            let is_looked_after = silent.get(node).is_some_and(|silent| *silent < OVERDUE);
             if *node != self.work.options.node && is_looked_after {
                 continue;
             }
@@ -213,18 +226,12 @@ impl Pool {
         let now = self.work.clock.mono();
         let mut health = BTreeMap::new();
         while let Some(answered) = asking.join_next().await {
-            let Ok((task, Ok(idleness))) = answered else { continue };
-            let idleness = idleness.unwrap_or_default();
-            let mut one = Health { idle: None, online: idleness.online };
-            if idleness.work == 0 {
-                let since = *self.idle_since.entry(task).or_insert(now);
-                one.idle = Some(now.since(since));
-            } else {
-                self.idle_since.remove(&task);
-            }
-            health.insert(task, one);
+            let Ok((task, said)) = answered else { continue };
+            // A device that nobody knows has nothing to do.
+            let said = said.ok().map(Option::unwrap_or_default);
+            health.insert(task, self.watch.heard(task, now, said));
         }
-        self.idle_since.retain(|task, _| all.tasks.iter().any(|(_, row)| row.task == *task));
+        self.watch.retain(|task| all.tasks.iter().any(|(_, row)| row.task == *task));
         health
     }
 
@@ -269,7 +276,9 @@ impl Pool {
             Step::Evict(task) => self.end(row(task), None),
             Step::Reset(task) => {
                 let Some((old, row)) = row(task) else { return Ok(()) };
-                let again = ContainerRow { state: ContainerState::Wanted, ..row };
+                // Its Task did not say so again meanwhile, and keeps its place in the queue.
+                let asked_at = work.clock.now();
+                let again = ContainerRow { state: ContainerState::Wanted, asked_at, ..row };
                 let reset = container::change(directory, &old, &again).await;
                 reset.map_err(|error| error.to_string())?;
             }
@@ -299,7 +308,7 @@ impl Pool {
             Done::Given { task, name } => {
                 self.starting.remove(&task);
                 self.in_hand.remove(&name);
-                self.idle_since.remove(&task);
+                self.watch.forget(task);
             }
             Done::Warm { name, started } => {
                 self.warming = self.warming.saturating_sub(1);
@@ -322,6 +331,19 @@ impl Pool {
             }
         }
     }
+}
+
+/// Free places of the pools that are there, but this one's.
+fn elsewhere(all: &Containers, silent: &BTreeMap<String, Duration>, here: &str) -> usize {
+    let is_there = |node: &str| silent.get(node).is_some_and(|silent| *silent < OVERDUE);
+    let others = all.pools.iter().map(|(_, pool)| pool);
+    let others = others.filter(|pool| pool.node != here && is_there(&pool.node));
+    let free = others.map(|pool| {
+        let has = |row: &ContainerRow| row.state.node().is_some_and(|node| node == pool.node);
+        let used = all.tasks.iter().filter(|(_, row)| has(row)).count();
+        usize::try_from(pool.max).unwrap_or(usize::MAX).saturating_sub(used)
+    });
+    free.fold(0, usize::saturating_add)
 }
 
 #[cfg(test)]

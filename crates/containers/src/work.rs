@@ -22,6 +22,8 @@ const JOIN_LOOK: Duration = Duration::from_millis(100);
 const TRIES: u32 = 5;
 /// Between two of them.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// A container that could not be taken away is tried again after so long.
+const END_AGAIN: Duration = Duration::from_secs(5);
 
 /// What jobs share.
 #[derive(Debug)]
@@ -77,13 +79,16 @@ impl Parts {
                         ContainerState::Failed { text }
                     }
                 };
-                self.write(task, state).await;
+                if let Err(state) = self.write(task, state).await {
+                    self.undo(state).await;
+                }
                 Done::Given { task, name }
             }
             Job::End { row, gone } => {
                 let task = row.task;
                 if let Err(error) = self.end(row, gone).await {
                     tracing::warn!(%task, %error, "a container was not taken away");
+                    sleep(END_AGAIN).await;
                 }
                 Done::Ended { task }
             }
@@ -137,11 +142,13 @@ impl Parts {
             None => Gone::lost("the container was idle and was taken away"),
         };
         tracing::info!(task = %row.task, container = %name, why = %gone.text, "a container goes");
-        self.authority.retire_container(*device, gone).await?;
+        let retired = self.authority.retire_container(*device, gone).await;
         if is_ours {
-            // If it stays, its Task is rid of it all the same, and the pool goes on trying.
+            // If it stays, its Task is rid of it all the same, and the pool goes on trying. And it
+            // holds no place while its entity does not answer.
             self.remove(name).await;
         }
+        retired?;
         let directory = self.directory.as_ref();
         let found = container::of(directory, row.task).await.map_err(|error| error.to_string())?;
         if let Some((old, now)) = found
@@ -165,7 +172,7 @@ impl Parts {
                 (ErrorType::ContainerError, format!("the container ended with exit code {code}"))
             }
         };
-        Ok(Gone { error, text: format!("{text}: retry it, and it gets a new one") })
+        Ok(Gone::failed(error, format!("{text}: retry it, and it gets a new one")))
     }
 
     /// It takes nothing new and has nothing to do. Else it works on.
@@ -189,25 +196,46 @@ impl Parts {
     }
 
     /// What became of a start. If it cannot be written, the next process of this node begins anew.
-    async fn write(&self, task: TaskId, state: ContainerState) {
+    ///
+    /// # Errors
+    /// Hands it back: the Task does not want it any more, or waits for another pool.
+    async fn write(&self, task: TaskId, state: ContainerState) -> Result<(), ContainerState> {
         let directory = self.directory.as_ref();
         for _ in 0..TRIES {
             let written = match container::of(directory, task).await {
-                Ok(Some((old, row))) => {
+                // An answer that was lost.
+                Ok(Some((_, row))) if row.state == state => return Ok(()),
+                Ok(Some((old, row))) if self.starts(&row) => {
                     let asked_at = self.clock.now();
                     let new = ContainerRow { state: state.clone(), asked_at, ..row };
                     container::change(directory, &old, &new).await.map_err(|e| e.to_string())
                 }
-                // The Task does not want it any more: the container is a stranger now.
-                Ok(None) => return,
+                Ok(_) => return Err(state),
                 Err(error) => Err(error.to_string()),
             };
             match written {
-                Ok(true) => return,
+                Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%task, %error, "a container's row was not written"),
             }
             sleep(TRY_AGAIN).await;
         }
+        Ok(())
+    }
+
+    /// Whether this pool has it in hand, as the row says.
+    fn starts(&self, row: &ContainerRow) -> bool {
+        matches!(&row.state, ContainerState::Starting { node } if *node == self.options.node)
+    }
+
+    /// A container that came up for nobody goes, and so does its device.
+    async fn undo(&self, state: ContainerState) {
+        let ContainerState::Running { name, device, .. } = state else { return };
+        tracing::info!(container = %name, "its Task does not want the container any more");
+        let gone = Gone::lost("nobody waited for the container any more");
+        if let Err(error) = self.authority.retire_container(device, gone).await {
+            tracing::warn!(container = %name, %error, "its device stays");
+        }
+        self.remove(&name).await;
     }
 }

@@ -45,6 +45,9 @@ pub struct DeviceState {
     /// No new work, and no link, ever again.
     #[serde(default)]
     pub revoked: bool,
+    /// It was given something once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub worked: bool,
     /// Why, unless its owner wanted it so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<Gone>,
@@ -77,6 +80,10 @@ pub struct Gone {
     pub error: ErrorType,
     /// A sentence for people.
     pub text: String,
+    /// Nobody is at fault, and what it did is not reached any more: they begin anew elsewhere by
+    /// themselves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anew: bool,
 }
 
 const fn lost() -> ErrorType {
@@ -87,7 +94,19 @@ impl Gone {
     /// Nobody knows how the attempts ended.
     #[must_use]
     pub fn lost(text: impl Into<String>) -> Self {
-        Self { error: ErrorType::Lost, text: text.into() }
+        Self::failed(ErrorType::Lost, text)
+    }
+
+    /// They failed, for this reason.
+    #[must_use]
+    pub fn failed(error: ErrorType, text: impl Into<String>) -> Self {
+        Self { error, text: text.into(), anew: false }
+    }
+
+    /// They are lost, and begin anew elsewhere.
+    #[must_use]
+    pub fn anew(text: impl Into<String>) -> Self {
+        Self { anew: true, ..Self::lost(text) }
     }
 }
 
@@ -233,6 +252,7 @@ impl DeviceState {
             }
             DeviceEvent::Changed { settings } => self.settings.clone_from(settings),
             DeviceEvent::Assigned { execution, assigned } => {
+                self.worked = true;
                 self.assignments.entry(*execution).or_insert_with(|| (**assigned).clone());
             }
             DeviceEvent::Taken { execution, attempt } => {

@@ -37,6 +37,11 @@ pub use script::{Answer, Fault, Gate, Piece, Rule, Script, ToolOffer, ToolOutcom
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Requests that are kept for tests to look at; older ones are forgotten.
 const RECORDS_MAX: usize = 2_000;
+/// Bytes of their bodies: a long conversation is sent again with each step. The last one is kept
+/// whatever its size.
+const RECORDS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Conversations, and starts of prompts, whose numbers are remembered; then all are forgotten.
+const NUMBERS_MAX: usize = 100_000;
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
@@ -60,14 +65,43 @@ struct Counters {
     finished: AtomicU64,
 }
 
+/// A request as it is kept: its body as text, which is several times smaller.
+#[derive(Debug)]
+struct Kept {
+    record: Recorded,
+    body: String,
+}
+
+impl Kept {
+    fn open(&self) -> Recorded {
+        let body = serde_json::from_str(&self.body).unwrap_or_default();
+        Recorded { body, ..self.record.clone() }
+    }
+}
+
 /// What the server remembers.
 #[derive(Debug, Default)]
 struct Memory {
-    records: VecDeque<Recorded>,
+    records: VecDeque<Kept>,
+    /// Of their bodies.
+    bytes: usize,
     /// How often a conversation was sent.
     repeats: HashMap<u64, u64>,
     /// Prompt starts that are in the cache.
     cached: HashSet<u64>,
+}
+
+impl Memory {
+    fn keep(&mut self, kept: Kept) {
+        self.bytes += kept.body.len();
+        self.records.push_back(kept);
+        while self.records.len() > 1
+            && (self.records.len() > RECORDS_MAX || self.bytes > RECORDS_BYTES_MAX)
+        {
+            let old = self.records.pop_front();
+            self.bytes -= old.map_or(0, |old| old.body.len());
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -106,18 +140,19 @@ impl Shared {
             let value = String::from_utf8_lossy(value.as_bytes());
             (name.as_str().to_owned(), shown(name.as_str(), &value))
         });
-        let record = Recorded { number, wire, headers: headers.collect(), body: body.clone() };
-        let mut memory = self.memory();
-        if memory.records.len() >= RECORDS_MAX {
-            memory.records.pop_front();
-        }
-        memory.records.push_back(record);
+        let headers = headers.collect();
+        let record = Recorded { number, wire, headers, body: Value::Null };
+        let kept = Kept { record, body: body.to_string() };
+        self.memory().keep(kept);
         number
     }
 
     /// How often this very conversation was sent before.
     fn repeat(&self, conversation: u64) -> u64 {
         let mut memory = self.memory();
+        if memory.repeats.len() >= NUMBERS_MAX {
+            memory.repeats.clear();
+        }
         let seen = memory.repeats.entry(conversation).or_insert(0);
         *seen += 1;
         *seen - 1
@@ -130,6 +165,9 @@ impl Shared {
         let read = starts.iter().rev().find(|(hash, _)| memory.cached.contains(hash));
         let read = read.map_or(0, |(_, tokens)| *tokens);
         let whole = starts.last().map_or(0, |(_, tokens)| *tokens);
+        if memory.cached.len() >= NUMBERS_MAX {
+            memory.cached.clear();
+        }
         memory.cached.extend(starts.iter().map(|(hash, _)| *hash));
         (read, whole.saturating_sub(read))
     }
@@ -239,13 +277,14 @@ impl FakeModel {
         *slot = Some(key.to_owned());
     }
 
-    /// The last requests (2,000 at most), oldest first.
+    /// The last requests, oldest first: at most 2,000, and 32 MiB of bodies. A number that is
+    /// missing before the first one is of a request that was forgotten.
     #[must_use]
     pub fn requests(&self) -> Vec<Recorded> {
-        self.shared.memory().records.iter().cloned().collect()
+        self.shared.memory().records.iter().map(Kept::open).collect()
     }
 
-    /// Requests so far.
+    /// Requests so far, forgotten ones too.
     #[must_use]
     pub fn request_count(&self) -> u64 {
         self.shared.counters.requests.load(Ordering::SeqCst)
@@ -320,6 +359,29 @@ fn cleaned(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_requests_are_kept_within_bounds() {
+        let mut memory = Memory::default();
+        let mut keep = |number: u64, body: String| {
+            let (wire, headers) = (Wire::OpenAi, BTreeMap::new());
+            memory
+                .keep(Kept { record: Recorded { number, wire, headers, body: Value::Null }, body });
+            let first = memory.records.front().map(|kept| kept.record.number);
+            (memory.records.len(), memory.bytes, first)
+        };
+        for number in 1..=2_100 {
+            keep(number, "[1]".to_owned());
+        }
+        assert_eq!(keep(2_101, "[2]".to_owned()), (2_000, 6_000, Some(102)));
+        let big = format!("\"{}\"", "x".repeat(RECORDS_BYTES_MAX / 2 - 2));
+        keep(2_102, big.clone());
+        assert_eq!(keep(2_103, big.clone()), (2, RECORDS_BYTES_MAX, Some(2_102)));
+        assert_eq!(keep(2_104, big.repeat(3)), (1, 3 * big.len(), Some(2_104)), "the last is kept");
+        assert_eq!(keep(2_105, "[3]".to_owned()), (1, 3, Some(2_105)));
+        let last = memory.records.back().unwrap().open();
+        assert_eq!((last.number, last.body), (2_105, serde_json::json!([3])));
+    }
 
     #[test]
     fn texts_of_runtimes_are_taken_out() {

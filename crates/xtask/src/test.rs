@@ -33,13 +33,14 @@ const SUITE_LIMIT: Duration = Duration::from_secs(20 * 60);
 /// Longest time for tests in their long form.
 const LONG_LIMIT: Duration = Duration::from_secs(12 * 3600);
 /// What makes tests long, unless the caller's environment says otherwise.
-const LONG: [(&str, &str); 6] = [
+const LONG: [(&str, &str); 7] = [
     ("TROUPE_EDGE_CUTS", "100000"),
     ("TROUPE_KILL_ROUNDS", "200"),
     ("TROUPE_MODEL_SEEDS", "20000"),
     ("TROUPE_POWER_ROUNDS", "20"),
     ("TROUPE_TEST_AWAY_SECONDS", "600"),
     ("TROUPE_TEST_CUTS", "500"),
+    ("TROUPE_TEST_NODE_LOST", "300"),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -20,7 +20,7 @@ use crate::node::{Home, Node, NodeOptions, PATIENCE, Person};
 pub(super) struct Engine {
     address: String,
     image: String,
-    pool: Option<String>,
+    pools: Vec<String>,
 }
 
 impl Engine {
@@ -33,7 +33,7 @@ impl Engine {
             println!("skipped: `cargo xtask test` starts a Docker engine, if it may");
             return Ok(None);
         };
-        let mut engine = Self { address, image: String::new(), pool: None };
+        let mut engine = Self { address, image: String::new(), pools: Vec::new() };
         engine.image = engine.with_agent(&base)?;
         Ok(Some(engine))
     }
@@ -83,18 +83,23 @@ impl Engine {
 
     /// Waits for the pool; this machine's address in its network.
     pub(super) async fn opened(&mut self, home: &Home) -> Result<Ipv4Addr> {
+        self.opened_by(|| home.log()).await
+    }
+
+    /// The same of a node with this log.
+    pub(super) async fn opened_by(&mut self, log: impl Fn() -> String) -> Result<Ipv4Addr> {
         let mut line = String::new();
         let opened = try_until(PATIENCE, async || {
-            let log = home.log();
+            let log = log();
             let found = log.lines().rfind(|line| line.contains("containers can be had"));
             line = found.unwrap_or_default().to_owned();
             !line.is_empty()
         });
-        ensure!(opened.await, "no pool: {}", home.log());
+        ensure!(opened.await, "no pool: {}", log());
         let field = |name: &str| {
             line.split_whitespace().find_map(|word| word.strip_prefix(name)).context(line.clone())
         };
-        self.pool = Some(field("pool=")?.to_owned());
+        self.pools.push(field("pool=")?.to_owned());
         let at: SocketAddr = field("at=")?.parse()?;
         match at {
             SocketAddr::V4(at) => Ok(*at.ip()),
@@ -102,11 +107,26 @@ impl Engine {
         }
     }
 
-    /// Names of the pool's containers, ended ones too.
+    /// Names of the pools' containers, ended ones too.
     pub(super) fn containers(&self) -> Result<Vec<String>> {
-        let label = format!("label=troupe.pool={}", self.pool.as_deref().context("no pool")?);
+        ensure!(!self.pools.is_empty(), "no pool");
+        let mut all = Vec::new();
+        for pool in &self.pools {
+            all.extend(self.containers_of(pool)?);
+        }
+        Ok(all)
+    }
+
+    fn containers_of(&self, pool: &str) -> Result<Vec<String>> {
+        let label = format!("label=troupe.pool={pool}");
         let names = self.say(&["ps", "-a", "--filter", &label, "--format", "{{.Names}}"])?;
         Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// Names of the containers of a node's pool.
+    pub(super) fn containers_at(&self, node: &str) -> Result<Vec<String>> {
+        let pool = self.pools.iter().find(|pool| pool.ends_with(&format!("/{node}")));
+        self.containers_of(pool.context("no such pool")?)
     }
 
     /// Waits until the pool has so many containers.
@@ -144,11 +164,12 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let Some(pool) = &self.pool else { return };
         for name in self.containers().unwrap_or_default() {
             let _ = self.run(&["rm", "-f", "-v", &name]);
         }
-        let _ = self.run(&["network", "rm", &format!("troupe-{}", pool.replace('/', "-"))]);
+        for pool in &self.pools {
+            let _ = self.run(&["network", "rm", &format!("troupe-{}", pool.replace('/', "-"))]);
+        }
     }
 }
 

@@ -69,13 +69,15 @@ impl Three {
     ) -> Result<Self> {
         let home = TempDir::new()?;
         let keys = home.path().join("keys");
+        let keyspace = fresh_keyspace();
+        // Containers are known by the cluster's name, and an engine may serve several.
+        let cluster = keyspace.replace("troupe_test", "three");
         for (n, roles) in roles.iter().enumerate() {
             let mut init = troupe();
-            init.args(["node", "init", "--cluster", "three", "--nodes", &format!("n{n}")]);
+            init.args(["node", "init", "--cluster", &cluster, "--nodes", &format!("n{n}")]);
             init.args(["--roles", roles, "--out"]).arg(&keys).stdout(Stdio::null());
             ensure!(init.status().await?.success(), "no keys");
         }
-        let keyspace = fresh_keyspace();
         let server = servers.0.parse()?;
         let store = TcpRelay::before(server).await?;
         let told = format!("[cql]\naddresses = {{ \"{server}\" = \"{}\" }}\n", store.addr());

@@ -1,5 +1,8 @@
 //! Makes a conversation fit the model: the middle of the history goes first, then the length
-//! of old tool results, then the length of old texts. Pure, so every call of a run cuts alike.
+//! of old tool results, then the length of old texts. A summary of what was said stays, whole.
+//! Pure, so every call of a run cuts alike.
+
+use std::ops::Range;
 
 use serde::Serialize;
 use troupe_domain::task::ModelPlan;
@@ -16,6 +19,8 @@ const KEEP_LAST: usize = 10;
 const RESULT_TOKENS_SHORT: u64 = 4_500;
 /// What is left of a text, pass by pass, in tokens.
 const TEXT_TOKENS_SHORT: [u64; 3] = [20_000, 5_000, 1_000];
+/// Longest summary, in tokens.
+const SUMMARY_TOKENS_MAX: u64 = 16_000;
 const LEFT_OUT: &str = "[result left out: the conversation is too long]";
 
 /// Tokens that a prompt may take.
@@ -41,6 +46,12 @@ impl Window {
         let reserve = (window / 10).clamp(16_000, 48_000).min(output).min(window / 2);
         let room = window - reserve;
         Self { trigger: room / 10 * 9, target: room / 10 * 7 }
+    }
+
+    /// What a summary may take: no more than an eighth of the window.
+    #[must_use]
+    pub fn summary_max(self) -> u64 {
+        (self.target / 6).min(SUMMARY_TOKENS_MAX)
     }
 }
 
@@ -72,16 +83,23 @@ pub struct Fitted {
 
 /// Puts a history and the run's own messages together. `fixed` is what the rest of the prompt
 /// takes (system prompt, tools), in tokens. The last message of the history and the last of the
-/// run's own are not shortened, unless nothing else helps.
+/// run's own are not shortened, unless nothing else helps; the summary among the history, if one
+/// is, never is.
 #[must_use]
-pub fn fit(history: &[Message], own: &[Message], fixed: u64, window: Window) -> Fitted {
+pub fn fit(
+    history: &[Message],
+    summary: Option<usize>,
+    own: &[Message],
+    fixed: u64,
+    window: Window,
+) -> Fitted {
     let messages: Vec<Message> = history.iter().chain(own).cloned().collect();
     let costs: Vec<u64> = messages.iter().map(message_tokens).collect();
     let before = fixed + costs.iter().sum::<u64>();
     if before <= window.trigger {
         return Fitted { messages, tokens: before, compaction: None };
     }
-    let mut cut = Cut { messages, costs, tokens: before, done: Compaction::default() };
+    let mut cut = Cut { messages, costs, summary, tokens: before, done: Compaction::default() };
     let history = cut.drop_middle(history.len());
     if cut.tokens > window.trigger {
         cut.shorten(history, window.target);
@@ -91,10 +109,36 @@ pub fn fit(history: &[Message], own: &[Message], fixed: u64, window: Window) -> 
     Fitted { messages, tokens, compaction: Some(compaction) }
 }
 
+/// Whether all this fits as it is.
+#[must_use]
+pub fn fits(history: &[Message], own: &[Message], fixed: u64, window: Window) -> bool {
+    fixed + history.iter().chain(own).map(message_tokens).sum::<u64>() <= window.trigger
+}
+
+/// The messages of a history that go first where it is too long.
+pub(super) fn middle(history: &[Message], summary: Option<usize>) -> Range<usize> {
+    let calls = |m: &Message| m.parts.iter().any(|p| matches!(p, Part::ToolCall { .. }));
+    let mut first = summary.map_or(KEEP_FIRST, |at| at + 1);
+    if history.len() <= first.max(KEEP_FIRST) + KEEP_LAST {
+        return 0..0;
+    }
+    // Calls and their results go together.
+    while summary.is_none() && first > 0 && calls(&history[first - 1]) {
+        first -= 1;
+    }
+    let mut last = history.len() - KEEP_LAST;
+    while last < history.len() && history[last].role == Role::Tool {
+        last += 1;
+    }
+    first..last
+}
+
 struct Cut {
     messages: Vec<Message>,
     /// Tokens of each message.
     costs: Vec<u64>,
+    /// Which of them is a summary; it stands before all that goes.
+    summary: Option<usize>,
     /// Tokens of the whole prompt.
     tokens: u64,
     done: Compaction,
@@ -103,18 +147,9 @@ struct Cut {
 impl Cut {
     /// Returns how many messages are left of the history.
     fn drop_middle(&mut self, history: usize) -> usize {
-        if history <= KEEP_FIRST + KEEP_LAST {
+        let Range { start: first, end: last } = middle(&self.messages[..history], self.summary);
+        if first == last {
             return history;
-        }
-        let calls = |m: &Message| m.parts.iter().any(|p| matches!(p, Part::ToolCall { .. }));
-        // Calls and their results go together.
-        let mut first = KEEP_FIRST;
-        while first > 0 && calls(&self.messages[first - 1]) {
-            first -= 1;
-        }
-        let mut last = history - KEEP_LAST;
-        while last < history && self.messages[last].role == Role::Tool {
-            last += 1;
         }
         let note = Message::user(format!("[{} earlier messages left out]", last - first));
         let cost = message_tokens(&note);
@@ -138,7 +173,8 @@ impl Cut {
         }
         let asked = history.saturating_sub(1);
         for tokens_max in TEXT_TOKENS_SHORT {
-            for at in (0..=end).filter(|at| *at != asked).chain([asked]) {
+            let others = (0..=end).filter(|at| *at != asked && Some(*at) != self.summary);
+            for at in others.collect::<Vec<_>>().into_iter().chain([asked]) {
                 if self.tokens <= target {
                     return;
                 }

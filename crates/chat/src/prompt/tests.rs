@@ -57,11 +57,11 @@ fn model(context_window: u64) -> ModelPlan {
     }
 }
 
-fn person(name: &str, text: &str) -> HistoryItem {
+pub(crate) fn person(name: &str, text: &str) -> HistoryItem {
     HistoryItem::Person { name: name.into(), text: text.into() }
 }
 
-fn said(index: u32, name: &str, text: &str) -> HistoryItem {
+pub(crate) fn said(index: u32, name: &str, text: &str) -> HistoryItem {
     let kind = troupe_types::MessageKind::Answer;
     HistoryItem::Member { name: name.into(), index, kind, text: text.into() }
 }
@@ -157,18 +157,18 @@ fn windows_leave_room_for_the_answer() {
     assert_eq!(window(8_000, None), Window { trigger: 3_600, target: 2_800 });
 }
 
-fn call(id: &str) -> Message {
+pub(crate) fn call(id: &str) -> Message {
     let part = Part::ToolCall { id: id.into(), name: "t".into(), args: json!({}) };
     Message { role: Role::Assistant, parts: vec![part] }
 }
 
-fn result(id: &str, content: &str) -> Message {
+pub(crate) fn result(id: &str, content: &str) -> Message {
     let (id, content) = (id.to_owned(), content.to_owned());
     Message::results(vec![Part::ToolResult { id, content, is_error: false, unknown: false }])
 }
 
 /// Every result follows its call, every call has its result.
-fn is_paired(messages: &[Message]) -> bool {
+pub(crate) fn is_paired(messages: &[Message]) -> bool {
     let mut open: Vec<String> = Vec::new();
     for message in messages {
         let mut calls = Vec::new();
@@ -195,13 +195,13 @@ fn the_middle_goes_first() {
     let long = "word ".repeat(400);
     let all: Vec<Message> = (0..30).map(|n| Message::user(format!("{n} {long}"))).collect();
     let window = Window { trigger: 8_000, target: 7_000 };
-    let fitted = fit(&all, &[], 100, window);
+    let fitted = fit(&all, None, &[], 100, window);
     let compaction = fitted.compaction.unwrap();
     assert_eq!((compaction.dropped_messages, compaction.shortened_texts), (18, 0));
     assert_eq!(fitted.messages.len(), 13);
     assert_eq!(fitted.messages[2].text(), "[18 earlier messages left out]");
     assert!(fitted.messages[12].text().starts_with("29 "));
-    assert_eq!(fit(&all[..3], &[], 100, window).compaction, None);
+    assert_eq!(fit(&all[..3], None, &[], 100, window).compaction, None);
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn long_tool_loops_lose_old_results() {
     let own: Vec<Message> =
         (0..10).flat_map(|n| [call(&format!("c{n}")), result(&format!("c{n}"), &long)]).collect();
     let window = Window { trigger: 60_000, target: 50_000 };
-    let fitted = fit(&asked, &own, 0, window);
+    let fitted = fit(&asked, None, &own, 0, window);
     assert!(fitted.tokens <= window.trigger, "{}", fitted.tokens);
     assert_eq!(fitted.messages[0].text(), "do it");
     assert_eq!(fitted.messages.last(), own.last(), "the newest result stays whole");
@@ -222,10 +222,10 @@ fn long_tool_loops_lose_old_results() {
 fn one_text_that_is_too_long_is_cut() {
     let asked = [Message::user("x".repeat(4_000_000))];
     let window = Window { trigger: 50_000, target: 40_000 };
-    assert!(fit(&asked, &[], 0, window).tokens <= window.target);
+    assert!(fit(&asked, None, &[], 0, window).tokens <= window.target);
 }
 
-fn turns() -> impl Strategy<Value = Vec<Message>> {
+pub(crate) fn turns() -> impl Strategy<Value = Vec<Message>> {
     let turn = prop_oneof![
         "[a-z ]{1,400}".prop_map(|text| vec![Message::user(text)]),
         "[a-z ]{1,400}".prop_map(|text| vec![Message::assistant(text)]),
@@ -241,7 +241,7 @@ proptest! {
         history in turns(), own in turns(), trigger in 50_u64..4_000,
     ) {
         let window = Window { trigger, target: trigger / 10 * 8 };
-        let fitted = fit(&history, &own, 10, window);
+        let fitted = fit(&history, None, &own, 10, window);
         prop_assert!(is_paired(&fitted.messages));
         prop_assert_eq!(
             fitted.tokens,

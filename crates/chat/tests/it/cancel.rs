@@ -61,15 +61,68 @@ async fn a_cancel_ends_the_wait_that_a_provider_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn the_next_attempt_waits_as_long_as_the_provider_asked_the_last_one_to() {
-    for (asked, waits) in [(300, 300), (0, 0), (2 * 60 * 60, 60 * 60)] {
+    let asked = [
+        (300, 300, "rate_limit"),
+        (0, 0, "rate_limit"),
+        (2 * 60 * 60, 60 * 60, "rate_limit"),
+        (20, 20, "model_retry"),
+    ];
+    for (asked, waits, code) in asked {
         let mut world = World::steps(vec![say("late")]);
         world.run.not_before = Some(clock().now().plus(Duration::from_secs(asked)));
+        world.run.wait_code = Some(code.to_owned());
         let start = tokio::time::Instant::now();
         let (log, ended) = world.go().await;
         assert_eq!((ended, start.elapsed().as_secs()), (RunEnd::Done, waits));
         let codes = log.statuses("retrying").into_iter().filter_map(|status| status.wait);
-        assert_eq!(codes.filter(|wait| wait.code == "rate_limit").count() > 0, waits > 0);
+        let codes: Vec<String> = codes.map(|wait| wait.code).collect();
+        assert_eq!(codes, vec![code.to_owned(); usize::from(waits > 0)], "as it was told before");
     }
+}
+
+/// Starts a run, and asks it to leave once it waits.
+async fn asked_to_leave(world: &World) -> (std::sync::Arc<Log>, RunEnd, Duration) {
+    let log = Log::new(usize::MAX);
+    let (run, cancel) = (world.run.clone(), world.cancel.clone());
+    let leave = async {
+        wait_until(Duration::from_secs(10), || {
+            std::future::ready(log.statuses("retrying").len() == 1)
+        })
+        .await;
+        log.leaving.cancel();
+        tokio::time::Instant::now()
+    };
+    let (ended, asked) = tokio::join!(troupe_chat::run(run, &world.services, &*log, cancel), leave);
+    (log, ended, asked.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_only_waits_leaves_at_once() {
+    let mut held = World::steps(vec![say("never")]);
+    held.run.not_before = Some(clock().now().plus(Duration::from_secs(300)));
+    let again = World::steps(vec![say("never").retrying(60)]);
+    for (world, asked) in [(held, 0), (again, 1)] {
+        let (log, ended, after) = asked_to_leave(&world).await;
+        assert_eq!((ended, after.as_secs(), world.requests().len()), (RunEnd::Gone, 0, asked));
+        assert!(log.failed().is_none() && log.done().is_none() && log.steps().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_under_way_is_not_left_before_its_step_ends() {
+    let world = World::steps(vec![say("a late answer").retrying(60)]);
+    let log = Log::new(usize::MAX);
+    let (run, cancel) = (world.run.clone(), world.cancel.clone());
+    let leave = async {
+        wait_until(Duration::from_secs(100), || {
+            std::future::ready(log.text(false).starts_with('a'))
+        })
+        .await;
+        log.leaving.cancel();
+    };
+    let (ended, ()) = tokio::join!(troupe_chat::run(run, &world.services, &*log, cancel), leave);
+    assert_eq!((ended, log.text(false).as_str()), (RunEnd::Gone, "a late answer"));
+    assert_eq!(log.steps().len(), 1, "its step is kept");
 }
 
 #[tokio::test]

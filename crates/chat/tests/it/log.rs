@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use troupe_chat::{Gone, RunSink};
 use troupe_domain::task::{Output, RunEvent, StepRecord};
 use troupe_llm::Part;
@@ -23,11 +24,13 @@ pub(crate) enum Said {
 pub(crate) struct Log {
     pub(crate) said: Mutex<Vec<Said>>,
     room: usize,
+    /// The run is asked to leave.
+    pub(crate) leaving: CancellationToken,
 }
 
 impl Log {
     pub(crate) fn new(room: usize) -> Arc<Self> {
-        Arc::new(Self { said: Mutex::default(), room })
+        Arc::new(Self { said: Mutex::default(), room, leaving: CancellationToken::new() })
     }
 
     fn take(&self, said: Said) -> Result<(), Gone> {
@@ -148,6 +151,11 @@ impl RunSink for Log {
 
     async fn step(&self, record: StepRecord, usage: Option<UsageFrame>) -> Result<(), Gone> {
         tokio::task::yield_now().await;
-        self.take(Said::Step(record, usage))
+        self.take(Said::Step(record, usage))?;
+        if self.leaving.is_cancelled() { Err(Gone) } else { Ok(()) }
+    }
+
+    async fn leaving(&self) {
+        self.leaving.cancelled().await;
     }
 }

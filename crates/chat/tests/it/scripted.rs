@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use futures::{StreamExt, stream};
@@ -14,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use troupe_chat::ModelFactory;
 use troupe_domain::task::ModelPlan;
 use troupe_llm::{
-    Completion, Message, ModelError, ModelEvent, ModelStream, Part, Provider, Request, Role,
-    StopReason, Usage,
+    Completion, ErrorSummary, ErrorType, Message, ModelError, ModelEvent, ModelStream, Part,
+    Provider, Request, Role, StopReason, Usage,
 };
 
 use crate::world::lock;
@@ -27,6 +28,8 @@ pub(crate) struct Answer {
     pub(crate) stop: Option<StopReason>,
     /// Nothing more after its parts.
     pub(crate) hangs: bool,
+    /// A try fails before it, and the next one follows after so many seconds.
+    pub(crate) retries_after: Option<u64>,
 }
 
 pub(crate) fn say(text: &str) -> Answer {
@@ -53,6 +56,11 @@ impl Answer {
 
     pub(crate) fn hanging(mut self) -> Self {
         self.hangs = true;
+        self
+    }
+
+    pub(crate) fn retrying(mut self, after: u64) -> Self {
+        self.retries_after = Some(after);
         self
     }
 
@@ -137,7 +145,16 @@ impl Provider for Scripted {
             Err(error) => return ModelStream::new(stream::iter([Err(error)])),
         };
         let guard = CountDrop(Arc::clone(&self.dropped), answer.hangs);
-        let events = stream::iter(answer.events().into_iter().map(Ok));
+        let tries = answer.retries_after.map(Duration::from_secs);
+        let waits = stream::iter(tries).flat_map(|after| {
+            let error = ErrorSummary { kind: ErrorType::RateLimit, text: "x".into(), status: None };
+            let told = ModelEvent::Retrying { after, attempt: 2, error };
+            // The wait is over before the answer begins, and is no event.
+            let waited = tokio::time::sleep(after);
+            let waited = stream::once(waited).filter_map(|()| std::future::ready(None));
+            stream::iter([Ok(told)]).chain(waited)
+        });
+        let events = waits.chain(stream::iter(answer.events().into_iter().map(Ok)));
         let rest = if answer.hangs { stream::pending().boxed() } else { stream::empty().boxed() };
         ModelStream::new(events.chain(rest).map(move |event| {
             let _ = &guard;

@@ -154,22 +154,3 @@ async fn a_paused_answer_goes_on_and_arguments_are_bounded() {
     assert_eq!((ended, world.counter.calls()), (RunEnd::Failed, 0));
     assert_eq!(log.failed().unwrap().0, "payload_too_large");
 }
-
-#[tokio::test]
-async fn a_long_conversation_is_cut_and_people_are_told() {
-    let mut world = World::steps(vec![ask("look", json!({})), say("done")]);
-    let item = |n: usize| troupe_chat::HistoryItem::Person {
-        name: "Eve".into(),
-        text: format!("{n} {}", "word ".repeat(12_000)),
-    };
-    world.run.conversation.items = (0..30).map(item).collect();
-    let (log, ended) = world.go().await;
-    assert_eq!(ended, RunEnd::Done);
-    let told = log.statuses("compacting");
-    assert_eq!(told.len(), 1, "once, not with every call");
-    let cut = told[0].compaction.clone().unwrap();
-    assert_eq!(cut["dropped_messages"], json!(18));
-    let request = &world.requests()[0];
-    assert_eq!(request.messages.len(), 13);
-    assert!(request.messages[12].text().starts_with("29 "));
-}

@@ -103,6 +103,7 @@ pub(crate) fn chat_run() -> ChatRun {
         work: Work::Answer,
         conversation: Conversation { items: vec![item], ..Conversation::default() },
         not_before: None,
+        wait_code: None,
         options: ChatOptions::default(),
     }
 }

@@ -4,6 +4,7 @@ use troupe_types::{DeviceId, UserId, Uuid};
 use super::*;
 
 const NOW: i64 = 10_000_000;
+const ABANDONED: Duration = Duration::from_secs(300);
 
 fn at(seconds_ago: i64) -> Timestamp {
     Timestamp::from_millis(NOW - seconds_ago * 1_000)
@@ -32,7 +33,18 @@ fn wanted(n: u8, since: i64) -> ContainerRow {
 
 fn running(n: u8) -> ContainerRow {
     let (node, name) = ("here".to_owned(), format!("c{n}"));
-    row(n, 100, ContainerState::Running { node, name, device: DeviceId::derived(&["d"]) })
+    let state = ContainerState::Running { node, name, device: DeviceId::derived(&["d"]) };
+    ContainerRow { asked_at: at(1_000), ..row(n, 1_000, state) }
+}
+
+/// It worked, and has had nothing to do for so long.
+fn idles(seconds: u64) -> Health {
+    Health { idle: Some(Duration::from_secs(seconds)), worked: true, ..Health::default() }
+}
+
+/// The same, and its link has been down since then.
+fn is_away(seconds: u64) -> Health {
+    Health { away: Duration::from_secs(seconds), ..idles(seconds) }
 }
 
 /// What a pool sees, owned.
@@ -49,6 +61,8 @@ struct World {
     starting: Vec<TaskId>,
     health: BTreeMap<TaskId, Health>,
     silent: BTreeMap<String, Duration>,
+    elsewhere: usize,
+    neighbours: Vec<Neighbour>,
 }
 
 impl World {
@@ -64,8 +78,7 @@ impl World {
             }
         }
         for (n, seconds) in idle {
-            let idle = Some(Duration::from_secs(*seconds));
-            self.health.insert(task(*n), Health { idle, online: true });
+            self.health.insert(task(*n), idles(*seconds));
         }
         self
     }
@@ -87,7 +100,10 @@ impl World {
             now: at(0),
             rows: &self.rows,
             silent: &self.silent,
+            abandoned: ABANDONED,
+            elsewhere: self.elsewhere,
             seen: &self.seen,
+            neighbours: &self.neighbours,
             stuck: &self.stuck,
             warm: &self.warm,
             in_hand: &self.in_hand,
@@ -174,11 +190,76 @@ fn the_containers_of_a_silent_node_are_given_up_if_they_do_not_answer() {
     assert_eq!(world.steps(), [Step::Start(task(3), None)], "they are not ours, and take no place");
     world.silent.clear();
     assert_eq!(world.steps()[0], Step::Reset(task(2)), "nobody knows whether it works");
-    world.health.insert(task(1), Health { idle: None, online: false });
+    world.health.insert(task(1), Health { idle: None, ..is_away(59) });
+    assert_eq!(world.steps()[0], Step::Reset(task(2)), "its link may be on its way");
+    world.health.insert(task(1), Health { idle: None, ..is_away(60) });
     let steps = world.steps();
-    assert!(matches!(&steps[..], [Step::Retire(..), Step::Reset(_), ..]), "{steps:?}");
-    world.health.insert(task(1), Health { idle: None, online: true });
+    let [Step::Retire(of, gone), Step::Reset(_), ..] = &steps[..] else { panic!("{steps:?}") };
+    assert!(*of == task(1) && gone.anew, "it begins anew elsewhere: {gone:?}");
+    world.health.insert(task(1), Health { idle: None, ..Health::default() });
     assert_eq!(world.steps()[0], Step::Reset(task(2)), "it works on without its node");
+    world.health.insert(task(1), idles(600));
+    assert_eq!(world.steps()[0], Step::Evict(task(1)), "and is nobody's when it is done");
+}
+
+#[test]
+fn what_a_node_that_is_given_up_left_in_this_engine_goes_once_no_task_has_it() {
+    let (node, name) = ("there".to_owned(), "far".to_owned());
+    let device = DeviceId::derived(&["d"]);
+    let far = row(1, 9, ContainerState::Running { node: node.clone(), name, device });
+    let mut world = World::new(1, vec![far]);
+    let left = |name: &str, node: &str| Neighbour { name: name.to_owned(), node: node.to_owned() };
+    world.neighbours = vec![left("far", "there"), left("warm", "there"), left("x", "unheard-of")];
+    world.silent.insert(node.clone(), ABANDONED - Duration::from_secs(1));
+    assert_eq!(world.steps(), []);
+    world.silent.insert(node, ABANDONED);
+    assert_eq!(world.steps(), [Step::Remove("warm".to_owned())]);
+    world.rows.clear();
+    assert_eq!(world.steps(), ["far", "warm"].map(|name| Step::Remove(name.to_owned())));
+}
+
+#[test]
+fn one_that_its_task_has_not_found_yet_does_not_give_way() {
+    let mut fresh = running(1);
+    fresh.asked_at = at(119);
+    let mut world = World::new(1, vec![fresh, wanted(2, 60)]).living(&[(1, 119)]);
+    world.health.insert(task(1), Health { worked: false, ..idles(119) });
+    assert_eq!(world.steps(), [], "it is awaited");
+    world.health.insert(task(1), idles(119));
+    assert_eq!(world.steps(), [Step::Evict(task(1))], "it was found and worked");
+    world.rows[0].asked_at = at(120);
+    world.health.insert(task(1), Health { worked: false, ..idles(120) });
+    assert_eq!(world.steps(), [Step::Evict(task(1))], "its Task does not come");
+}
+
+#[test]
+fn one_that_never_answers_is_not_held_for_ever() {
+    let retired = |health: Health| {
+        let mut kept = running(1);
+        kept.keep = true;
+        let mut world = World::new(1, vec![kept]).living(&[]);
+        world.health.insert(task(1), health);
+        matches!(&world.steps()[..], [Step::Retire(of, gone)] if *of == task(1) && !gone.anew)
+    };
+    let never = |seconds| Health { worked: false, ..is_away(seconds) };
+    assert_eq!([119, 120].map(|s| retired(never(s))), [false, true]);
+    assert_eq!([1_799, 1_800].map(|s| retired(is_away(s))), [false, true]);
+    let works = |seconds| Health { idle: None, ..is_away(seconds) };
+    assert!(!retired(works(9_000)), "its attempt has a lease");
+    let deaf = |seconds| Health { unanswered: Duration::from_secs(seconds), ..Health::default() };
+    assert_eq!([599, 600].map(|s| retired(deaf(s))), [false, true]);
+}
+
+#[test]
+fn nothing_gives_way_while_another_pool_has_room() {
+    let mut world = World::new(1, vec![running(1), wanted(2, 9)]).living(&[(1, 60)]);
+    world.elsewhere = 1;
+    assert_eq!(world.steps(), [], "the other takes it");
+    world.rows.push(wanted(3, 8));
+    assert_eq!(world.steps(), [Step::Evict(task(1))], "but not both");
+    world.rows.pop();
+    world.rows[1].since = at(10);
+    assert_eq!(world.steps(), [Step::Evict(task(1))], "it did not");
 }
 
 fn state() -> impl Strategy<Value = u8> {
@@ -212,8 +293,7 @@ proptest! {
                 if idle == 0 {
                     working.push(made.task);
                 } else {
-                    let idle = Some(Duration::from_secs(u64::from(idle) * 400));
-                    world.health.insert(made.task, Health { idle, online: true });
+                    world.health.insert(made.task, idles(u64::from(idle) * 400));
                 }
             }
             if state == 6 && keep {

@@ -13,7 +13,8 @@ use super::*;
 use crate::spec::Limits;
 
 const LONG: Duration = Duration::from_secs(30);
-const LEFT: &str = r#"[{"Id":"1","Names":["/left"],"State":"exited"}]"#;
+const LEFT: &str =
+    r#"[{"Id":"1","Names":["/left"],"State":"exited","Labels":{"troupe.pool":"test/here"}}]"#;
 
 /// An engine that has one container, which it cannot remove, and makes none.
 async fn engine(listener: UnixListener, asked: Arc<Mutex<Vec<String>>>) {
@@ -88,6 +89,7 @@ async fn one_that_cannot_be_removed_keeps_the_pool_from_no_other() {
         max: 2,
         warm: 0,
         idle: LONG,
+        abandoned: LONG,
         edge: EdgePoint { host: "localhost".to_owned(), port: 1, fingerprint: [0; 32] },
     };
     let parts = (Arc::clone(&directory), Router::new(), Arc::clone(&clock));

@@ -129,7 +129,7 @@ pub enum Command {
     /// Approvals and questions that nobody answered in time are over.
     ExpireAsks,
     /// The device of a live attempt is gone for good, or has nothing of it any more. Does not go
-    /// on by itself: a person retries it, there or elsewhere.
+    /// on by itself, a person retries it, there or elsewhere; unless it is to begin `anew`.
     DeviceLost {
         /// The execution.
         execution: ExecutionId,
@@ -139,6 +139,9 @@ pub enum Command {
         error: ErrorType,
         /// Why, for people.
         text: String,
+        /// Nobody is at fault: the next attempt begins elsewhere by itself, with nothing kept, up
+        /// to `LOST_IN_A_ROW_MAX` times without a finished step.
+        anew: bool,
     },
     /// Something an attempt's runner says.
     Run {

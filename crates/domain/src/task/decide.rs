@@ -79,8 +79,8 @@ pub fn decide(
             answer::answer(state, key, &block_id, answer, ctx)
         }
         Command::ExpireAsks => Ok(expire::expire(state, ctx)),
-        Command::DeviceLost { execution, attempt, error, text } => {
-            Ok(lost::device_lost(state, execution, attempt, (error, text), ctx))
+        Command::DeviceLost { execution, attempt, error, text, anew } => {
+            Ok(lost::device_lost(state, (execution, attempt), (error, text), anew, ctx))
         }
         Command::Lost { execution, attempt, retry_at, planned } => {
             Ok(lost::lost(state, execution, attempt, retry_at, planned, ctx))

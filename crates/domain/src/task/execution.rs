@@ -255,6 +255,9 @@ pub struct Execution {
     /// by itself keeps to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
+    /// The code of the wait until then, for the attempt that goes on by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_code: Option<String>,
 }
 
 /// The two sorts of streamed text.
@@ -339,6 +342,7 @@ impl Execution {
             asks: BTreeMap::new(),
             expired: BTreeMap::new(),
             retry_at: None,
+            retry_code: None,
         }
     }
 
@@ -385,6 +389,7 @@ impl Execution {
     pub(super) fn held(&mut self, at: Timestamp, wait: Option<&Wait>) {
         if self.state.is_live() {
             self.retry_at = Some(at);
+            self.retry_code = wait.map(|wait| wait.code.clone());
             self.wait = wait.cloned();
         }
     }
@@ -393,6 +398,7 @@ impl Execution {
     pub(super) fn goes_on(&mut self, attempt: Attempt) {
         if self.is_live(attempt) {
             self.retry_at = None;
+            self.retry_code = None;
             self.wait = None;
         }
     }
@@ -434,6 +440,7 @@ impl Execution {
         self.asks.clear();
         if !keep {
             self.retry_at = None;
+            self.retry_code = None;
             self.kept = FrameSeq::ZERO;
             self.kept_offset = 0;
             self.steps = 0;

@@ -9,8 +9,8 @@ use troupe_domain::task::{
     execution::LATE_FRAMES_MAX,
 };
 use troupe_types::{
-    Attempt, BlockPatch, BlockStatus, ErrorType, FrameBody, MessageId, OutSeq, Place, Status,
-    StatusFrame, TaskId, Timestamp, UserId, Uuid, Wait,
+    Attempt, BlockPatch, BlockStatus, ErrorType, FrameBody, FrameSeq, MessageId, OutSeq, Place,
+    Status, StatusFrame, TaskId, Timestamp, UserId, Uuid, Wait,
     limits::{MESSAGE_BYTES_MAX, QUEUED_MESSAGES_MAX},
 };
 
@@ -457,9 +457,11 @@ fn what_a_provider_asked_for_is_the_reason_to_wait_and_outlives_the_attempt() {
     assert_eq!(world.state.wait().unwrap().args["retry_at"], at.to_string());
     world.start_all();
     assert_eq!((world.execution(e).retry_at, code(&world)), (Some(at), None));
+    assert_eq!(world.execution(e).retry_code.as_deref(), Some("rate_limit"), "and knows why");
     held(&mut world);
     world.text(e);
     assert_eq!((world.execution(e).retry_at, code(&world)), (None, None), "it went on");
+    assert_eq!(world.execution(e).retry_code, None);
     // A person who does not want to wait need not.
     held(&mut world);
     world.fail(e);
@@ -501,6 +503,33 @@ fn three_losses_in_a_row_without_a_step_are_too_many() {
     world.start(e);
     world.lose(e, false);
     assert_eq!(world.execution(e).lost_in_a_row, 1, "a person's retry counts anew");
+}
+
+#[test]
+fn what_ran_on_a_device_that_is_gone_begins_anew_elsewhere_within_bounds() {
+    let mut world = World::begun(&solo());
+    let execution = world.last();
+    for goes_on in [true, true, false] {
+        world.start_on_device(execution);
+        let attempt = world.execution(execution).attempt;
+        world.text(execution);
+        let (error, text) = (ErrorType::Lost, "its node is gone".to_owned());
+        let lost = Command::DeviceLost { execution, attempt, error, text, anew: true };
+        world.ask(lost).unwrap();
+        let (e, message) = (world.execution(execution).clone(), &world.state.messages[1]);
+        let errors = world.frames().filter_map(|frame| match &frame.body {
+            FrameBody::Error(error) => Some(error.continues),
+            _ => None,
+        });
+        assert_eq!(errors.last(), Some(goes_on));
+        if goes_on {
+            assert_eq!((e.state, e.attempt.0), (AttemptState::Queued, attempt.0 + 1));
+            assert_eq!((e.kept, e.kept_offset, e.device), (FrameSeq::ZERO, 0, None));
+            assert_eq!((message.status, world.state.status), (Status::Running, Status::Running));
+        } else {
+            assert_eq!((e.state, world.state.status), (AttemptState::Lost, Status::Failed));
+        }
+    }
 }
 
 #[test]

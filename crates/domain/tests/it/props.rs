@@ -135,6 +135,7 @@ fn device(world: &mut World, op: u8, a: u8, b: u8) {
                 attempt,
                 error: ErrorType::Lost,
                 text,
+                anew: b.is_multiple_of(2),
             }));
             world.runners.remove(&execution);
         }

@@ -363,6 +363,9 @@ pub enum DeviceReply {
         token: Option<AttemptToken>,
         /// It was given that attempt and has not said yet whether it takes it.
         pending: bool,
+        /// It was given something once. Older nodes do not say so.
+        #[serde(default)]
+        worked: bool,
     },
     /// Refused; nothing happened.
     Refused {
@@ -426,6 +429,7 @@ mod tests {
                 settings: Settings::default(),
                 token: Some(token),
                 pending: false,
+                worked: false,
             },
         ];
         let shown = format!("{work:?} {replies:?}");

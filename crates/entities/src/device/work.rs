@@ -521,6 +521,7 @@ impl DeviceActor {
             settings: self.state.settings.clone(),
             token: held.filter(|held| held.taken).map(|held| held.token.clone()),
             pending: held.is_some_and(|held| !held.taken),
+            worked: self.state.worked,
             view: self.view().map(Box::new),
         }
     }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use troupe_actor::spawn_task;
 use troupe_domain::task::{Ack, Command, Context, Refusal, RunEvent, TaskEntry, TaskState, decide};
 use troupe_sharding::{Crash, Entity, EntityContext, FailedAsk, FrameSink, Reply};
@@ -67,7 +68,8 @@ pub struct TaskActor {
     pub(super) last_line: LastLine,
     /// Whether attempts of an earlier activation were looked after.
     pub(super) recovered: bool,
-    pub(super) draining: Arc<std::sync::atomic::AtomicBool>,
+    /// Cancelled once it drains: runs that only wait leave at once, the others after their step.
+    pub(super) draining: CancellationToken,
     /// Something changed that [`reconcile`](Self::reconcile) leans on; text does not.
     pub(super) unsettled: bool,
 }
@@ -109,7 +111,7 @@ impl TaskActor {
             measure: Measure::default(),
             last_line,
             recovered: false,
-            draining: Arc::default(),
+            draining: CancellationToken::new(),
             unsettled: true,
         })
     }
@@ -119,7 +121,7 @@ impl TaskActor {
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(std::sync::atomic::Ordering::Relaxed)
+        self.draining.is_cancelled()
     }
 
     /// Decides, folds and stages; the answer is to be told after the commit.
@@ -404,7 +406,7 @@ impl TaskActor {
         let text = "the cluster was restored from a backup, and what the device did since is not \
                     in it: retry it, there or elsewhere";
         let (error, text) = (ErrorType::Lost, text.to_owned());
-        let command = Command::DeviceLost { execution, attempt, error, text };
+        let command = Command::DeviceLost { execution, attempt, error, text, anew: false };
         if let Err(refusal) = self.accept(command)? {
             tracing::warn!(%execution, %refusal, "an attempt of before a restore was not closed");
         }
@@ -562,7 +564,7 @@ impl Entity for TaskActor {
     }
 
     async fn drain(&mut self) -> Result<(), Crash> {
-        self.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.draining.cancel();
         for follower in self.followers.drain(..) {
             follower.end();
         }

@@ -10,7 +10,7 @@ use super::{
     place::{Placed, Search},
 };
 use crate::device::container::{
-    self, ContainerRow, ContainerState, Containers, WANT_AGAIN, WANT_STALE,
+    self, ContainerRow, ContainerState, Containers, PoolRow, WANT_AGAIN, WANT_STALE,
 };
 
 /// What a selector calls any container.
@@ -70,14 +70,16 @@ impl Search {
 
     /// Its place in the queue.
     fn queued(&self, all: &Containers, since: Timestamp, now: Timestamp) -> Placed {
-        let max: u32 = all.live_pools(now).map(|pool| pool.max).sum();
+        let live: Vec<&PoolRow> = all.live_pools(now).collect();
+        let max = live.iter().fold(0, |sum: u32, pool| sum.saturating_add(pool.max));
         if max == 0 {
             return self.wait("no_containers", &[]);
         }
         let count = |is: &dyn Fn(&ContainerRow) -> bool| {
             all.tasks.iter().filter(|(_, row)| is(row)).count().to_string()
         };
-        let running = count(&|row| row.state.node().is_some());
+        // Those of a node that is gone take no place of the others.
+        let running = count(&|row| live.iter().any(|pool| row.state.node() == Some(&*pool.node)));
         let ahead = count(&|row| {
             let waits = row.state == ContainerState::Wanted;
             waits && row.since < since && now.since(row.asked_at) < WANT_STALE

@@ -139,12 +139,12 @@ impl TaskActor {
             return Ok(());
         }
         if matches!(self.standing(execution, attempt, token), Standing::Live(_)) {
-            let Gone { error, mut text } = gone;
+            let Gone { error, mut text, anew } = gone;
             if text.is_empty() {
                 "the device ended it without a word: retry it, there or elsewhere"
                     .clone_into(&mut text);
             }
-            let command = Command::DeviceLost { execution, attempt, error, text };
+            let command = Command::DeviceLost { execution, attempt, error, text, anew };
             if let Err(refusal) = self.accept(command)? {
                 tracing::warn!(%execution, %refusal, "a lost attempt was not closed");
             }

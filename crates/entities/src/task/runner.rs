@@ -3,10 +3,7 @@
 //! A runner lives as long as its attempt and its activation, whichever ends first. What it says
 //! comes back as messages to the Task, bounded by permits that are held until the commit.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
@@ -75,7 +72,7 @@ impl TaskActor {
                 attempt,
                 me: self.context.me.clone(),
                 blobs: Arc::clone(&self.context.stores.blobs),
-                draining: Arc::clone(&self.draining),
+                draining: self.draining.clone(),
             },
             cancel: cancel.clone(),
         };
@@ -206,6 +203,7 @@ impl Job {
             work: self.execution.work,
             conversation,
             not_before: self.execution.retry_at,
+            wait_code: self.execution.retry_code,
             options: ChatOptions { variables: self.variables, ..ChatOptions::default() },
         };
         run(run_of, &self.chat, &self.sink, self.cancel).await;
@@ -239,7 +237,7 @@ struct Sink {
     attempt: Attempt,
     me: InternalSender<TaskInternal>,
     blobs: Arc<dyn Blobs>,
-    draining: Arc<AtomicBool>,
+    draining: CancellationToken,
 }
 
 impl Sink {
@@ -301,6 +299,10 @@ impl RunSink for Sink {
         self.send(RunEvent::Step { record, usage }, Some(told)).await?;
         committed.await.map_err(|_| Gone)?;
         // A planned move ends the run here: the step is kept, the next owner goes on.
-        if self.draining.load(Ordering::Relaxed) { Err(Gone) } else { Ok(()) }
+        if self.draining.is_cancelled() { Err(Gone) } else { Ok(()) }
+    }
+
+    async fn leaving(&self) {
+        self.draining.cancelled().await;
     }
 }

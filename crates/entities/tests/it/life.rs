@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use troupe_domain::task::{Command, Transcript};
+use troupe_domain::task::{CollaborationModel, Command, MemberPlan, ModelPlan, Transcript};
 use troupe_entities::{TaskOptions, TeamAddress, task::TaskError, team::SlotAnswer};
 use troupe_sharding::StreamItem;
 use troupe_store::memory::ScriptedFailure;
-use troupe_testkit::wait_until;
+use troupe_testkit::{Answer, FakeModel, Fault, Script, wait_until};
 use troupe_types::{FrameBody, FrameSeq, Status};
 
 use crate::host::{
-    Host, PATIENCE, ada, all_frames, first, is_over, message, sent, solo, stores, wake_rows,
+    Host, PATIENCE, ada, all_frames, first, is_over, member, message, sent, solo, stores, team,
+    wake_rows,
 };
 
 fn short() -> TaskOptions {
@@ -135,6 +136,57 @@ async fn a_drain_keeps_what_was_said_and_begins_nothing() {
     let turns = host.task(task).join(20, None).await.unwrap().turns;
     assert_eq!(turns.len(), 2, "the queue went on too");
     host.drain().await;
+}
+
+/// A member whose model is this server.
+fn served_by(fake: &FakeModel) -> MemberPlan {
+    let helper = member("helper");
+    let demo = helper.model.expect("it has one");
+    let (provider, base_url) = ("claude".to_owned(), Some(fake.url()));
+    MemberPlan { model: Some(ModelPlan { provider, base_url, ..demo }), ..helper }
+}
+
+/// The codes of the waits that people were told of.
+async fn waits(host: &Host, task: troupe_types::TaskId) -> Vec<String> {
+    let frames = all_frames(&host.task(task)).await;
+    let told = frames.into_iter().filter_map(|f| match f.body {
+        FrameBody::Status(status) if status.phase == "retrying" => status.wait,
+        _ => None,
+    });
+    told.map(|wait| wait.code).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_only_waits_for_its_provider_moves_at_once() {
+    for (fault, code) in [
+        (Fault::rate_limit(Some("60")), "rate_limit"),
+        (Fault::status(529, "overloaded_error", "Overloaded", Some("60")), "model_retry"),
+    ] {
+        let fake = FakeModel::start(Script::always(Answer::text("late").failing(fault))).await;
+        let fake = fake.expect("there is a port");
+        let (store, first_stores) = stores();
+        let host = Host::start(&first_stores).await;
+        let plan = team(CollaborationModel::Solo, vec![served_by(&fake)]);
+        let (task, command) = first(&plan, 1, "hello");
+        sent(&host.task(task), command).await;
+        wait_until(PATIENCE, async || waits(&host, task).await == [code]).await;
+        let began = std::time::Instant::now();
+        assert!(host.drain().await.is_clean());
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+
+        // Where it goes on it keeps to the time, and says why it waits.
+        let host = Host::start(&store.restart().stores()).await;
+        wait_until(PATIENCE, async || waits(&host, task).await == [code, code]).await;
+        assert_eq!(fake.request_count(), 1, "it is not asked earlier");
+        let frames = all_frames(&host.task(task)).await;
+        let lost = frames.iter().filter_map(|f| match &f.body {
+            FrameBody::Error(error) => Some((error.continues, error.error.as_str())),
+            _ => None,
+        });
+        let lost: Vec<_> = lost.collect();
+        assert_eq!(lost, [(true, "the work moves to another place and goes on there")]);
+        assert!(host.drain().await.is_clean());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,8 +16,10 @@ use super::{Authority, EdgePoint, invites::InviteRow, live::random};
 pub struct Idleness {
     /// Its link is up.
     pub online: bool,
-    /// What it was given.
+    /// What it was given and has not ended.
     pub work: usize,
+    /// It was given something once.
+    pub worked: bool,
 }
 
 /// An invitation that a container joins with. `Debug` shows no secret.
@@ -82,11 +84,15 @@ impl Authority {
     /// It does not answer.
     pub async fn idleness(&self, device: DeviceId) -> Result<Option<Idleness>, DeviceError> {
         let address = DeviceAddress::new(self.router.clone(), device);
-        let DeviceReply::Probed { view, .. } = address.probe(None).await? else {
+        let DeviceReply::Probed { view, worked, .. } = address.probe(None).await? else {
             return Err(DeviceError::Protocol);
         };
         let online = troupe_api::device::DevicePresence::Online;
-        Ok(view.map(|view| Idleness { online: view.status == online, work: view.work.len() }))
+        Ok(view.map(|view| Idleness {
+            online: view.status == online,
+            work: view.work.len(),
+            worked,
+        }))
     }
 
     /// No new work for a container that idles: from here on it can be taken away.

@@ -133,6 +133,7 @@ impl Fake {
                 settings: Default::default(),
                 token: None,
                 pending: false,
+                worked: false,
             },
             DeviceAsk::Settled { settled: Settled::Taken { .. }, .. } if world.undecided => {
                 return busy(reply);

@@ -47,20 +47,29 @@ pub(super) fn lost(
     d.finish(Ack::Ok)
 }
 
-/// The device has nothing of it any more: a person retries it, there or elsewhere.
+/// The device has nothing of it any more: a person retries it, there or elsewhere. `anew`: it
+/// begins elsewhere by itself, with nothing kept, since what it did lies on the device.
 pub(super) fn device_lost(
     state: &TaskState,
-    execution: ExecutionId,
-    attempt: Attempt,
+    (execution, attempt): (ExecutionId, Attempt),
     why: (ErrorType, String),
+    anew: bool,
     ctx: &mut Context<'_>,
 ) -> Decision {
     let Some(e) = state.execution(execution).filter(|e| e.is_live(attempt)) else {
         return super::nothing();
     };
+    let lost_in_a_row = e.lost_in_a_row.saturating_add(1);
+    let continues = anew && lost_in_a_row < LOST_IN_A_ROW_MAX;
     let mut d = Draft::new(state, ctx);
-    end(&mut d, e, why, false, None);
-    run::advance(&mut d, "");
+    end(&mut d, e, why, continues, None);
+    if !continues {
+        run::advance(&mut d, "");
+        return d.finish(Ack::Ok);
+    }
+    let next = Attempt(attempt.0.saturating_add(1));
+    d.event(TaskEvent::AttemptQueued { execution, attempt: next, keep: false, lost_in_a_row });
+    d.event(TaskEvent::WaitChanged { execution, wait: Some(resuming(None)) });
     d.finish(Ack::Ok)
 }
 

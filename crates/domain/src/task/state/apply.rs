@@ -120,7 +120,9 @@ impl TaskState {
                 }
                 e.queue_next(*keep, *lost_in_a_row);
                 let message = e.message;
-                self.set_message(message, if *keep { Status::Running } else { Status::Pending });
+                // Nobody asked for it: nothing has ended for people.
+                let goes_on = *keep || *lost_in_a_row > 0;
+                self.set_message(message, if goes_on { Status::Running } else { Status::Pending });
             }
             TaskEvent::WaitChanged { execution, wait } => {
                 if let Some(e) = self.execution_mut(*execution)
