@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::Value;
-use troupe_api::admin::{Begun, ShardMove, ShardState, ShardView};
+use troupe_api::admin::{Begun, ShardMove, ShardView};
 use troupe_services::admin::{
     ClusterView, LinkPeers, NOT_OWNER, NodeControl, NodeQuestion, OperatorError, Peers, SeenLease,
     SeenShard,
@@ -16,7 +16,7 @@ use troupe_sharding::{
     Membership, NodeLink, ShardStatus,
     membership::{MoveAnswer, MoveRefusal, Rebalancing, Timings},
 };
-use troupe_types::{NodeName, Roles, ShardId, ShardRow};
+use troupe_types::{LeaseRow, NodeName, Roles, ShardId, ShardRow};
 
 /// This node as a member. The gateway is made before it joins, so the membership comes later.
 #[derive(Debug)]
@@ -83,6 +83,20 @@ fn not_yet(node: &str) -> OperatorError {
     OperatorError::Unreachable { node: node.to_owned(), why: "it has not joined yet".to_owned() }
 }
 
+fn seen(shard: &ShardStatus) -> SeenShard {
+    SeenShard {
+        shard: shard.shard,
+        row: shard.owner.clone().map(|owner| ShardRow {
+            shard: shard.shard,
+            owner,
+            owner_inc: shard.owner_inc,
+            epoch: shard.epoch,
+        }),
+        moving_to: shard.moving_to.as_ref().map(ToString::to_string),
+        preferred: shard.preferred.as_ref().map(ToString::to_string),
+    }
+}
+
 impl ClusterView for Member {
     fn leases(&self) -> Vec<SeenLease> {
         let Some((membership, _)) = self.joined.get() else { return Vec::new() };
@@ -93,17 +107,6 @@ impl ClusterView for Member {
     fn shards(&self) -> Vec<SeenShard> {
         let Some((membership, _)) = self.joined.get() else { return Vec::new() };
         let status = membership.view().status();
-        let seen = |shard: &ShardStatus| SeenShard {
-            shard: shard.shard,
-            row: shard.owner.clone().map(|owner| ShardRow {
-                shard: shard.shard,
-                owner,
-                owner_inc: shard.owner_inc,
-                epoch: shard.epoch,
-            }),
-            moving_to: shard.moving_to.as_ref().map(ToString::to_string),
-            preferred: shard.preferred.as_ref().map(ToString::to_string),
-        };
         status.shards.iter().map(seen).collect()
     }
 
@@ -170,20 +173,11 @@ impl NodeControl for Member {
         let none = ShardView { shard: shard.0, ..ShardView::default() };
         let Some((membership, _)) = self.joined.get() else { return none };
         let status = membership.view().status();
-        let Some(seen) = status.shards.iter().find(|seen| seen.shard == shard) else { return none };
-        let state = match (&seen.owner, &seen.moving_to) {
-            (None, _) => ShardState::Unowned,
-            (Some(_), Some(_)) => ShardState::Moving,
-            (Some(_), None) => ShardState::Owned,
+        let Some(shown) = status.shards.iter().find(|shown| shown.shard == shard) else {
+            return none;
         };
-        ShardView {
-            owner: seen.owner.as_ref().map(ToString::to_string),
-            epoch: seen.epoch.0,
-            state,
-            moving_to: seen.moving_to.as_ref().map(ToString::to_string),
-            preferred: seen.preferred.as_ref().map(ToString::to_string),
-            ..none
-        }
+        let of_owner = |row: &&LeaseRow| Some(&row.node) == shown.owner.as_ref();
+        seen(shown).into_view(status.leases.iter().map(|(row, _)| row).find(of_owner))
     }
 
     async fn pause(&self, paused: bool) -> Result<(), OperatorError> {

@@ -10,7 +10,7 @@ mod granted;
 mod jobs;
 mod joining;
 mod kills;
-mod kit;
+pub(crate) mod kit;
 pub(crate) mod members;
 mod moves;
 mod netns;

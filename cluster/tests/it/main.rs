@@ -53,6 +53,8 @@ mod teams;
 #[cfg(test)]
 mod traces;
 #[cfg(test)]
+mod two_users;
+#[cfg(test)]
 mod viewer;
 
 #[cfg(test)]

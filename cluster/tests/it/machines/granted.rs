@@ -58,8 +58,10 @@ async fn granted(shell: &str, openai: bool, call: Piece) -> Result<()> {
     let mut machine = Machine::new(Some(&runtimes))?;
     let Some(disk) = Disk::below(&machine)? else { return Ok(()) };
     let gate = Gate::closed();
-    // Longer than what is left in the last page of the log.
-    let again = Answer::text("Once more. ".repeat(1_000)).and(call.clone()).held_by(&gate, 0);
+    // Longer than what is left in the last page of the log, in few pieces: what the runtime asks
+    // is read though nothing can be written.
+    let again = Answer::text("Once more. ".repeat(1_000)).and(call.clone());
+    let again = again.chunked(1_000).held_by(&gate, 0);
     let first = Answer::text("Now. ").and(call);
     let done = Answer::text("All done.");
     let fake = model(vec![Rule::any().human("the job").then(first).then(again).then(done)]).await?;

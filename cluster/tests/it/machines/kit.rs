@@ -20,7 +20,7 @@ use crate::node::{Home, Node, NodeOptions, PATIENCE, Person, Rest};
 pub(super) const KEY: &str = "sk-fake-0123456789abcdef";
 
 /// Where the agent programs are installed; `None`: the test is skipped.
-pub(super) fn runtimes() -> Option<PathBuf> {
+pub(crate) fn runtimes() -> Option<PathBuf> {
     let dir = std::env::var_os("TROUPE_TEST_RUNTIMES").map(PathBuf::from);
     if dir.is_none() {
         assert!(std::env::var_os("CI").is_none(), "TROUPE_TEST_RUNTIMES is not set, and it is CI");
@@ -34,7 +34,7 @@ pub(super) async fn node(home: &Home) -> Result<Node> {
     Node::start_with(home, &options()).await
 }
 
-pub(super) fn options() -> NodeOptions {
+pub(crate) fn options() -> NodeOptions {
     NodeOptions::default().env("TROUPE__DEVICE__ENABLED", false)
 }
 
@@ -53,7 +53,7 @@ pub(super) fn team(shell: &str, base_url: &str) -> String {
 }
 
 /// A machine with the agent on it.
-pub(super) struct Machine {
+pub(crate) struct Machine {
     home: TempDir,
     path: OsString,
     /// What goes before the command lines of its agent.
@@ -63,7 +63,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// With the runtimes on its search path, if there are any.
-    pub(super) fn new(runtimes: Option<&Path>) -> Result<Self> {
+    pub(crate) fn new(runtimes: Option<&Path>) -> Result<Self> {
         let mut dirs: Vec<PathBuf> = runtimes.map_or_else(Vec::new, |dir| {
             let programs = ["claude-code/node_modules/.bin", "codex/node_modules/.bin", "agno/bin"];
             programs.map(|program| dir.join(program)).into()
@@ -129,12 +129,12 @@ impl Machine {
     }
 
     /// Joins and works; returns once the cluster sees it.
-    pub(super) async fn join(&mut self, node: &Rest, who: &Person) -> Result<Value> {
+    pub(crate) async fn join(&mut self, node: &Rest, who: &Person) -> Result<Value> {
         self.join_at(node, who, &json!({})).await
     }
 
     /// The same with an invitation of its own.
-    pub(super) async fn join_at(
+    pub(crate) async fn join_at(
         &mut self,
         node: &Rest,
         who: &Person,
@@ -289,7 +289,7 @@ pub(super) async fn model(rules: Vec<troupe_testkit::Rule>) -> Result<FakeModel>
 }
 
 /// The next thing that an agent asks its person: the block.
-pub(super) async fn asked(node: &Rest, who: &Person, task: &str) -> Result<Value> {
+pub(crate) async fn asked(node: &Rest, who: &Person, task: &str) -> Result<Value> {
     let mut block = Value::Null;
     let asked = try_until(PATIENCE, async || {
         let Ok((_, turns)) = node.turns(who, task).await else { return false };

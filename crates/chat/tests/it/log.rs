@@ -1,6 +1,9 @@
 //! A sink that keeps what it takes, and can be gone.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -26,11 +29,18 @@ pub(crate) struct Log {
     room: usize,
     /// The run is asked to leave.
     pub(crate) leaving: CancellationToken,
+    /// It is, as soon as it says a word.
+    pub(crate) leaves_at_a_word: AtomicBool,
 }
 
 impl Log {
     pub(crate) fn new(room: usize) -> Arc<Self> {
-        Arc::new(Self { said: Mutex::default(), room, leaving: CancellationToken::new() })
+        Arc::new(Self {
+            said: Mutex::default(),
+            room,
+            leaving: CancellationToken::new(),
+            leaves_at_a_word: AtomicBool::new(false),
+        })
     }
 
     fn take(&self, said: Said) -> Result<(), Gone> {
@@ -146,6 +156,10 @@ impl Log {
 impl RunSink for Log {
     async fn event(&self, event: RunEvent) -> Result<(), Gone> {
         tokio::task::yield_now().await;
+        let speaks = matches!(event, RunEvent::Output { .. });
+        if speaks && self.leaves_at_a_word.load(Ordering::SeqCst) {
+            self.leaving.cancel();
+        }
         self.take(Said::Event(event))
     }
 

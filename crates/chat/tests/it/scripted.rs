@@ -150,8 +150,8 @@ impl Provider for Scripted {
             let error = ErrorSummary { kind: ErrorType::RateLimit, text: "x".into(), status: None };
             let told = ModelEvent::Retrying { after, attempt: 2, error };
             // The wait is over before the answer begins, and is no event.
-            let waited = tokio::time::sleep(after);
-            let waited = stream::once(waited).filter_map(|()| std::future::ready(None));
+            let waited = tokio::time::timeout(after, std::future::pending::<()>());
+            let waited = stream::once(waited).filter_map(|_| std::future::ready(None));
             stream::iter([Ok(told)]).chain(waited)
         });
         let events = waits.chain(stream::iter(answer.events().into_iter().map(Ok)));

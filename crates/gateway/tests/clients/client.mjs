@@ -1,7 +1,9 @@
 // Drives a node with socket.io-client and compares what it folds with what the node folds.
 //
 // Environment: TROUPE_URL, TROUPE_USER, TROUPE_PASSWORD; optional TROUPE_TEAM (assistant),
-// TROUPE_SEED, TROUPE_RESUMES (12), TROUPE_DEADLINE (120 s for the whole run).
+// TROUPE_SEED, TROUPE_RESUMES (12), TROUPE_DEADLINE (120 s for the whole run). With
+// TROUPE_INTERRUPT, the id of a Task with an attempt that a killed node left behind, nothing is
+// sent: it resumes from within that attempt.
 // Exits with 0 if everything matches, else prints what differs and exits with 1.
 
 import { createHash, randomUUID } from "node:crypto";
@@ -249,35 +251,79 @@ async function converse(socket, task) {
   await socket.until(() => socket.ended(now.head).length > 0, "the end of the edited answer");
 }
 
-/** Fresh sockets that resume (not join) from random seqs. */
+/** A fresh socket that resumes (not joins) from a seq; `known`: all frames up to there and more. */
+async function resume(task, after, head, known) {
+  const socket = await Socket.open();
+  const answer = await socket.ask("chat:resume", { task_id: task, after });
+  if (answer.rejoin) {
+    check(head - after > 500, `told to join anew from ${after} of ${head}`);
+    socket.close();
+    return;
+  }
+  socket.base = after;
+  const now = await settled(socket, task);
+  socket.gapless(after);
+  const mine = fold(socket.frames, now.head, fold(known, after));
+  compare(`resume after ${after}`, mine, now.rows);
+  const stored = (await storedFrames(task, now.head)).filter(({ data }) => data.seq > after);
+  const live = socket.frames.filter(({ data }) => data.seq <= now.head);
+  check(isDeepStrictEqual(live, stored), `frames after ${after} differ from the stored ones`);
+  socket.close();
+}
+
 async function resumes(task, random) {
   const { head } = await turns(task);
   const known = await storedFrames(task, head);
   const seqs = [0, 1, head - 1, head, ...Array.from({ length: RESUMES }, () => random(head + 1))];
-  for (const after of seqs) {
-    const socket = await Socket.open();
-    const answer = await socket.ask("chat:resume", { task_id: task, after });
-    if (answer.rejoin) {
-      check(head - after > 500, `told to join anew from ${after} of ${head}`);
-      socket.close();
-      continue;
+  for (const after of seqs) await resume(task, after, head, known);
+  console.log(`${seqs.length} resumes up to seq ${head} match`);
+}
+
+/** Seqs of what an attempt said that was cut off and followed by another one. */
+function cut(frames) {
+  const lost = frames.find(
+    ({ event, data }) => event === "chat:error" && data.type === "lost" && data.continues,
+  );
+  check(lost !== undefined, "no attempt was lost");
+  const { subtask_id: row, attempt } = lost.data;
+  const follows = ({ event, data }) =>
+    event === "chat:start" && data.subtask_id === row && data.attempt === attempt + 1;
+  check(frames.some(follows), "no attempt follows the one that was lost");
+  const said = frames.filter(
+    ({ event, data }) =>
+      event === "chat:chunk" && data.subtask_id === row && data.attempt === attempt && !data.late,
+  );
+  check(said.length >= 3, `the lost attempt said too little: ${said.length} chunks`);
+  return { row, seqs: said.map(({ data }) => data.seq) };
+}
+
+/** Resumes from within an attempt that was cut off: while the next one runs, and when it is over. */
+async function interrupted(task, random) {
+  const between = [];
+  for (const pass of ["while it is said again", "when all is said"]) {
+    const { head } = await turns(task);
+    const known = await storedFrames(task, head);
+    const { row, seqs } = cut(known);
+    if (between.length === 0) between.push(seqs[1 + random(seqs.length - 2)]);
+    for (const after of [seqs[0] - 1, seqs[0], between[0], seqs.at(-1)]) {
+      await resume(task, after, head, known);
     }
-    socket.base = after;
-    const now = await settled(socket, task);
-    socket.gapless(after);
-    const mine = fold(socket.frames, now.head, fold(known, after));
-    compare(`resume after ${after}`, mine, now.rows);
-    const stored = (await storedFrames(task, now.head)).filter(({ data }) => data.seq > after);
-    const live = socket.frames.filter(({ data }) => data.seq <= now.head);
-    check(isDeepStrictEqual(live, stored), `frames after ${after} differ from the stored ones`);
+    console.log(`resumes within a lost attempt (${seqs[0]} to ${seqs.at(-1)}) match ${pass}`);
+    const socket = await Socket.open();
+    await socket.ask("chat:resume", { task_id: task, after: seqs.at(-1) });
+    const done = ({ event, data }) => event === "chat:done" && data.subtask_id === row;
+    await socket.until(() => socket.frames.some(done), "the end of the attempt that follows");
     socket.close();
   }
-  console.log(`${seqs.length} resumes up to seq ${head} match`);
 }
 
 async function run() {
   const credentials = { user_name: env.TROUPE_USER, password: env.TROUPE_PASSWORD };
   token = (await request("POST", "/auth/login", credentials)).access_token;
+  if (env.TROUPE_INTERRUPT) {
+    await interrupted(env.TROUPE_INTERRUPT, generator(SEED));
+    return;
+  }
   const socket = await Socket.open();
   const send = { team_id: TEAM, message: TEXT, client_message_id: randomUUID() };
   const first = await socket.ask("chat:send", send);

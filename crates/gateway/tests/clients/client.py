@@ -1,7 +1,9 @@
 """Drives a node with python-socketio and compares what it folds with what the node folds.
 
 Environment: TROUPE_URL, TROUPE_USER, TROUPE_PASSWORD; optional TROUPE_TEAM (assistant),
-TROUPE_SEED, TROUPE_RESUMES (12), TROUPE_DEADLINE (120 s for the whole run).
+TROUPE_SEED, TROUPE_RESUMES (12), TROUPE_DEADLINE (120 s for the whole run). With
+TROUPE_INTERRUPT, the id of a Task with an attempt that a killed node left behind, nothing is
+sent: it resumes from within that attempt.
 Exits with 0 if everything matches, else prints what differs and exits with 1.
 """
 
@@ -22,6 +24,7 @@ TEAM = os.environ.get("TROUPE_TEAM", "assistant")
 SEED = int(os.environ.get("TROUPE_SEED") or random.randrange(2**32))
 RESUMES = int(os.environ.get("TROUPE_RESUMES", "12"))
 DEADLINE = float(os.environ.get("TROUPE_DEADLINE", "120"))
+INTERRUPT = os.environ.get("TROUPE_INTERRUPT")
 TEXT = "Say something about 😀👩‍👩‍👧, 中文字符 and é."
 STEP = 30
 ENDS = ("chat:done", "chat:error", "chat:cancelled")
@@ -237,28 +240,67 @@ async def converse(client, socket, task):
     await socket.until(lambda: socket.ended(head), "the end of the edited answer")
 
 
+async def resume(client, task, after, head, known):
+    """A fresh socket that resumes (not joins) from a seq; known: all frames up to there and more."""
+    socket = await Socket(client.token).open()
+    answer = await socket.ask("chat:resume", {"task_id": task, "after": after})
+    if answer.get("rejoin"):
+        check(head - after > 500, f"told to join anew from {after} of {head}")
+        await socket.close()
+        return
+    socket.base = after
+    now, theirs = await settled(client, socket, task)
+    socket.gapless(after)
+    before = fold(known, after)
+    compare(f"resume after {after}", fold(socket.frames, now, before), theirs)
+    stored = [frame for frame in await client.frames(task, now) if frame[1]["seq"] > after]
+    live = [frame for frame in socket.frames if frame[1]["seq"] <= now]
+    check(live == stored, f"frames after {after} differ from the stored ones")
+    await socket.close()
+
+
 async def resumes(client, task, rng):
-    """Fresh sockets that resume (not join) from random seqs."""
     head, _ = await client.turns(task)
     known = await client.frames(task, head)
     seqs = [0, 1, head - 1, head] + [rng.randrange(head + 1) for _ in range(RESUMES)]
     for after in seqs:
-        socket = await Socket(client.token).open()
-        answer = await socket.ask("chat:resume", {"task_id": task, "after": after})
-        if answer.get("rejoin"):
-            check(head - after > 500, f"told to join anew from {after} of {head}")
-            await socket.close()
-            continue
-        socket.base = after
-        now, theirs = await settled(client, socket, task)
-        socket.gapless(after)
-        before = fold(known, after)
-        compare(f"resume after {after}", fold(socket.frames, now, before), theirs)
-        stored = [frame for frame in await client.frames(task, now) if frame[1]["seq"] > after]
-        live = [frame for frame in socket.frames if frame[1]["seq"] <= now]
-        check(live == stored, f"frames after {after} differ from the stored ones")
-        await socket.close()
+        await resume(client, task, after, head, known)
     print(f"{len(seqs)} resumes up to seq {head} match")
+
+
+def cut(frames):
+    """Seqs of what an attempt said that was cut off and followed by another one."""
+    lost = [data for event, data in frames
+            if event == "chat:error" and data.get("type") == "lost" and data.get("continues")]
+    check(lost, "no attempt was lost")
+    row, attempt = lost[0]["subtask_id"], lost[0]["attempt"]
+    own = [(event, data) for event, data in frames if data.get("subtask_id") == row]
+    check(any(event == "chat:start" and data["attempt"] == attempt + 1 for event, data in own),
+          "no attempt follows the one that was lost")
+    said = [data["seq"] for event, data in own
+            if event == "chat:chunk" and data["attempt"] == attempt and not data.get("late")]
+    check(len(said) >= 3, f"the lost attempt said too little: {len(said)} chunks")
+    return row, said
+
+
+async def interrupted(client, task, rng):
+    """Resumes from within an attempt that was cut off: while the next one runs, and after it."""
+    between = None
+    for when in ("while it is said again", "when all is said"):
+        head, _ = await client.turns(task)
+        known = await client.frames(task, head)
+        row, seqs = cut(known)
+        between = between or rng.choice(seqs[1:-1])
+        for after in (seqs[0] - 1, seqs[0], between, seqs[-1]):
+            await resume(client, task, after, head, known)
+        print(f"resumes within a lost attempt ({seqs[0]} to {seqs[-1]}) match {when}")
+        socket = await Socket(client.token).open()
+        await socket.ask("chat:resume", {"task_id": task, "after": seqs[-1]})
+        await socket.until(
+            lambda: any(e == "chat:done" and d["subtask_id"] == row for e, d in socket.frames),
+            "the end of the attempt that follows",
+        )
+        await socket.close()
 
 
 async def run():
@@ -266,6 +308,9 @@ async def run():
     async with aiohttp.ClientSession() as http:
         client = Client(http)
         await client.login()
+        if INTERRUPT:
+            await interrupted(client, INTERRUPT, rng)
+            return
         socket = await Socket(client.token).open()
         key = str(uuid.uuid4())
         send = {"team_id": TEAM, "message": TEXT, "client_message_id": key}

@@ -45,6 +45,34 @@ pub struct SeenShard {
     pub preferred: Option<String>,
 }
 
+impl SeenShard {
+    /// As operators are shown it, but for its entities: in lists and alone. `lease` is its owner's,
+    /// as far as there is one.
+    #[must_use]
+    pub fn into_view(self, lease: Option<&LeaseRow>) -> ShardView {
+        ShardView {
+            shard: self.shard.0,
+            epoch: self.row.as_ref().map_or(0, |row| row.epoch.0),
+            state: self.state(lease),
+            owner: self.row.map(|row| row.owner.to_string()),
+            moving_to: self.moving_to,
+            preferred: self.preferred,
+            entities: None,
+        }
+    }
+
+    fn state(&self, lease: Option<&LeaseRow>) -> ShardState {
+        let Some(row) = &self.row else { return ShardState::Unowned };
+        // A newer incarnation of the owner does not own what the older one did.
+        let lives = lease.is_some_and(|l| l.state != NodeState::Dead && l.inc == row.owner_inc);
+        match (lives, &self.moving_to) {
+            (false, _) => ShardState::Orphaned,
+            (true, Some(_)) => ShardState::Moving,
+            (true, None) => ShardState::Owned,
+        }
+    }
+}
+
 /// What the membership of a node knows. Everything is answered from memory, at once.
 pub trait ClusterView: fmt::Debug + Send + Sync + 'static {
     /// The leases of all nodes that ever joined, this one's among them.
@@ -186,18 +214,6 @@ fn unowned(shard: ShardId) -> OperatorError {
     OperatorError::Refused { code: "unowned".into(), detail }
 }
 
-fn state_of(seen: &SeenShard, leases: &HashMap<String, LeaseRow>) -> ShardState {
-    let Some(row) = &seen.row else { return ShardState::Unowned };
-    let lease = leases.get(row.owner.as_str());
-    // A newer incarnation of the owner does not own what the older one did.
-    let lives = lease.is_some_and(|l| l.state != NodeState::Dead && l.inc == row.owner_inc);
-    match (lives, &seen.moving_to) {
-        (false, _) => ShardState::Orphaned,
-        (true, Some(_)) => ShardState::Moving,
-        (true, None) => ShardState::Owned,
-    }
-}
-
 #[async_trait]
 impl Operator for ClusterOperator {
     fn name(&self) -> &str {
@@ -225,19 +241,11 @@ impl Operator for ClusterOperator {
         let entities: HashMap<&str, Option<HashMap<u16, u64>>> =
             living.iter().map(|node| node.as_str()).zip(asked).collect();
         let items = self.view.shards().into_iter().map(|seen| {
-            let state = state_of(&seen, &leases);
             let owner = seen.row.as_ref().map(|row| row.owner.to_string());
+            let lease = owner.as_deref().and_then(|owner| leases.get(owner));
             let told = owner.as_deref().and_then(|owner| entities.get(owner)?.as_ref());
-            let count = |told: &HashMap<u16, u64>| told.get(&seen.shard.0).copied().unwrap_or(0);
-            ShardView {
-                shard: seen.shard.0,
-                epoch: seen.row.as_ref().map_or(0, |row| row.epoch.0),
-                entities: told.map(count),
-                owner,
-                state,
-                moving_to: seen.moving_to,
-                preferred: seen.preferred,
-            }
+            let count = told.map(|told| told.get(&seen.shard.0).copied().unwrap_or(0));
+            ShardView { entities: count, ..seen.into_view(lease) }
         });
         Ok(ShardList { items: items.collect(), ..ShardList::default() })
     }

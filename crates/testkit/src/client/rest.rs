@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 /// Generous: a debug build on a busy two-core machine.
@@ -24,6 +25,7 @@ pub struct Rest {
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
+    pub headers: HeaderMap,
     pub content_type: String,
     /// JSON; null if it is none.
     pub body: Value,
@@ -122,11 +124,12 @@ impl Rest {
         }
         let response = request.timeout(self.patience).send().await?;
         let status = response.status().as_u16();
-        let kind = response.headers().get("content-type").and_then(|v| v.to_str().ok());
+        let headers = response.headers().clone();
+        let kind = headers.get("content-type").and_then(|v| v.to_str().ok());
         let content_type = kind.unwrap_or_default().to_owned();
         let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Answer { status, content_type, body, text })
+        Ok(Answer { status, headers, content_type, body, text })
     }
 
     /// Applies YAML to the personal namespace.

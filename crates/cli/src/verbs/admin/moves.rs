@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::Instant;
-use troupe_api::admin::{ShardMove, ShardView};
+use troupe_api::admin::{ShardMove, ShardState, ShardView};
 
 use super::{failed, value_of};
 use crate::{args::Format, client::Client, error::CliError, output};
@@ -33,6 +33,7 @@ pub(super) async fn run(
     let from = begun.from.as_deref().unwrap_or("its owner");
     let start = Instant::now();
     let mut moved_at = start;
+    let mut orphan_of = None;
     loop {
         // A node that hands over or takes up may be slow to answer: the next look tells.
         let seen = match client.get::<ShardView>(&path).await {
@@ -60,15 +61,13 @@ pub(super) async fn run(
                 );
                 return Err(failed("stayed", detail));
             }
-            Some(How::Rests) => {}
-            Some(How::UnderWay) | None => moved_at = now,
+            Some(How::Rests) => orphan_of = None,
+            Some(How::UnderWay) => (moved_at, orphan_of) = (now, None),
+            Some(How::Orphaned(gone)) => (moved_at, orphan_of) = (now, Some(gone.to_owned())),
+            None => moved_at = now,
         }
         if now - start >= limit {
-            let detail = format!(
-                "Shard {shard} is not `{to}`'s after {} s; it goes on: troupe admin shards",
-                limit.as_secs()
-            );
-            return Err(failed("timeout", detail));
+            return Err(late(&begun, orphan_of.as_deref(), limit));
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -81,14 +80,39 @@ enum How<'a> {
     /// It is where it was, and nobody moves it.
     Rests,
     Elsewhere(&'a str),
+    /// Its owner, this one, is gone, and nobody has it yet: whoever takes it, by itself.
+    Orphaned(&'a str),
 }
 
 fn how<'a>(seen: &'a ShardView, from: &str, to: &str) -> How<'a> {
     match seen.owner.as_deref() {
+        Some(owner) if seen.state == ShardState::Orphaned => How::Orphaned(owner),
         Some(owner) if owner == to => How::Arrived,
         Some(owner) if owner != from => How::Elsewhere(owner),
         _ if seen.moving_to.is_some() => How::UnderWay,
         _ => How::Rests,
+    }
+}
+
+/// Why it is not there after so long.
+fn late(begun: &ShardMove, orphan_of: Option<&str>, limit: Duration) -> CliError {
+    let ShardMove { shard, to, .. } = begun;
+    let seconds = limit.as_secs();
+    match orphan_of {
+        Some(gone) => {
+            let detail = format!(
+                "`{gone}`, which owned shard {shard}, is gone, and nobody has taken the shard \
+                 after {seconds} s; some node takes it by itself, be it `{to}` or not: troupe \
+                 admin shards, troupe admin doctor"
+            );
+            failed("orphaned", detail)
+        }
+        None => {
+            let detail = format!(
+                "Shard {shard} is not `{to}`'s after {seconds} s; it goes on: troupe admin shards"
+            );
+            failed("timeout", detail)
+        }
     }
 }
 
@@ -119,5 +143,28 @@ mod tests {
         assert_eq!(how(&seen("a", Some("b")), "a", "b"), How::UnderWay);
         assert_eq!(how(&seen("a", None), "a", "b"), How::Rests);
         assert_eq!(how(&seen("c", None), "a", "b"), How::Elsewhere("c"));
+    }
+
+    /// Killed, and perhaps back under its name: its shards do not rest at it.
+    #[test]
+    fn a_shard_whose_owner_is_gone_is_waited_for_and_called_so_in_the_end() {
+        for (owner, moving_to) in [("a", None), ("a", Some("b")), ("b", None), ("c", None)] {
+            let seen = ShardView {
+                owner: Some(owner.to_owned()),
+                moving_to: moving_to.map(str::to_owned),
+                state: ShardState::Orphaned,
+                ..ShardView::default()
+            };
+            assert_eq!(how(&seen, "a", "b"), How::Orphaned(owner));
+        }
+        let begun = ShardMove { shard: 7, to: "b".to_owned(), ..ShardMove::default() };
+        let told = |orphan_of| match late(&begun, orphan_of, Duration::from_secs(90)) {
+            CliError::Problem(problem) => (problem.code, problem.detail),
+            other => panic!("{other:?}"),
+        };
+        let (code, detail) = told(Some("a"));
+        assert_eq!(code, "orphaned");
+        assert!(detail.starts_with("`a`, which owned shard 7, is gone"), "{detail}");
+        assert_eq!(told(None).0, "timeout");
     }
 }

@@ -113,16 +113,7 @@ impl TaskState {
                 self.executions.push(planned);
             }
             TaskEvent::AttemptQueued { execution, attempt, keep, lost_in_a_row } => {
-                let Some(e) = self.execution_mut(*execution) else { return };
-                let next = e.attempt.0.checked_add(1).map(Attempt);
-                if !e.state.is_terminal() || next != Some(*attempt) {
-                    return;
-                }
-                e.queue_next(*keep, *lost_in_a_row);
-                let message = e.message;
-                // Nobody asked for it: nothing has ended for people.
-                let goes_on = *keep || *lost_in_a_row > 0;
-                self.set_message(message, if goes_on { Status::Running } else { Status::Pending });
+                self.attempt_queued((*execution, *attempt), *keep, *lost_in_a_row);
             }
             TaskEvent::WaitChanged { execution, wait } => {
                 if let Some(e) = self.execution_mut(*execution)
@@ -173,6 +164,19 @@ impl TaskState {
             }
             _ => {}
         }
+    }
+
+    fn attempt_queued(&mut self, (id, attempt): (ExecutionId, Attempt), keep: bool, lost: u32) {
+        let Some(e) = self.execution_mut(id) else { return };
+        let next = e.attempt.0.checked_add(1).map(Attempt);
+        if !e.state.is_terminal() || next != Some(attempt) {
+            return;
+        }
+        e.queue_next(keep, lost);
+        let message = e.message;
+        // Nobody asked for it: nothing has ended for people.
+        let goes_on = keep || lost > 0;
+        self.set_message(message, if goes_on { Status::Running } else { Status::Pending });
     }
 
     fn ask_expired(&mut self, id: ExecutionId, attempt: Attempt, block_id: &str, input: Uuid) {

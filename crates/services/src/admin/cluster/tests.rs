@@ -215,6 +215,28 @@ async fn a_shard_whose_owner_is_gone_or_started_again_is_orphaned() {
     assert_eq!(shards[4].epoch, 0);
 }
 
+/// What a node says of one shard is made by the same words as the list.
+#[test]
+fn an_owner_that_is_back_under_its_name_does_not_own_what_it_did() {
+    let seen = |inc, moving_to| shard(3, Some(("b", inc)), moving_to);
+    let alive = lease("b", NodeState::Alive, 1).row;
+    let dead = lease("b", NodeState::Dead, 1).row;
+    use ShardState::{Moving, Orphaned, Owned};
+    for (seen, lease, state) in [
+        (seen(2, None), Some(&alive), Owned),
+        (seen(2, Some("a")), Some(&alive), Moving),
+        (seen(1, None), Some(&alive), Orphaned),
+        (seen(1, Some("a")), Some(&alive), Orphaned),
+        (seen(2, None), Some(&dead), Orphaned),
+        (seen(2, None), None, Orphaned),
+    ] {
+        let view = seen.clone().into_view(lease);
+        assert_eq!(view.state, state, "{seen:?} {lease:?}");
+        assert_eq!((view.owner.as_deref(), view.epoch), (Some("b"), 5));
+    }
+    assert_eq!(shard(4, None, None).into_view(None).state, ShardState::Unowned);
+}
+
 #[tokio::test]
 async fn a_wish_goes_to_the_node_that_can_do_it() {
     let Cluster { operator, a, b } = cluster();
