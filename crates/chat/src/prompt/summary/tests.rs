@@ -131,7 +131,7 @@ proptest! {
         history in turns(), more in turns(), own in turns(), window in window(),
     ) {
         prop_assume!(Told::new(&history, None).to_sum_up().is_some());
-        let summary = summed_up(&history, &"A decision. ".repeat(200));
+        let summary = summed_up(&history, &"A decision. ".repeat(2_000));
         let told = Told::new(&[history, more].concat(), Some(&summary));
         prop_assert!(is_paired(&told.messages), "calls stay with their results");
         let place = told.summary.unwrap();
