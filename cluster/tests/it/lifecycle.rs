@@ -84,10 +84,7 @@ async fn sigterm_drains_and_a_running_answer_goes_on_after_the_restart() -> Resu
     let home = Home::new()?;
     let options = NodeOptions::default().env("TROUPE__SHUTDOWN__DRAIN_SECONDS", 2);
     let node = Node::start_with(&home, &options).await?;
-    let admin = node.setup().await?;
-    let who = node.with_key(&admin).await?;
-    let yaml = format!("{}{}", scene::cast(&fake, None), team("alone", "solo", &["ann"]));
-    node.apply(&who, &yaml).await?;
+    let who = with_a_team_of_one(&node, &fake).await?;
     let task = node.run(&who, "alone", "A long answer, please.").await?;
     let shown = async |node: &Node| {
         let frames = node.frames(&who, &task, 0).await.unwrap_or_default();
@@ -121,16 +118,21 @@ async fn sigterm_drains_and_a_running_answer_goes_on_after_the_restart() -> Resu
     Ok(())
 }
 
+/// Somebody with a Team `alone` whose one member asks the fake model.
+async fn with_a_team_of_one(node: &Node, fake: &FakeModel) -> Result<Person> {
+    let who = node.with_key(&node.setup().await?).await?;
+    let yaml = format!("{}{}", scene::cast(fake, None), team("alone", "solo", &["ann"]));
+    node.apply(&who, &yaml).await?;
+    Ok(who)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_lets_a_step_end() -> Result<()> {
     let pace = Pace { words: 12, gap: Duration::from_millis(20) };
     let fake = FakeModel::start(scene::load_script(pace)).await?;
     let home = Home::new()?;
     let node = Node::start(&home).await?;
-    let admin = node.setup().await?;
-    let who = node.with_key(&admin).await?;
-    let yaml = format!("{}{}", scene::cast(&fake, None), team("alone", "solo", &["ann"]));
-    node.apply(&who, &yaml).await?;
+    let who = with_a_team_of_one(&node, &fake).await?;
     let task = node.run(&who, "alone", "A short answer, please.").await?;
     wait_until(PATIENCE, async || fake.active() == 1).await;
     assert_eq!(node.terminate().await?, Some(0), "{}", home.log());
@@ -149,10 +151,7 @@ async fn a_drain_does_not_wait_for_a_run_that_waits_for_its_provider() -> Result
     let fake = FakeModel::start(Script::always(limit)).await?;
     let home = Home::new()?;
     let node = Node::start(&home).await?;
-    let admin = node.setup().await?;
-    let who = node.with_key(&admin).await?;
-    let yaml = format!("{}{}", scene::cast(&fake, None), team("alone", "solo", &["ann"]));
-    node.apply(&who, &yaml).await?;
+    let who = with_a_team_of_one(&node, &fake).await?;
     let task = node.run(&who, "alone", "Tell me.").await?;
     let limits = async |node: &Node| {
         let frames = node.frames(&who, &task, 0).await.unwrap_or_default();
