@@ -27,7 +27,7 @@ use troupe_services::{
     devices::{Authority, EdgePoint, Sessions},
 };
 use troupe_sharding::Router;
-use troupe_store::Directory;
+use troupe_store::{Blobs, Directory};
 use troupe_types::{Clock, DeviceId};
 
 use crate::{
@@ -230,6 +230,7 @@ impl Edge {
         authority: Arc<Authority>,
         router: Router,
         clock: Arc<dyn Clock>,
+        blobs: Arc<dyn Blobs>,
     ) -> Result<Self> {
         let mut options = EdgeListenerOptions::new(&setup.cluster, &setup.node);
         options.enrol = setup.enrol;
@@ -240,7 +241,7 @@ impl Edge {
         let door = inside.local_addr().context("the door within")?;
         let (give, links) = mpsc::channel(LINKS_WAITING);
         let node = setup.node.clone();
-        let sessions = Sessions::new(router, Arc::clone(&authority), setup.node);
+        let sessions = Sessions::new(router, Arc::clone(&authority), setup.node, blobs);
         let mut tasks = vec![
             spawn_task("edge-sessions", sessions.serve(links)).abort_on_drop(),
             spawn_task("edge-inside", Arc::clone(&listener).accept(inside, give.clone()))

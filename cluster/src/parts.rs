@@ -158,7 +158,7 @@ pub(crate) async fn assemble(wiring: Wiring<'_>) -> Result<Node> {
 
     let (directory, keys) = (Arc::clone(&stores.directory), Arc::clone(&sealer));
     let git_tokens = GitTokens::new(directory, keys, Arc::clone(&clock));
-    let resources = Arc::new(LiveResources::new(router.clone(), sealer));
+    let resources = Arc::new(LiveResources::new(router.clone(), sealer, Arc::clone(&stores.blobs)));
     let projections = Arc::clone(&stores.projections);
     let (plans, now) = (Arc::clone(&resources) as _, Arc::clone(&clock));
     let tasks = LiveTasks::new(router.clone(), projections, plans, now);
@@ -239,7 +239,8 @@ fn open_devices(
         return Ok((devices, None, None));
     };
     let node = setup.node.clone();
-    let opened = Edge::open(setup, Arc::clone(&authority), router.clone(), Arc::clone(clock));
+    let (asked, blobs) = (Arc::clone(&authority), Arc::clone(&stores.blobs));
+    let opened = Edge::open(setup, asked, router.clone(), Arc::clone(clock), blobs);
     let edge = Arc::new(opened?);
     let containers = containers::start(containers::Parts {
         section: config.containers.clone(),

@@ -17,5 +17,6 @@ mod netns;
 mod pools;
 mod restored;
 mod script;
+mod skills;
 mod tcp;
 mod three;

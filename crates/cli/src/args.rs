@@ -123,6 +123,9 @@ pub enum Verb {
     /// Adds models
     #[command(subcommand)]
     Model(ModelVerb),
+    /// Uploads and downloads Skills as packages
+    #[command(subcommand)]
+    Skill(SkillVerb),
     /// Starts a Task and follows it
     #[command(after_help = "Examples:
   troupe run \"What can you do?\"
@@ -361,6 +364,53 @@ pub struct ModelAddArgs {
     /// Use it for Bots that name no model
     #[arg(long)]
     pub default: bool,
+    /// Namespace
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+}
+
+/// `skill ..`
+#[derive(Clone, Debug, Subcommand)]
+pub enum SkillVerb {
+    /// Makes a Skill of a folder or a ZIP, or replaces the one of this name
+    ///
+    /// The folder holds SKILL.md, whose front matter names at least `description`; bindShells says
+    /// which Shells it is for (by default ClaudeCode).
+    #[command(after_help = "Examples:
+  troupe skill upload ./review
+  troupe skill upload review.zip --name code-review --namespace team")]
+    Upload(SkillUploadArgs),
+    /// Writes the package of a Skill to a file
+    #[command(after_help = "Examples:
+  troupe skill download review
+  troupe skill download review --file - | bsdtar -t")]
+    Download(SkillDownloadArgs),
+}
+
+/// Of `skill upload`.
+#[derive(Clone, Debug, Args)]
+pub struct SkillUploadArgs {
+    /// A folder with SKILL.md in it, or a ZIP of one; at most 10 MiB packed
+    pub path: PathBuf,
+    /// Name of the Skill [default: as the folder is called]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Namespace
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+}
+
+/// Of `skill download`.
+#[derive(Clone, Debug, Args)]
+pub struct SkillDownloadArgs {
+    /// Name of the Skill
+    pub name: String,
+    /// Where to; - is standard output [default: NAME.zip]
+    #[arg(short, long)]
+    pub file: Option<PathBuf>,
+    /// Replace a file that is there
+    #[arg(long)]
+    pub force: bool,
     /// Namespace
     #[arg(short, long, default_value = "default")]
     pub namespace: String,

@@ -192,6 +192,18 @@ impl Client {
         read(answer)
     }
 
+    /// POST of a ZIP.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post_package<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        package: Vec<u8>,
+    ) -> Result<T, CliError> {
+        read(self.call(Method::POST, path, Some(("application/zip", package))).await?)
+    }
+
     /// POST of JSON that has no answer.
     ///
     /// # Errors
@@ -264,15 +276,20 @@ impl Client {
         Ok(WebSocketStream::from_raw_socket(raw, Role::Client, None).await)
     }
 
-    /// A POST whose answer is long and comes as it is made; its body has no deadline.
+    /// A call whose answer is long and comes as it is made; its body has no deadline.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn download(&self, path: &str) -> Result<reqwest::Response, CliError> {
+    pub async fn download(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<reqwest::Response, CliError> {
         let mut renewed = false;
         loop {
             let token = self.token().await;
-            let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&token);
+            let request = self.http.request(method.clone(), format!("{}{path}", self.url));
+            let request = request.bearer_auth(&token);
             let response = match tokio::time::timeout(TIMEOUT, request.send()).await {
                 Ok(response) => response.map_err(|e| self.unreachable(e))?,
                 Err(late) => return Err(CliError::link("the node does not answer", late)),

@@ -9,6 +9,7 @@ mod login;
 mod model;
 mod people;
 mod resources;
+mod skill;
 mod tasks;
 
 use std::io::Read as _;
@@ -46,6 +47,7 @@ pub async fn run(verb: Verb, args: GlobalArgs, command: clap::Command) -> Result
                 Verb::Delete(what) => resources::delete(&client, format, what).await,
                 Verb::Explain { what } => resources::explain(&client, format, &what).await,
                 Verb::Model(verb) => model::run(&client, format, verb).await,
+                Verb::Skill(verb) => skill::run(&client, format, verb).await,
                 Verb::Run(run) => tasks::run(&client, format, run).await,
                 Verb::Ls(ls) => tasks::list(&client, format, ls).await,
                 Verb::Attach(attach) => tasks::attach(&client, format, attach).await,

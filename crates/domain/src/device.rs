@@ -143,6 +143,10 @@ pub struct Assigned {
     /// The job as JSON; empty once the device has it.
     #[serde(default)]
     pub spec: String,
+    /// SHA-256 of the packages that the job brings (hexadecimal digits): the device may ask for
+    /// these, also when it has the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<String>,
     /// Sealed secrets by the names that the job calls them.
     #[serde(default)]
     pub secrets: BTreeMap<String, String>,

@@ -402,6 +402,14 @@ fn put(
         item.uid = ids();
         return (Operation::Created, item);
     };
+    // The system's own word stays, whatever a person applies over it.
+    let says = |document: &Value| document.get("status").is_some_and(|status| !status.is_null());
+    if says(&old.document)
+        && !says(&item.document)
+        && let Some(fields) = item.document.as_object_mut()
+    {
+        fields.insert("status".to_owned(), old.document["status"].clone());
+    }
     if old.document == item.document && old.secrets == item.secrets {
         return (Operation::Unchanged, old.clone());
     }

@@ -259,6 +259,9 @@ pub struct SkillText {
     pub description: String,
     /// The body of `SKILL.md`.
     pub text: String,
+    /// SHA-256 of the package with its other files (hexadecimal digits), if it came as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
 }
 
 /// A member of a team that the runtime itself runs.

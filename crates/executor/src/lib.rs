@@ -39,7 +39,7 @@ pub use job::{
     CommandSpec, Grant, Image, Job, Limits, McpServer, ModelAccess, Permissions, Prompt,
     RuntimeKind, SessionId, SkillDir, SkillText, TeamMember, WorkspaceSource, WorkspaceSpec,
 };
-pub use machine::{Machine, is_free_variable, write_skills};
+pub use machine::{Machine, check_skill, is_free_variable, write_skills};
 pub use process::Containment;
 pub use runtime::{
     Abilities, CommandError, Events, Found, Launch, ProbeError, RunCommand, RunHandle, Runtime,

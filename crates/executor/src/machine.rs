@@ -164,14 +164,17 @@ pub(crate) fn make_private(dir: &Path) -> Result<(), StartError> {
     })
 }
 
-/// Writes the skills that came with a job below `dir`, and counts them to those on the disk.
+/// Writes the skills that came with a job below `dir`, and counts them to those on the disk. The
+/// package of one is unpacked in `dir/HASH/NAME` already, and its `SKILL.md` says what the job says:
+/// fields of other programs, that let a runtime do things unasked, are not in it.
 ///
 /// # Errors
 /// A name that is none, or the file system's.
 pub fn write_skills(job: &mut Job, dir: &Path) -> Result<(), StartError> {
-    for SkillText { name, description, text } in std::mem::take(&mut job.skill_texts) {
+    for skill in std::mem::take(&mut job.skill_texts) {
+        let SkillText { name, description, text, package } = skill;
         check_skill(&name)?;
-        let path = dir.join(&name);
+        let path = package.map_or_else(|| dir.to_owned(), |hash| dir.join(hash)).join(&name);
         make_private(&path)?;
         // JSON's strings are YAML's, too.
         let description = serde_json::Value::from(description.replace('\n', " "));
@@ -184,7 +187,11 @@ pub fn write_skills(job: &mut Job, dir: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-fn check_skill(name: &str) -> Result<(), StartError> {
+/// Whether a name may be that of a directory.
+///
+/// # Errors
+/// It may not.
+pub fn check_skill(name: &str) -> Result<(), StartError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
         let message = format!("{name:?} is no name of a skill: letters, digits, -, _ and .");

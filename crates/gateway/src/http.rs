@@ -7,10 +7,12 @@ mod console;
 mod devices;
 mod guard;
 mod kinds;
+mod multipart;
 pub mod openapi;
 mod people;
 pub mod route;
 mod session;
+mod skills;
 mod system;
 mod tasks;
 
@@ -34,6 +36,7 @@ pub fn routes() -> Vec<&'static Route> {
         tasks::ROUTES,
         devices::ROUTES,
         kinds::ROUTES,
+        skills::ROUTES,
         admin::ROUTES,
         system::ROUTES,
     ]

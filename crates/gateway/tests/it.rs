@@ -22,6 +22,8 @@ mod node;
 #[path = "it/openapi.rs"]
 mod openapi;
 #[cfg(test)]
+#[path = "it/packages.rs"]
+mod packages;
 #[path = "it/rest.rs"]
 mod rest;
 #[cfg(test)]

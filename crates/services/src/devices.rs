@@ -13,6 +13,7 @@ mod convert;
 mod inbox;
 mod invites;
 mod live;
+mod packages;
 mod refusals;
 mod session;
 

@@ -5,6 +5,7 @@ mod labels;
 mod live;
 mod problems;
 mod read;
+mod skills;
 mod teams;
 mod used;
 mod visible;
@@ -13,6 +14,7 @@ mod write;
 use std::fmt;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde_json::Value;
 use troupe_api::{
     Problem,
@@ -35,6 +37,31 @@ pub struct ApplyOptions {
     pub ignore_unknown: bool,
     /// Documents without a namespace go here; with `Some`, others are refused.
     pub namespace: Option<String>,
+}
+
+/// A Skill that comes as a ZIP.
+#[derive(Clone, Debug)]
+pub struct SkillUpload {
+    /// The Skill that it replaces; `None`: the one of this namespace and name, which is made if it
+    /// is not there.
+    pub id: Option<String>,
+    /// Where.
+    pub namespace: String,
+    /// `None`: as the folder in the package is called.
+    pub name: Option<String>,
+    /// The ZIP.
+    pub bytes: Bytes,
+}
+
+/// The ZIP of a Skill.
+#[derive(Clone, Debug)]
+pub struct SkillPackage {
+    /// The Skill's name.
+    pub name: String,
+    /// The ZIP, as it was uploaded.
+    pub bytes: Bytes,
+    /// Its SHA-256, as hexadecimal digits.
+    pub hash: String,
 }
 
 /// Use cases of the declarative API. `kind` is what a person types or a URL holds: name, plural,
@@ -136,6 +163,23 @@ pub trait Resources: fmt::Debug + Send + Sync + 'static {
         since: &str,
         selector: Option<&str>,
     ) -> Result<Vec<WatchItem>, Problem>;
+
+    /// Makes a Skill from its package, or replaces one. What stands in `SKILL.md` becomes its
+    /// resource.
+    ///
+    /// # Errors
+    /// 400 `bad_package` names the file that is at fault, 413 for a package that is too large, 422
+    /// with every fault of the front matter; else as [`apply`](Self::apply).
+    async fn upload_skill(&self, caller: &Caller, upload: SkillUpload) -> Result<Value, Problem>;
+
+    /// A Skill by its `uid`, of those that the caller sees.
+    async fn skill(&self, caller: &Caller, id: &str) -> Result<Value, Problem>;
+
+    /// The package of a Skill; 404 if it has none.
+    async fn skill_package(&self, caller: &Caller, id: &str) -> Result<SkillPackage, Problem>;
+
+    /// Deletes a Skill as [`delete`](Self::delete) does.
+    async fn delete_skill(&self, caller: &Caller, id: &str) -> Result<Seq, Problem>;
 
     /// The fields of a kind, or of one path of it, with types, defaults and words.
     fn explain(&self, kind: &str, path: Option<&str>) -> Result<Value, Problem>;

@@ -16,6 +16,8 @@ mod host;
 mod models;
 #[path = "it/operations.rs"]
 mod operations;
+#[path = "it/packages.rs"]
+mod packages;
 #[path = "it/repeat.rs"]
 mod repeat;
 #[path = "it/resources.rs"]

@@ -9,7 +9,7 @@
 //!
 //! | Stream | From the device | To the device |
 //! |---|---|---|
-//! | control | hello, assignment answers, input answers, ended, secrets wanted, capabilities, certificate request, credit, drain, ping, pong | welcome or refusal, assignments, begin, output acks, inputs, secrets, forget, certificate, revoked, credit, drain, go away, ping, pong |
+//! | control | hello, assignment answers, input answers, ended, secrets wanted, package wanted, capabilities, certificate request, credit, drain, ping, pong | welcome or refusal, assignments, begin, output acks, inputs, secrets, parts of packages, forget, certificate, revoked, credit, drain, go away, ping, pong |
 //! | one per execution | attach, then output | nothing |
 //! | datagrams | ping, pong | ping, pong |
 //!
@@ -24,6 +24,8 @@
 //!   later one, is acknowledged. An ack is sent after the owner's commit.
 //! - Secrets travel beside a job and never inside of it; a device keeps them in memory only and
 //!   asks for them again when it started anew.
+//! - A package of a Skill comes in parts, each asked for when the one before it is there; a node
+//!   that is older than these frames does not answer, and the device does without the package.
 //! - Output costs credit: its encoded size, and one item. Attaching anew gives nothing back; a
 //!   new link starts with the credit of its welcome.
 
@@ -31,6 +33,7 @@ mod capability;
 mod certificate;
 mod enrol;
 mod hello;
+mod package;
 mod secret;
 mod steer;
 mod work;
@@ -47,6 +50,7 @@ pub use self::{
         DEVICE_HELLO_VERSION, DEVICE_VERSION, DeviceHello, DeviceRefusal, DeviceRefusalReason,
         DeviceWelcome, ExecutionReport, ExecutionState, LinkAgo,
     },
+    package::{PackagePart, PackageWanted},
     secret::{NamedSecret, SecretsGiven, SecretsWanted},
     steer::{Drain, GoAway, Ping, Pong, Revoked},
     work::{
@@ -100,6 +104,10 @@ pub mod limits {
     pub const ADDRESSES_MAX: usize = 16;
     /// The secret of an invitation.
     pub const ENROL_SECRET_BYTES: usize = 16;
+    /// A SHA-256.
+    pub const HASH_BYTES: usize = 32;
+    /// Largest part of a package.
+    pub const PACKAGE_PART_BYTES_MAX: usize = BODY_BYTES_MAX;
     /// What a device may have under way before more credit comes.
     pub const DEVICE_CREDIT_BYTES: u64 = 4 * 1024 * 1024;
     /// Frames that a device may have under way.
@@ -164,6 +172,10 @@ pub enum DeviceFrame {
     SecretsGiven(SecretsGiven),
     /// Cluster: run what you took.
     Begin(Begin),
+    /// Device: a part of a Skill's package.
+    PackageWanted(PackageWanted),
+    /// Cluster: here it is.
+    PackagePart(Box<PackagePart>),
     /// Something newer: its kind and its bytes. Readers skip it.
     Other(u8, Bytes),
 }
@@ -195,6 +207,8 @@ impl DeviceFrame {
             Self::SecretsWanted(_) => 22,
             Self::SecretsGiven(_) => 23,
             Self::Begin(_) => 24,
+            Self::PackageWanted(_) => 25,
+            Self::PackagePart(_) => 26,
             Self::Other(code, _) => *code,
         }
     }
@@ -225,6 +239,8 @@ impl DeviceFrame {
             Self::SecretsWanted(wanted) => wanted.encode(to),
             Self::SecretsGiven(given) => given.encode(to)?,
             Self::Begin(begin) => begin.encode(to),
+            Self::PackageWanted(wanted) => wanted.encode(to),
+            Self::PackagePart(part) => part.encode(to)?,
             Self::Other(_, bytes) => to.put_slice(bytes),
         }
         Ok(())
@@ -314,6 +330,8 @@ impl DeviceFrame {
             22 => Self::SecretsWanted(SecretsWanted::decode(payload)?),
             23 => Self::SecretsGiven(SecretsGiven::decode(payload)?),
             24 => Self::Begin(Begin::decode(payload)?),
+            25 => Self::PackageWanted(PackageWanted::decode(payload)?),
+            26 => Self::PackagePart(Box::new(PackagePart::decode(payload)?)),
             other => Self::Other(other, payload),
         })
     }

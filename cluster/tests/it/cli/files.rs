@@ -68,3 +68,44 @@ async fn files_are_applied_together_or_not_at_all() -> Result<()> {
     }
     Ok(())
 }
+
+/// A folder and its ZIP are one Skill; what is no package is refused here, in words, and changes
+/// nothing.
+#[tokio::test]
+async fn a_folder_becomes_a_skill_and_a_file_again() -> Result<()> {
+    let home = Home::new()?;
+    let (node, _) = node(&home).await?;
+    let me = at(&home, &node);
+    me.login().await?;
+    let dir = home.path().join("review");
+    fs::create_dir_all(dir.join("docs"))?;
+    fs::write(dir.join("docs/rules.md"), "Be kind.\n")?;
+    let told = me.say(&["skill", "upload", "review"]).await?.fails(2);
+    assert!(told.contains("there is no `review/SKILL.md`"), "{told}");
+    fs::write(dir.join("SKILL.md"), "---\ndescriptoin: reviews\n---\nReview.\n")?;
+    let told = me.say(&["skill", "upload", "review"]).await?.fails(1);
+    assert!(told.contains("SKILL.md") && told.contains("description"), "{told}");
+    me.say(&["get", "skill", "review"]).await?.fails(3);
+
+    let main = "---\ndescription: reviews\nbindShells: [Chat]\n---\nReview.\n";
+    fs::write(dir.join("SKILL.md"), main)?;
+    assert_eq!(me.say(&["skill", "upload", "review", "-o", "name"]).await?.ok(), "skill/review\n");
+    let file = ["skill", "download", "review", "--file", "out.zip", "-o", "json"];
+    let answer: serde_json::Value = serde_json::from_str(&me.say(&file).await?.ok())?;
+    let zip = fs::read(home.path().join("out.zip"))?;
+    assert_eq!(answer["bytes"], zip.len());
+    let told = me.say(&file).await?.fails(2);
+    assert!(told.contains("out.zip is there; --force replaces it"), "{told}");
+    me.say(&[&file[..], &["--force"]].concat()).await?.ok();
+
+    me.say(&["skill", "upload", "out.zip", "--name", "other"]).await?.ok();
+    let other = me.say(&["get", "skill", "other", "-o", "json"]).await?.ok();
+    let other: serde_json::Value = serde_json::from_str(&other)?;
+    assert_eq!(other["status"]["fileHash"], answer["sha256"], "the same bytes");
+    assert_eq!(other["spec"]["prompt"], "Review.");
+    let plain = "kind: Skill\nmetadata: {name: plain}\nspec: {description: d, prompt: p}\n";
+    me.pipe(&["apply", "-f", "-"], plain).await?.ok();
+    let told = me.say(&["skill", "download", "plain"]).await?.fails(3);
+    assert!(told.contains("package"), "{told}");
+    Ok(())
+}

@@ -8,8 +8,7 @@ use troupe_testkit::{Answer, McpServer, Rule, try_until};
 
 use super::{
     kit::{
-        COMMANDS, KEY, Machine, answer, asked, asked_now, is_free, last_answer, model, node,
-        runtimes, team,
+        COMMANDS, KEY, Machine, answer, asked, is_free, last_answer, model, node, runtimes, team,
     },
     script::Script,
 };
@@ -243,45 +242,6 @@ async fn a_task_works_in_a_directory_that_the_policy_allows() -> Result<()> {
         assert_eq!((answer.status, &answer.body["errors"][0]["path"]), (422, &json!(field)));
         assert!(!answer.text.contains("secret"), "{}", answer.text);
     }
-    Ok(())
-}
-
-/// A Skill of its Ghost is on offer to the runtime, and its instructions come when they are asked
-/// for.
-#[tokio::test]
-async fn the_skills_of_a_bot_are_the_runtimes_too() -> Result<()> {
-    let Some(runtimes) = runtimes() else { return Ok(()) };
-    let load = Answer::tool("Skill", json!({"skill": "house-style"}));
-    let rule = Rule::any().human("the job").then(load).then(Answer::text("As the house says."));
-    let fake = model(vec![rule]).await?;
-    let home = Home::new()?;
-    let node = node(&home).await?;
-    let who = node.setup().await?;
-    let team = team("ClaudeCode", &fake.url());
-    let team = team.replace(
-        "spec: {systemPrompt: You are dev.}\n",
-        "spec: {systemPrompt: You are dev., skills: [house-style]}\n---\nkind: Skill\n\
-         metadata: {name: house-style}\nspec:\n  description: \"How the \\\"house\\\" writes: short\"\n  \
-         prompt: |\n    Sentences have seven words at most.\n",
-    );
-    node.apply(&who, &team).await?;
-    let mut machine = Machine::new(Some(&runtimes))?;
-    machine.join(&node, &who).await?;
-    let task = node.run(&who, "devs", "the job").await?;
-    let done = try_until(PATIENCE, async || {
-        // Loading one may be asked for.
-        if let Ok(block) = asked_now(&node, &who, &task).await {
-            let _ = answer(&node, &who, &task, &block, json!({"answer": "allow"})).await;
-        }
-        let path = format!("/api/v1/tasks/{task}");
-        node.get(&path, &who).await.is_ok_and(|view| view["status"] == "COMPLETED")
-    });
-    anyhow::ensure!(done.await, "it did not end: {:?}", node.turns(&who, &task).await);
-    let seen = fake.requests().into_iter().map(|request| request.body.to_string());
-    let seen: Vec<String> = seen.collect();
-    assert!(seen[0].contains("house-style"), "it is on offer: {}", seen[0]);
-    assert!(!seen[0].contains("seven words"), "its instructions are not there before");
-    assert!(seen.iter().any(|body| body.contains("seven words at most")), "they come: {seen:?}");
     Ok(())
 }
 

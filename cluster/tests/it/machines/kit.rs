@@ -238,7 +238,12 @@ impl Machine {
 
     /// A file of this name in the workspace of its only Task.
     pub(super) fn worked(&self, name: &str) -> Option<String> {
-        find(&self.dir().join("workspaces"), name).and_then(|file| fs::read_to_string(file).ok())
+        self.bytes(name).and_then(|bytes| String::from_utf8(bytes).ok())
+    }
+
+    /// The bytes of such a file.
+    pub(super) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        find(&self.dir().join("workspaces"), name).and_then(|file| fs::read(file).ok())
     }
 
     /// Files below its home that have this text in them.

@@ -108,14 +108,13 @@ impl Operation {
         who: Option<&Person>,
         call: &Call,
     ) -> Result<Answer> {
-        let body = call.body.clone().map(|(kind, text)| (kind, text.into_bytes()));
-        node.raw(&self.method, &self.at(call), who, body).await
+        node.raw(&self.method, &self.at(call), who, call.body.clone()).await
     }
 
     /// The same with the parts of its path filled with nonsense.
     pub(super) fn of_garbage(&self) -> Call {
         let count = self.path.matches('{').count();
-        let body = self.takes.then(|| ("application/json", "{}".to_owned()));
+        let body = self.takes.then(|| ("application/json", b"{}".to_vec()));
         Call { parts: vec!["x".to_owned(); count], body, ..Call::default() }
     }
 }

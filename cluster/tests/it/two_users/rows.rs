@@ -6,6 +6,8 @@ mod kinds;
 mod live;
 mod tasks;
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use super::world::Ids;
@@ -13,12 +15,19 @@ use super::world::Ids;
 pub(super) use live::{LiveCheck, LiveRow, live};
 
 /// One request: what the path of its operation is filled with, and the rest.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Call {
     pub(super) parts: Vec<String>,
     pub(super) query: &'static str,
-    /// Media type and text.
-    pub(super) body: Option<(&'static str, String)>,
+    /// Media type and bytes.
+    pub(super) body: Option<(&'static str, Vec<u8>)>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = self.body.as_ref().map(|(_, bytes)| String::from_utf8_lossy(bytes));
+        write!(f, "{:?}?{} {}", self.parts, self.query, body.unwrap_or_default())
+    }
 }
 
 impl Call {
@@ -27,11 +36,26 @@ impl Call {
     }
 
     fn json(self, body: Value) -> Self {
-        Self { body: Some(("application/json", body.to_string())), ..self }
+        Self { body: Some(("application/json", body.to_string().into())), ..self }
     }
 
     fn yaml(self, text: String) -> Self {
-        Self { body: Some(("application/yaml", text)), ..self }
+        Self { body: Some(("application/yaml", text.into())), ..self }
+    }
+
+    fn zip(self, package: Vec<u8>) -> Self {
+        Self { body: Some(("application/zip", package)), ..self }
+    }
+
+    /// A package in a form that says where it belongs.
+    fn form(self, namespace: &str, name: &str, package: &[u8]) -> Self {
+        let field = |name: &str, value: &str| {
+            format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let head = field("namespace", namespace) + &field("name", name);
+        let file = "--b\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n";
+        let body = [head.as_bytes(), file.as_bytes(), package, b"\r\n--b--\r\n"].concat();
+        Self { body: Some(("multipart/form-data; boundary=b", body)), ..self }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A node with a person on it who has one of everything.
 
-use std::{collections::BTreeMap, ops::Index};
+use std::{collections::BTreeMap, fs, ops::Index};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ impl Ids {
             "turn" => TurnId::new(now).to_string(),
             "key" => ApiKeyId::new(now).to_string(),
             "user" => UserId::new(now).to_string(),
-            "client_message_id" | "letter" => Uuid::new_v4().to_string(),
+            "client_message_id" | "letter" | "skill" => Uuid::new_v4().to_string(),
             "invitation" => "A".repeat(self[what].len()),
             "device" => troupe_types::DeviceId::new(now).to_string(),
             "block" => "77.1.1".to_owned(),
@@ -165,6 +165,15 @@ fn text(value: &Value) -> Result<String> {
 
 type Named = Vec<(&'static str, String)>;
 
+/// A Skill that anybody might bring.
+pub(super) fn package() -> Vec<u8> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let skill = dir.path().join("any");
+    fs::create_dir(&skill).expect("a folder");
+    fs::write(skill.join("SKILL.md"), "---\ndescription: x\n---\n").expect("a file");
+    troupe_packages::pack(&skill).expect("a package")
+}
+
 /// What is no Task.
 async fn things(node: &Node, who: &Person, device: &Value) -> Result<Named> {
     let key = node.post("/api/v1/api-keys", Some(who), &json!({"name": "ullas-key"})).await?;
@@ -177,7 +186,12 @@ async fn things(node: &Node, who: &Person, device: &Value) -> Result<Named> {
         let put = node.call("PUT", &path, Some(who), Some(&token)).await?;
         ensure!(put.status == 200, "{}", put.text);
     }
+    let upload = "/api/v1/kinds/skills/upload?name=ullas-skill";
+    let zip = Some(("application/zip", package()));
+    let skill = node.raw("POST", upload, Some(who), zip).await?;
+    ensure!(skill.status == 201, "{}", skill.text);
     let mut named = vec![
+        ("skill", text(&skill.body["metadata"]["uid"])?),
         ("key", text(&key["id"])?),
         ("invitation", text(&invited["id"])?),
         ("device", text(&device["id"])?),
@@ -194,6 +208,7 @@ async fn things(node: &Node, who: &Person, device: &Value) -> Result<Named> {
         ("model", "ullas-model"),
         ("bot", "ullas-bot"),
         ("ghost", "ullas-ghost"),
+        ("skill_name", "ullas-skill"),
         ("shard", "7"),
     ];
     named.extend(words.map(|(what, word)| (what, word.to_owned())));

@@ -11,7 +11,7 @@ use crate::world::{World, ask, lock, say};
 
 fn skill(name: &str, preload: bool, text: &str) -> SkillPlan {
     let description = format!("About {name}\nand more.");
-    SkillPlan { name: name.into(), description, text: text.into(), preload }
+    SkillPlan { name: name.into(), description, text: text.into(), preload, package: None }
 }
 
 fn with_skills(mut world: World, skills: Vec<SkillPlan>) -> World {

@@ -14,6 +14,7 @@ fn assigned(attempt: u32) -> Assigned {
         team: "default/dev-team".to_owned(),
         user: "ada".to_owned(),
         spec: "{}".to_owned(),
+        packages: Vec::new(),
         secrets: BTreeMap::new(),
         taken: false,
         since: Timestamp::from_millis(0),

@@ -124,6 +124,9 @@ pub struct SkillPlan {
     /// They stand in the prompt from the start.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub preload: bool,
+    /// SHA-256 of its package (hexadecimal digits), if it came as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
 }
 
 /// A model as one turn uses it.

@@ -15,7 +15,7 @@ use troupe_wire::device::{AttemptKey, Capabilities, DeviceFrame, Input};
 
 use super::{begin::Pending, ends::Unwritten, inputs::Held};
 use crate::{
-    execution::{ExecutorMsg, Seats},
+    execution::{ExecutorMsg, Packages, Seats},
     link::{FromLink, LinkActor, LinkArgs, LinkMsg},
     options::EdgeOptions,
     outbox::{Outbox, OutboxError},
@@ -90,6 +90,7 @@ pub(super) struct AgentState {
     /// Inputs that are not on the disk.
     pub(super) held: BTreeMap<AttemptKey, Held>,
     pub(super) seats: Seats,
+    pub(super) packages: Packages,
     pub(super) draining: bool,
     pub(super) shutdown: Option<oneshot::Sender<()>>,
     pub(super) going_down: bool,
@@ -174,6 +175,7 @@ impl Actor for AgentActor {
 impl AgentState {
     pub(super) fn new(args: AgentArgs) -> Self {
         let relink = Redial::new(&args.options.link);
+        let packages = Packages::new(args.out.clone(), args.link.status.subscribe());
         Self {
             args,
             link: None,
@@ -186,6 +188,7 @@ impl AgentState {
             unwritten: BTreeMap::new(),
             held: BTreeMap::new(),
             seats: Seats::default(),
+            packages,
             draining: false,
             shutdown: None,
             going_down: false,

@@ -60,6 +60,7 @@ impl AgentState {
                 DeviceFrame::Input(input) => self.input(me, input).await?,
                 DeviceFrame::SecretsGiven(given) => self.secrets(me, given).await?,
                 DeviceFrame::Begin(begin) => self.begin(me, begin.key).await?,
+                DeviceFrame::PackagePart(part) => self.packages.heard(*part),
                 DeviceFrame::Forget(forget) => self.forget(forget).await,
                 DeviceFrame::Drain(drain) => self.drain(drain.on),
                 other => tracing::debug!(?other, "nothing that a device is told"),
@@ -169,6 +170,7 @@ impl AgentState {
             outbox: self.args.outbox.clone(),
             workspaces,
             seats: self.seats.clone(),
+            packages: self.packages.clone(),
             clock: Arc::clone(&options.clock),
         };
         let (actor, _) = Actor::spawn_linked(None, ExecutorActor, args, me.get_cell()).await?;

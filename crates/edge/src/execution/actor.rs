@@ -14,6 +14,7 @@ use troupe_wire::device::{AttemptKey, InputFate, InputKind};
 use super::{
     input::Told,
     last::Seats,
+    packages::Packages,
     run::{Outcome, Run},
     stop::Stop,
 };
@@ -69,6 +70,8 @@ pub struct ExecutorArgs {
     pub workspaces: Workspaces,
     /// Shared by all executions.
     pub seats: Seats,
+    /// Where packages of Skills come from.
+    pub packages: Packages,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -109,6 +112,7 @@ impl Actor for ExecutorActor {
             outbox: args.outbox,
             workspaces: args.workspaces,
             seats: args.seats,
+            packages: args.packages,
             clock: args.clock,
         };
         let run = spawn_task("execution", async move {

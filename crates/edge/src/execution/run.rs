@@ -1,6 +1,10 @@
 //! Drives one run: events to the outbox, inputs to the runtime, until nothing of it is left.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{
@@ -10,7 +14,7 @@ use tokio::{
 use troupe_domain::task::RunEvent;
 use troupe_executor::{
     ApprovalRequest, Job, Launch, Prompt, RunCommand, RuntimeEvent, Secrets, SessionId, Standing,
-    Translator, TurnEnd, Workspace, WorkspaceError, Workspaces, write_skills,
+    Translator, TurnEnd, Workspace, WorkspaceError, Workspaces, check_skill, write_skills,
 };
 use troupe_types::{Clock, ErrorType};
 use troupe_wire::device::{AttemptKey, ExecutionState, limits::DEVICE_BODY_BYTES_MAX};
@@ -18,6 +22,7 @@ use troupe_wire::device::{AttemptKey, ExecutionState, limits::DEVICE_BODY_BYTES_
 use super::{
     input::Told,
     last::{LastTurn, Seats},
+    packages::Packages,
     resume::{closed, resumed},
     stop::{Stop, Stops},
 };
@@ -47,6 +52,7 @@ pub(super) struct Run {
     pub(super) outbox: Outbox,
     pub(super) workspaces: Workspaces,
     pub(super) seats: Seats,
+    pub(super) packages: Packages,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -476,6 +482,7 @@ impl Run {
         }
         // Of the Task, not of the Bot: two Bots with one Skill write the same.
         let skills = self.workspaces.task_dir(job.task).join("skills");
+        self.unpack_skills(&mut job, &skills).await?;
         let written = write_skills(&mut job, &skills);
         written.map_err(|error| (ErrorType::InvalidParameter, chain(&error)))?;
         let launch = Launch {
@@ -493,6 +500,26 @@ impl Run {
             Err(error) => Err((ErrorType::GenericError, chain(&error))),
         }
     }
+
+    /// Puts the files of Skills that came as packages on the disk. A Skill whose package cannot be
+    /// had is there with its text alone, and that is told.
+    async fn unpack_skills(&self, job: &mut Job, dir: &Path) -> Result<(), (ErrorType, String)> {
+        for skill in &mut job.skill_texts {
+            let Some(hash) = &skill.package else { continue };
+            check_skill(&skill.name)
+                .map_err(|error| (ErrorType::InvalidParameter, chain(&error)))?;
+            let Err(error) = self.packages.put(self.key, (hash, &skill.name), dir).await else {
+                continue;
+            };
+            tracing::warn!(skill = %skill.name, %error, "a Skill is without its files");
+            skill.package = None;
+            let text =
+                format!("the files of the Skill `{}` are missing: {}", skill.name, chain(&error));
+            let told = self.push_all(vec![warning(text)]).await;
+            told.map_err(|error| (ErrorType::GenericError, chain(&error)))?;
+        }
+        Ok(())
+    }
 }
 
 /// A run that cannot go on is not begun a second time: it may have done something.
@@ -500,6 +527,14 @@ fn unknown() -> RunEvent {
     let text = "the device's agent ended while this ran, and a run of this kind cannot go on: what \
                 it did is not known. Look at it; a retry runs it again";
     RunEvent::Failed { error: ErrorType::GenericError, text: text.to_owned() }
+}
+
+fn warning(text: String) -> RunEvent {
+    RunEvent::Status(troupe_types::StatusFrame {
+        phase: "warning".to_owned(),
+        text: Some(text),
+        ..Default::default()
+    })
 }
 
 /// An event as it is kept and sent; one that is too large becomes a failure that says so.
@@ -513,11 +548,7 @@ fn encode(event: RunEvent) -> Bytes {
         RunEvent::Done { .. } | RunEvent::Failed { .. } => {
             RunEvent::Failed { error: ErrorType::PayloadTooLarge, text }
         }
-        _ => RunEvent::Status(troupe_types::StatusFrame {
-            phase: "warning".to_owned(),
-            text: Some(text),
-            ..Default::default()
-        }),
+        _ => warning(text),
     };
     Bytes::from(serde_json::to_vec(&instead).unwrap_or_default())
 }

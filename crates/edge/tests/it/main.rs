@@ -8,3 +8,4 @@ mod engine;
 mod full;
 mod logs;
 mod owner;
+mod packages;

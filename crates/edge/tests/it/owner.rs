@@ -31,7 +31,7 @@ use troupe_types::{
 use troupe_wire::device::{
     Assignment, AssignmentAnswer, AttemptKey, Begin, DeviceFrame, DeviceHello, DeviceRefusal,
     Ended, EnrolRefusal, EnrolRefusalReason, ExecutionReport, ExecutionState, Forget, Input,
-    InputAnswer, InputKind, NamedSecret, OutputAck, SecretsGiven,
+    InputAnswer, InputKind, NamedSecret, OutputAck, PackagePart, PackageWanted, SecretsGiven,
 };
 
 /// Long enough for anything that is to happen.
@@ -90,6 +90,8 @@ pub(crate) struct Kept {
     /// Outputs are kept, but not acknowledged.
     pub(crate) mute: bool,
     pub(crate) keep_ended: bool,
+    /// What it has of packages; without one it does not know such questions, as older nodes.
+    pub(crate) package: Option<Vec<u8>>,
     /// It is not (yet) said that what was taken begins.
     pub(crate) undecided: bool,
 }
@@ -197,6 +199,9 @@ impl Owner {
                 let (token, secrets) = (assignment.token.clone(), assignment.secrets.clone());
                 vec![DeviceFrame::SecretsGiven(SecretsGiven { key: wanted.key, token, secrets })]
             }
+            DeviceFrame::PackageWanted(wanted) => {
+                kept.package.as_deref().map(|all| part(wanted, all)).into_iter().collect()
+            }
             DeviceFrame::Ended(ended) => {
                 let key = ended.key;
                 let have = kept.outputs.get(&key).map_or(0, Vec::len);
@@ -277,6 +282,18 @@ impl Owner {
 }
 
 /// A job of the scripted runtime.
+fn part(wanted: PackageWanted, package: &[u8]) -> DeviceFrame {
+    let PackageWanted { key, hash, from } = wanted;
+    let bytes = package.iter().skip(usize::try_from(from).unwrap()).take(500).copied().collect();
+    DeviceFrame::PackagePart(Box::new(PackagePart {
+        key,
+        hash,
+        from,
+        size: package.len() as u64,
+        bytes,
+    }))
+}
+
 pub(crate) fn assignment(prompt: &str) -> Assignment {
     let key = AttemptKey { execution: ExecutionId::new(now()), attempt: Attempt(1) };
     again(key, TaskId::new(now()), prompt)

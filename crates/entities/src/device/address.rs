@@ -150,6 +150,14 @@ impl DeviceAddress {
         }
     }
 
+    /// Whether the job of an attempt brings the package of this SHA-256 (hexadecimal digits).
+    ///
+    /// # Errors
+    /// [`DeviceRefusal::NotFound`]: it does not, or the device has no business with it.
+    pub async fn package(&self, session: Uuid, has: Has, hash: &str) -> Result<(), DeviceError> {
+        self.tell(DeviceAsk::Package { session, has, hash: hash.to_owned() }).await
+    }
+
     /// Offers an attempt: `Offered` or `Declined`.
     ///
     /// # Errors

@@ -178,6 +178,15 @@ pub enum DeviceAsk {
         /// Whose.
         has: Has,
     },
+    /// Whether the job of an attempt brings a package. `Ok`, or `NotFound`.
+    Package {
+        /// Of this link.
+        session: Uuid,
+        /// Whose job.
+        has: Has,
+        /// SHA-256 of the package, in hexadecimal digits.
+        hash: String,
+    },
     /// A Task wants an attempt run. Answered when it is on the device's disk.
     Offer {
         /// What.

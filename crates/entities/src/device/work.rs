@@ -7,6 +7,7 @@ use troupe_api::device::{DevicePresence, DeviceView, DeviceWork};
 use troupe_domain::device::{
     Assigned, DeviceEvent, DeviceRefusal, Gone, Registration, SLOTS_DEFAULT,
 };
+use troupe_executor::Job;
 use troupe_sharding::{Crash, Reply};
 use troupe_types::{Uuid, derive_uuid, limits};
 
@@ -76,7 +77,8 @@ impl DeviceActor {
         | DeviceAsk::Capable { session, .. }
         | DeviceAsk::Next { session, .. }
         | DeviceAsk::Settled { session, .. }
-        | DeviceAsk::Secrets { session, .. }) = &ask
+        | DeviceAsk::Secrets { session, .. }
+        | DeviceAsk::Package { session, .. }) = &ask
         else {
             return Ok(());
         };
@@ -107,6 +109,12 @@ impl DeviceActor {
                     None => DeviceReply::Refused { refusal: DeviceRefusal::NotFound },
                 };
                 self.answer(reply, &answer);
+                return Ok(());
+            }
+            DeviceAsk::Package { has, hash, .. } => {
+                let brings = self.held(has).is_some_and(|held| held.packages.contains(&hash));
+                let none = DeviceReply::Refused { refusal: DeviceRefusal::NotFound };
+                self.answer(reply, if brings { &DeviceReply::Ok } else { &none });
                 return Ok(());
             }
             _ => {}
@@ -267,8 +275,9 @@ impl DeviceActor {
             return Ok(());
         }
         let since = self.context.clock.now();
-        let taken = false;
-        let assigned = Assigned { attempt, task, token, team, user, spec, secrets, taken, since };
+        let (taken, packages) = (false, packages(&spec));
+        let assigned =
+            Assigned { attempt, task, token, team, user, spec, packages, secrets, taken, since };
         match self.state.assign(owner, self.offered_slots(), execution, assigned) {
             Ok(Some(event)) => {
                 self.offers.insert(of, Offered { reply, since: self.now() });
@@ -567,4 +576,11 @@ impl DeviceActor {
             work,
         })
     }
+}
+
+/// The packages that a job brings. Its texts may hold any word, so it is read.
+fn packages(spec: &str) -> Vec<String> {
+    let job: Result<Job, _> = serde_json::from_str(spec);
+    let skills = job.map(|job| job.skill_texts).unwrap_or_default();
+    skills.into_iter().filter_map(|skill| skill.package).collect()
 }

@@ -129,8 +129,8 @@ fn instructions(member: &MemberPlan, mut all: String) -> String {
 }
 
 fn skill(skill: &SkillPlan) -> SkillText {
-    let SkillPlan { name, description, text, preload: _ } = skill.clone();
-    SkillText { name, description, text }
+    let SkillPlan { name, description, text, preload: _, package } = skill.clone();
+    SkillText { name, description, text, package }
 }
 
 fn text_of(message: &troupe_llm::Message) -> String {
@@ -228,6 +228,7 @@ mod tests {
             description: "d".to_owned(),
             text: name.repeat(bytes),
             preload,
+            package: None,
         };
         let member = serde_json::json!({"name": "a", "shell_type": "Codex", "system_prompt": "",
             "prompt": "", "require_confirmation": false, "context_passing": "none",

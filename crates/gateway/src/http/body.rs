@@ -172,6 +172,15 @@ fn check_type(headers: &HeaderMap, allowed: &[&str]) -> Result<(), Refusal> {
 }
 
 async fn read(body: Body, shared: &Shared) -> Result<Bytes, Refusal> {
+    read_at_most(body, shared, shared.options().payload_max).await
+}
+
+/// The same with a bound of its own.
+pub(super) async fn read_at_most(
+    body: Body,
+    shared: &Shared,
+    bytes_max: usize,
+) -> Result<Bytes, Refusal> {
     let options = shared.options();
     let mut chunks = body.into_data_stream();
     let mut whole = BytesMut::new();
@@ -180,10 +189,10 @@ async fn read(body: Body, shared: &Shared) -> Result<Bytes, Refusal> {
             let chunk = chunk.map_err(|_| {
                 Problem::new(400, "bad_request", "The body ended before it was whole.")
             })?;
-            if whole.len() + chunk.len() > options.payload_max {
+            if whole.len() + chunk.len() > bytes_max {
                 let discarding = discard(&mut chunks, chunk.len());
                 let _ = tokio::time::timeout(DISCARD_FOR, discarding).await;
-                let detail = format!("A body has at most {} bytes.", options.payload_max);
+                let detail = format!("A body has at most {bytes_max} bytes.");
                 return Err(Problem::new(413, "payload_too_large", detail));
             }
             whole.extend_from_slice(&chunk);

@@ -17,6 +17,7 @@ use utoipa::openapi::{
 use super::route::{Access, Gives, Route, Schemas, Takes, of};
 
 const JSON: &str = "application/json";
+const ZIP: &str = "application/zip";
 const PROBLEM: &str = "application/problem+json";
 
 /// The document as JSON text, made once.
@@ -99,6 +100,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Operation {
         Takes::Documents => {
             Some(vec![("application/yaml", text_schema()), (JSON, super::route::any(schemas))])
         }
+        Takes::Package => Some(vec![("multipart/form-data", form_schema()), (ZIP, bytes_schema())]),
     };
     if let Some(contents) = body {
         let mut body = RequestBodyBuilder::new().required(Some(Required::True));
@@ -128,6 +130,7 @@ fn success(route: &Route, schemas: &mut Schemas) -> Response {
         Gives::Bytes => {
             response.content("application/octet-stream", Content::new(Some(bytes_schema()))).build()
         }
+        Gives::Zip => response.content(ZIP, Content::new(Some(bytes_schema()))).build(),
         Gives::Text => response.content("text/plain", Content::new(Some(text_schema()))).build(),
     }
 }
@@ -152,6 +155,13 @@ fn bytes_schema() -> RefOr<Schema> {
     ObjectBuilder::new().schema_type(Type::String).format(Some(binary)).into()
 }
 
+/// A package in a form.
+fn form_schema() -> RefOr<Schema> {
+    let form = ObjectBuilder::new().schema_type(Type::Object);
+    let form = form.property("file", bytes_schema()).required("file");
+    form.property("name", text_schema()).property("namespace", text_schema()).into()
+}
+
 fn text_schema() -> RefOr<Schema> {
     ObjectBuilder::new().schema_type(Type::String).into()
 }
@@ -172,6 +182,9 @@ fn refusals(route: &Route) -> Vec<u16> {
     if route.status == 202 {
         statuses.push(409);
     }
+    if matches!(route.takes, Takes::Package) {
+        statuses.push(400);
+    }
     if !matches!(route.takes, Takes::Nothing) {
         statuses.extend([409, 413, 415, 422]);
     } else if !route.query.is_empty() {
@@ -184,6 +197,7 @@ fn refusals(route: &Route) -> Vec<u16> {
 
 const fn meaning(status: u16) -> &'static str {
     match status {
+        400 => "It cannot be read.",
         401 => "No valid token, key, password or proof.",
         403 => "Not allowed with this role.",
         404 => "Not there, or not the caller's.",

@@ -76,6 +76,8 @@ pub(crate) enum Takes {
     Nothing,
     Json(SchemaOf),
     Documents,
+    /// A ZIP, alone or as a form's field `file`.
+    Package,
 }
 
 /// What an operation gives.
@@ -86,6 +88,7 @@ pub(crate) enum Gives {
     Lines(SchemaOf),
     Text,
     Bytes,
+    Zip,
 }
 
 /// One operation.
@@ -157,6 +160,16 @@ impl Route {
         self
     }
 
+    pub(crate) const fn takes_package(mut self) -> Self {
+        self.takes = Takes::Package;
+        self
+    }
+
+    pub(crate) const fn gives_zip(mut self) -> Self {
+        self.gives = Gives::Zip;
+        self
+    }
+
     pub(crate) const fn gives(mut self, schema: SchemaOf) -> Self {
         self.gives = Gives::Json(schema);
         self
@@ -193,7 +206,7 @@ impl Route {
             "tasks" => "tasks",
             "devices" => "devices",
             "admin" => "admin",
-            "namespaces" | "apply" | "explain" | "schema" | "{plural}" => "resources",
+            "namespaces" | "apply" | "explain" | "schema" | "kinds" | "{plural}" => "resources",
             _ => "node",
         }
     }

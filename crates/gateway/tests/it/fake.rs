@@ -20,7 +20,10 @@ use troupe_api::{
         TaskPatch, TaskView, TurnView, TurnsPage, WhyAnswer,
     },
 };
-use troupe_services::{ApplyOptions, Caller, Devices, Resources, TaskFilter, TaskStream, Tasks};
+use troupe_services::{
+    ApplyOptions, Caller, Devices, Resources, SkillPackage, SkillUpload, TaskFilter, TaskStream,
+    Tasks,
+};
 use troupe_sharding::StreamItem;
 use troupe_types::{
     Attempt, Frame, FrameBody, FrameSeq, LogId, MessageFrame, MessageId, MessageKind, Ordinal,
@@ -656,6 +659,37 @@ impl Resources for FakeResources {
         }
         let kind = "BOOKMARK".to_owned();
         Ok(vec![WatchItem { kind, resource: Value::Null, resource_version: version }])
+    }
+
+    async fn upload_skill(&self, caller: &Caller, upload: SkillUpload) -> Result<Value, Problem> {
+        own(&upload.namespace)?;
+        if !upload.bytes.starts_with(b"PK") {
+            return Err(Problem::new(400, "bad_package", "this is no ZIP archive"));
+        }
+        let name = upload.name.unwrap_or_else(|| "folder".to_owned());
+        let id = upload.id.unwrap_or_else(|| format!("id-{name}"));
+        let namespace = upload.namespace;
+        let zip = String::from_utf8_lossy(&upload.bytes).into_owned();
+        let metadata = json!({ "name": name, "uid": id, "namespace": namespace });
+        let value = json!({ "kind": "Skill", "metadata": metadata, "zip": zip });
+        let key = (caller.user, "skills".to_owned(), id);
+        self.rows.lock().unwrap().insert(key, value.clone());
+        Ok(value)
+    }
+
+    async fn skill(&self, caller: &Caller, id: &str) -> Result<Value, Problem> {
+        self.get(caller, "default", "skills", id, None).await
+    }
+
+    async fn skill_package(&self, caller: &Caller, id: &str) -> Result<SkillPackage, Problem> {
+        let skill = self.skill(caller, id).await?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (name, bytes) = (text(&skill["metadata"]["name"]), text(&skill["zip"]).into());
+        Ok(SkillPackage { name, bytes, hash: "0".repeat(64) })
+    }
+
+    async fn delete_skill(&self, caller: &Caller, id: &str) -> Result<Seq, Problem> {
+        self.delete(caller, "default", "skills", id, None).await
     }
 
     fn explain(&self, kind: &str, path: Option<&str>) -> Result<Value, Problem> {

@@ -73,6 +73,13 @@ async fn rest_answers_a_foreign_id_exactly_as_an_unknown_one() {
                 assert_eq!(put.0, 200, "{}", put.1);
                 compare("git.example.org".into(), "other.example.org".into(), "git token").await;
             }
+            "owner" if path.contains("/skills/") => {
+                let zip = node.http.post(node.at("/api/v1/kinds/skills/upload?name=s"));
+                let zip = zip.header("content-type", "application/zip").body("PK");
+                let made = zip.bearer_auth(&ann.token).send().await.unwrap();
+                assert_eq!(made.status(), 201);
+                compare("id-s".into(), "id-nothing".into(), "Skill").await;
+            }
             "owner" => {
                 let (_, key) = node.post(&ann, "/api/v1/api-keys", json!({ "name": "k" })).await;
                 let key = key["id"].as_str().unwrap().to_owned();

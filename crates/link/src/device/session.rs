@@ -316,6 +316,7 @@ async fn on_control(
         | DeviceFrame::InputAnswer(_)
         | DeviceFrame::Ended(_)
         | DeviceFrame::SecretsWanted(_)
+        | DeviceFrame::PackageWanted(_)
         | DeviceFrame::Capabilities(_)
         | DeviceFrame::Drain(_)
         | DeviceFrame::Other(..) => return deliver(inward, frame, size).await,

@@ -30,16 +30,18 @@ use troupe_entities::{
 };
 use troupe_link::device::{DeviceFrames, DeviceSession, DeviceSessionHandle};
 use troupe_sharding::{AskError, Router};
+use troupe_store::Blobs;
 use troupe_types::{OutSeq, StatusFrame, TaskId, Uuid};
 use troupe_wire::device::{
     AttemptKey, Begin, DeviceFrame, Ended, EndedHow, ExecutionReport, ExecutionState, Forget,
-    GoAway, Output, OutputAck, SecretsGiven,
+    GoAway, Output, OutputAck, PackageWanted, SecretsGiven,
 };
 
 use super::{
     authority::Authority,
     convert::{Say, answered, found, has, hello, key, named, say},
     inbox::{Inbox, Next},
+    packages::Packages,
 };
 
 /// Words that wait for the device's entity; with more, the device waits.
@@ -58,13 +60,19 @@ pub struct Sessions {
     router: Router,
     authority: Arc<Authority>,
     node: String,
+    blobs: Arc<dyn Blobs>,
 }
 
 impl Sessions {
-    /// For the links that end at the node of this name.
+    /// For the links that end at the node of this name; packages of Skills are in `blobs`.
     #[must_use]
-    pub const fn new(router: Router, authority: Arc<Authority>, node: String) -> Self {
-        Self { router, authority, node }
+    pub const fn new(
+        router: Router,
+        authority: Arc<Authority>,
+        node: String,
+        blobs: Arc<dyn Blobs>,
+    ) -> Self {
+        Self { router, authority, node, blobs }
     }
 
     /// Takes links until there is no door any more. Dropping the future ends them.
@@ -123,6 +131,7 @@ impl Sessions {
             handle: handle.clone(),
             tokens: Mutex::new(tokens.collect()),
             acked,
+            packages: Packages::new(Arc::clone(&self.blobs)),
         });
         let why = tokio::select! {
             biased;
@@ -172,6 +181,7 @@ struct Link {
     tokens: Mutex<HashMap<AttemptKey, (TaskId, AttemptToken)>>,
     /// What was acknowledged when the link came up.
     acked: HashMap<AttemptKey, OutSeq>,
+    packages: Packages,
 }
 
 /// Something for the device's entity.
@@ -319,6 +329,10 @@ impl Link {
                     workers.tasks.spawn(Arc::clone(&self).give_secrets(wanted.key));
                     None
                 }
+                DeviceFrame::PackageWanted(wanted) => {
+                    workers.tasks.spawn(Arc::clone(&self).give_package(wanted));
+                    None
+                }
                 _ => None,
             };
             if let Some(word) = word
@@ -376,6 +390,18 @@ impl Link {
             }
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    /// A part of a package, or that there is none. One that is not to be had now is asked for again.
+    async fn give_package(self: Arc<Self>, wanted: PackageWanted) {
+        let part = match self.packages.part(&wanted, &self.address, self.session).await {
+            Ok(part) => part,
+            Err(error) => {
+                tracing::debug!(%error, "a package was not read");
+                return;
+            }
+        };
+        let _ = self.handle.send(&DeviceFrame::PackagePart(Box::new(part))).await;
     }
 
     async fn forget(&self, key: AttemptKey, reason: &str) {

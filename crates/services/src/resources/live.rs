@@ -17,10 +17,11 @@ use troupe_resources::{
     resource::{DEFAULT_NAMESPACE, Owner},
 };
 use troupe_sharding::Router;
+use troupe_store::Blobs;
 use troupe_types::{NamespaceId, Seq};
 
 use super::{
-    ApplyOptions, Resources,
+    ApplyOptions, Resources, SkillPackage, SkillUpload,
     documents::{outside, parse_kind, parse_version},
     labels::LabelSelector,
     problems::namespace_problem,
@@ -37,6 +38,7 @@ pub struct LiveResources {
     router: Router,
     pub(super) sealer: Arc<Sealer>,
     pub(super) kept: Arc<Kept>,
+    pub(super) blobs: Arc<dyn Blobs>,
 }
 
 /// A Namespace as a caller means it.
@@ -61,10 +63,10 @@ pub fn seal_path(owner: &Owner, kind: Kind, name: &str, path: &str) -> String {
 }
 
 impl LiveResources {
-    /// Over the entities behind `router`.
+    /// Over the entities behind `router`; packages of Skills are kept in `blobs`.
     #[must_use]
-    pub fn new(router: Router, sealer: Arc<Sealer>) -> Self {
-        Self { router, sealer, kept: Arc::default() }
+    pub fn new(router: Router, sealer: Arc<Sealer>, blobs: Arc<dyn Blobs>) -> Self {
+        Self { router, sealer, kept: Arc::default(), blobs }
     }
 
     pub(super) fn address(&self, place: &Place) -> NamespaceAddress {
@@ -199,6 +201,22 @@ impl Resources for LiveResources {
         }
         let told = |event| watch_item(event, &place, selector.as_ref());
         Ok(events.into_iter().map(told).collect())
+    }
+
+    async fn upload_skill(&self, caller: &Caller, upload: SkillUpload) -> Result<Value, Problem> {
+        self.put_package(caller, upload).await
+    }
+
+    async fn skill(&self, caller: &Caller, id: &str) -> Result<Value, Problem> {
+        self.skill_of(caller, id).await
+    }
+
+    async fn skill_package(&self, caller: &Caller, id: &str) -> Result<SkillPackage, Problem> {
+        self.package_of(caller, id).await
+    }
+
+    async fn delete_skill(&self, caller: &Caller, id: &str) -> Result<Seq, Problem> {
+        self.delete_by_id(caller, id).await
     }
 
     fn explain(&self, kind: &str, path: Option<&str>) -> Result<Value, Problem> {

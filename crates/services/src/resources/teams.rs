@@ -246,8 +246,10 @@ fn word<T: serde::de::DeserializeOwned>(value: &impl serde::Serialize) -> Option
     serde_json::from_value(serde_json::to_value(value).ok()?).ok()
 }
 
-/// A Skill whose instructions are a text; a package is not unpacked yet.
+/// A Skill that has instructions, files beside them, or both.
 fn skill(skill: &ResolvedSkill) -> Option<SkillPlan> {
     let (name, description) = (skill.name.clone(), skill.description.clone());
-    Some(SkillPlan { name, description, text: skill.prompt.clone()?, preload: skill.preload })
+    let package = skill.package_hash.clone();
+    let text = skill.prompt.clone().or_else(|| package.as_ref().map(|_| String::new()))?;
+    Some(SkillPlan { name, description, text, preload: skill.preload, package })
 }

@@ -28,11 +28,11 @@ use super::{
 };
 use crate::caller::Caller;
 
-type Warnings = Vec<troupe_resources::problem::Problem>;
+pub(super) type Warnings = Vec<troupe_resources::problem::Problem>;
 
 /// What public documents may be referred to, as of now.
 #[derive(Debug, Default)]
-struct Shared(BTreeSet<Key>);
+pub(super) struct Shared(BTreeSet<Key>);
 
 impl Shared {
     fn has(&self, key: &Key) -> bool {
@@ -41,7 +41,7 @@ impl Shared {
 }
 
 impl LiveResources {
-    fn parse(
+    pub(super) fn parse(
         body: &[u8],
         options: &ApplyOptions,
         names_only: bool,
@@ -70,7 +70,7 @@ impl LiveResources {
     }
 
     /// A wanted change of one document: secrets sealed, references found.
-    fn put(
+    pub(super) fn put(
         &self,
         place: &Place,
         shared: &Shared,
@@ -107,7 +107,7 @@ impl LiveResources {
     }
 
     /// Public resources that the documents of this Namespace may refer to.
-    async fn shared(&self, caller: &Caller, place: &Place) -> Result<Shared, Problem> {
+    pub(super) async fn shared(&self, caller: &Caller, place: &Place) -> Result<Shared, Problem> {
         if place.owner == Owner::Public {
             // They stand in the Namespace itself.
             return Ok(Shared::default());

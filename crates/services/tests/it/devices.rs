@@ -33,7 +33,7 @@ use troupe_sharding::{
     Crash, Entity, EntityContext, EntityFactory, FailedAsk, FrameSink, RegisteredKind, Reply,
     Router, ShardHost,
 };
-use troupe_store::{DirectoryTable, MemoryStore, RowWrite, Stores};
+use troupe_store::{BlobHash, DirectoryTable, MemoryStore, RowWrite, Stores};
 use troupe_testkit::wait_until;
 use troupe_types::{
     Attempt, Clock, DeviceId, EntityId, EntityKind, ExecutionId, OutSeq, SystemClock, TaskId,
@@ -43,8 +43,11 @@ use troupe_wire::{
     Credit,
     device::{
         AssignmentAnswer, Attach, AttemptKey, Capabilities, DeviceFrame, DeviceHello,
-        EnrolRefusalReason, ExecutionReport, ExecutionState, Output, Ping,
-        limits::{DEVICE_CREDIT_ITEMS, TO_DEVICE_CREDIT_BYTES, TO_DEVICE_CREDIT_ITEMS},
+        EnrolRefusalReason, ExecutionReport, ExecutionState, Output, PackageWanted, Ping,
+        limits::{
+            DEVICE_CREDIT_ITEMS, PACKAGE_PART_BYTES_MAX, TO_DEVICE_CREDIT_BYTES,
+            TO_DEVICE_CREDIT_ITEMS,
+        },
     },
 };
 
@@ -67,6 +70,8 @@ struct World {
     undecided: bool,
     /// Attempts that were given up.
     given_up: BTreeSet<ExecutionId>,
+    /// The package that jobs bring.
+    package: String,
     registered: BTreeSet<Uuid>,
 }
 
@@ -141,6 +146,9 @@ impl Fake {
             DeviceAsk::Settled { settled: Settled::Taken { has, begins: true }, .. }
                 if world.given_up.contains(&has.execution) =>
             {
+                DeviceReply::Refused { refusal: DeviceRefusal::NotFound }
+            }
+            DeviceAsk::Package { hash, .. } if *hash != world.package => {
                 DeviceReply::Refused { refusal: DeviceRefusal::NotFound }
             }
             _ => DeviceReply::Ok,
@@ -285,8 +293,8 @@ impl Device {
         let door = inside.local_addr().unwrap();
         let (give, links) = mpsc::channel(4);
         let mut serving = JoinSet::new();
-        let sessions =
-            Sessions::new(node.router.clone(), Arc::clone(&node.authority), "here".to_owned());
+        let (authority, blobs) = (Arc::clone(&node.authority), Arc::clone(&node.stores.blobs));
+        let sessions = Sessions::new(node.router.clone(), authority, "here".to_owned(), blobs);
         serving.spawn(sessions.serve(links));
         let listener = node.listener(EdgeListenerOptions::new("test", "here"));
         serving.spawn(listener.accept(inside, give));
@@ -405,6 +413,44 @@ async fn a_device_begins_what_is_committed_as_its_own() {
     assert_eq!(begins(control).await, Some(other));
     write_frame(&mut control.write, &DeviceFrame::Ping(Ping { nonce: 2 })).await.unwrap();
     assert_eq!(begins(control).await, None);
+}
+
+/// A device gets the package that a job of its brings, part after part, and no other.
+#[tokio::test]
+async fn a_device_gets_the_packages_of_its_jobs() {
+    let node = Node::start().await;
+    let device = Device::of(&node).await;
+    let [(key, _), _] = device.attempts;
+    let whole: Vec<u8> = (0..600_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
+    let kept = node.stores.blobs.put(whole.clone().into()).await.unwrap();
+    let other = node.stores.blobs.put(Bytes::from_static(b"of somebody else")).await.unwrap();
+    node.world.lock().unwrap().package = kept.to_string();
+    let mut link = device.dial(1, [0, 0]).await;
+    let control = &mut link.control;
+    let mut part = async |hash: [u8; 32], from: u64| {
+        let wanted = DeviceFrame::PackageWanted(PackageWanted { key, hash, from });
+        write_frame(&mut control.write, &wanted).await.unwrap();
+        loop {
+            let read = timeout(PATIENCE, read_frame(&mut control.read)).await.unwrap();
+            if let DeviceFrame::PackagePart(part) = read.unwrap().unwrap().0 {
+                assert_eq!((part.key, part.hash, part.from), (key, hash, from));
+                return (part.size, part.bytes);
+            }
+        }
+    };
+    let mut had = Vec::new();
+    while had.len() < whole.len() {
+        let (size, bytes) = part(kept.0, had.len() as u64).await;
+        assert_eq!(size, 600_000);
+        assert!(!bytes.is_empty() && bytes.len() <= PACKAGE_PART_BYTES_MAX);
+        had.extend_from_slice(&bytes);
+    }
+    assert_eq!(had, whole);
+    assert_eq!(part(kept.0, u64::MAX).await, (600_000, Bytes::new()), "nothing behind the end");
+    assert_eq!(part(other.0, 0).await, (0, Bytes::new()), "no job brings it");
+    let gone = BlobHash::of(b"nobody has it");
+    node.world.lock().unwrap().package = gone.to_string();
+    assert_eq!(part(gone.0, 0).await, (0, Bytes::new()));
 }
 
 /// All credit of the link is gone into one attempt whose Task takes nothing: the other attempt

@@ -85,7 +85,11 @@ impl Node {
             RegisteredKind::new(NamespaceFactory),
         ];
         let host = shard_host(&stores, &clock, &router, kinds).await;
-        let resources = Arc::new(LiveResources::new(router.clone(), Arc::clone(&sealer)));
+        let resources = Arc::new(LiveResources::new(
+            router.clone(),
+            Arc::clone(&sealer),
+            Arc::clone(&stores.blobs),
+        ));
         let teams: Arc<dyn TeamResolver> = Arc::<LiveResources>::clone(&resources);
         let tasks = LiveTasks::new(router.clone(), Arc::clone(&stores.projections), teams, clock);
         Self { resources, tasks, router, sealer, stores, _host: host }
@@ -153,7 +157,8 @@ impl Node {
 
     /// The use cases of another gateway: nothing is shared but the entities.
     pub(crate) fn another_gateway(&self) -> LiveResources {
-        LiveResources::new(self.router.clone(), Arc::clone(&self.sealer))
+        let (sealer, blobs) = (Arc::clone(&self.sealer), Arc::clone(&self.stores.blobs));
+        LiveResources::new(self.router.clone(), sealer, blobs)
     }
 
     pub(crate) fn another_gateway_of_tasks(&self) -> LiveTasks {

@@ -13,8 +13,11 @@ use troupe_wire::{
         DeviceRefusal, DeviceRefusalReason, DeviceWelcome, Drain, Ended, EndedHow, EnrolAnswer,
         EnrolGrant, EnrolRefusal, EnrolRefusalReason, EnrolRequest, ExecutionReport,
         ExecutionState, Forget, GoAway, Input, InputAnswer, InputFate, InputKind, LinkAgo,
-        NamedSecret, Output, OutputAck, Ping, Pong, Revoked, SecretsGiven, SecretsWanted, Tool,
-        limits::{DEVICE_BODY_BYTES_MAX, EXECUTIONS_MAX, FRAME_BYTES_MAX, FRAME_HEAD_BYTES},
+        NamedSecret, Output, OutputAck, PackagePart, PackageWanted, Ping, Pong, Revoked,
+        SecretsGiven, SecretsWanted, Tool,
+        limits::{
+            DEVICE_BODY_BYTES_MAX, EXECUTIONS_MAX, FRAME_BYTES_MAX, FRAME_HEAD_BYTES, HASH_BYTES,
+        },
     },
 };
 
@@ -130,6 +133,10 @@ fn work() -> Vec<(&'static str, DeviceFrame)> {
         message: "stopped".to_owned(),
     };
     let forget = Forget { key: key(), reason: "committed".to_owned() };
+    let wanted = PackageWanted { key: key(), hash: [9; HASH_BYTES], from: 262_144 };
+    let bytes = Bytes::from_static(b"PK..");
+    let part =
+        PackagePart { key: key(), hash: [9; HASH_BYTES], from: 262_144, size: 262_148, bytes };
     vec![
         ("assignment", DeviceFrame::Assignment(Box::new(assignment))),
         ("taken", DeviceFrame::AssignmentAnswer(AssignmentAnswer::Taken(key()))),
@@ -142,6 +149,8 @@ fn work() -> Vec<(&'static str, DeviceFrame)> {
         ("ended", DeviceFrame::Ended(ended)),
         ("begin", DeviceFrame::Begin(Begin { key: key() })),
         ("forget", DeviceFrame::Forget(forget)),
+        ("package-wanted", DeviceFrame::PackageWanted(wanted)),
+        ("package-part", DeviceFrame::PackagePart(Box::new(part))),
         ("secrets-wanted", DeviceFrame::SecretsWanted(SecretsWanted { key: key() })),
         (
             "secrets",

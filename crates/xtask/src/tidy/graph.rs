@@ -22,6 +22,7 @@ const ORDER: &[&[&str]] = &[
     &["placement"],
     &["wire"],
     &["records"],
+    &["packages"],
     &["store"],
     &["store-sqlite"],
     &["store-scylla"],

@@ -2,7 +2,7 @@
 //! name; and there is no name for the namespace of somebody else.
 
 use super::{Call, Check, Row, at, hidden, nowhere, row};
-use crate::two_users::world::Ids;
+use crate::two_users::world::{Ids, package};
 
 fn team(name: &str, namespace: Option<&str>) -> String {
     let namespace = namespace.map_or(String::new(), |of| format!(", namespace: \"{of}\""));
@@ -44,12 +44,34 @@ fn named(i: &Ids) -> Vec<Call> {
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = reads();
     rows.extend(writes());
+    rows.extend(packages());
     rows
+}
+
+/// Skills by their ids.
+fn packages() -> Vec<Row> {
+    const SKILL: fn(&Ids) -> Vec<Call> = |i| vec![at([&i["skill"]])];
+    vec![
+        row(
+            "upload_skill",
+            [
+                nowhere(404, |i| {
+                    let call = |namespace: &String| at([]).form(namespace, "taken", &package());
+                    namespaces(i).iter().map(call).collect()
+                }),
+                Check::Alike(201, |i| vec![at([]).form("default", &i["skill_name"], &package())]),
+            ],
+        ),
+        row("get_skill", [hidden(SKILL)]),
+        row("download_skill", [hidden(SKILL)]),
+        row("replace_skill", [hidden(|i| vec![at([&i["skill"]]).zip(package())])]),
+        row("delete_skill", [hidden(SKILL)]),
+    ]
 }
 
 fn reads() -> Vec<Row> {
     const EVERYBODYS: Check = Check::Nothing("kinds are the same for everybody");
-    const KINDS: [&str; 5] = ["teams", "models", "bots", "ghosts", "shells"];
+    const KINDS: [&str; 6] = ["teams", "models", "bots", "ghosts", "shells", "skills"];
     vec![
         row("explain", [EVERYBODYS]),
         row("schema", [EVERYBODYS]),

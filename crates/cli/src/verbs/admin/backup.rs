@@ -9,6 +9,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::Method;
 use serde_json::{Value, json};
 use troupe_store::backup::{FORMAT, Head, Kind, Totals, verify};
 use troupe_types::{Clock as _, SystemClock};
@@ -47,7 +48,7 @@ pub(super) async fn run(client: &Client, format: Format, args: BackupArgs) -> Re
 
 /// Writes what the node gives. A body that ends early is an error, not an end.
 async fn receive(client: &Client, to: &mut impl Write) -> Result<(), CliError> {
-    let mut answer = client.download(PATH).await?;
+    let mut answer = client.download(Method::POST, PATH).await?;
     let bar = ProgressBar::new_spinner();
     let style = ProgressStyle::with_template("{spinner} {bytes} received, {bytes_per_sec}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));

@@ -54,7 +54,9 @@ export function Note({ note }: { note: RowNote }) {
   const words = useWaitWords()
   const phase = `note.${note.phase}`
   const reason = note.code ? words({ code: note.code, args: note.args ?? {} }) : null
-  const text = reason ?? (i18n.language === 'en' || !i18n.exists(phase) ? note.text : null) ?? (i18n.exists(phase) ? t(phase) : note.phase)
+  // A warning is its text: the word for it alone says nothing.
+  const asSaid = i18n.language === 'en' || note.phase === 'warning' || !i18n.exists(phase)
+  const text = reason ?? (asSaid ? note.text : null) ?? (i18n.exists(phase) ? t(phase) : note.phase)
   return (
     <p className="flex flex-wrap gap-x-2 py-0.5 text-text-2">
       <span>{text}</span>

@@ -1,0 +1,185 @@
+//! Packages of Skills: ZIP archives, in and out.
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post, put},
+};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+use troupe_services::{PACKAGE_BYTES_MAX, Problem, SkillUpload};
+
+use super::{
+    answer::Refusal,
+    body::{Asked, Parted, Who, read_at_most},
+    multipart::{self, Part},
+    route::{Access, Route, any},
+};
+use crate::gateway::Shared;
+
+/// What stands around a package in a form.
+const FORM_BYTES: usize = 64 * 1024;
+const ZIP_TYPES: [&str; 3] =
+    ["application/zip", "application/x-zip-compressed", "application/octet-stream"];
+const DEFAULT_NAMESPACE: &str = "default";
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::new(
+        "POST",
+        "/api/v1/kinds/skills/upload",
+        "upload_skill",
+        "Makes a Skill from its package, or replaces the one of this name. A form with the fields \
+         `file`, `name` and `namespace`, or the ZIP itself with a query; 400 `bad_package` names \
+         the file that is at fault.",
+        || post(upload),
+    )
+    .by(Access::Namespace)
+    .query(&[
+        ("name", "Of the Skill; without it, the package's folder."),
+        ("namespace", "Where; without it, `default`."),
+    ])
+    .takes_package()
+    .gives(any)
+    .status(201),
+    Route::new("GET", "/api/v1/kinds/skills/{id}", "get_skill", "A Skill by its `uid`.", || {
+        get(read)
+    })
+    .by(Access::Owner)
+    .gives(any),
+    Route::new(
+        "PUT",
+        "/api/v1/kinds/skills/{id}",
+        "replace_skill",
+        "Another package for a Skill; name and namespace stay.",
+        || put(replace),
+    )
+    .by(Access::Owner)
+    .takes_package()
+    .gives(any),
+    Route::new(
+        "DELETE",
+        "/api/v1/kinds/skills/{id}",
+        "delete_skill",
+        "Deletes a Skill; 409 with the list of users if others refer to it.",
+        || delete(remove),
+    )
+    .by(Access::Owner)
+    .status(204),
+    Route::new(
+        "GET",
+        "/api/v1/kinds/skills/{id}/download",
+        "download_skill",
+        "The package of a Skill as it was uploaded; its `ETag` is its SHA-256.",
+        || get(download),
+    )
+    .by(Access::Owner)
+    .gives_zip(),
+];
+
+#[derive(Debug, Default, Deserialize)]
+struct Target {
+    name: Option<String>,
+    namespace: Option<String>,
+}
+
+async fn upload(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Asked(target): Asked<Target>,
+    request: Request,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let (given, bytes) = package(request, &shared).await?;
+    let namespace = given.namespace.or(target.namespace);
+    let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let name = given.name.or(target.name);
+    let upload = SkillUpload { id: None, namespace, name, bytes };
+    let made = shared.state.resources.upload_skill(&who, upload).await?;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+async fn read(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted(id): Parted<String>,
+) -> Result<Json<Value>, Refusal> {
+    Ok(Json(shared.state.resources.skill(&who, &id).await?))
+}
+
+async fn replace(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted(id): Parted<String>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    let resources = &shared.state.resources;
+    // Nobody sends ten megabytes to hear that there is no such Skill.
+    resources.skill(&who, &id).await?;
+    let (_, bytes) = package(request, &shared).await?;
+    let (namespace, name) = (DEFAULT_NAMESPACE.to_owned(), None);
+    let upload = SkillUpload { id: Some(id), namespace, name, bytes };
+    Ok(Json(resources.upload_skill(&who, upload).await?))
+}
+
+async fn remove(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted(id): Parted<String>,
+) -> Result<StatusCode, Refusal> {
+    shared.state.resources.delete_skill(&who, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn download(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted(id): Parted<String>,
+) -> Result<Response, Refusal> {
+    let package = shared.state.resources.skill_package(&who, &id).await?;
+    // A name may have any letters, a header may not.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let name: String = package.name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+    let headers = [
+        (header::CONTENT_TYPE, "application/zip".to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.zip\"")),
+        (header::ETAG, format!("\"{}\"", package.hash)),
+    ];
+    Ok((headers, package.bytes).into_response())
+}
+
+/// The package, and what a form says of it.
+async fn package(request: Request, shared: &Shared) -> Result<(Target, Bytes), Refusal> {
+    let kind = content_type(request.headers());
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_form = essence == "multipart/form-data";
+    if !is_form && !ZIP_TYPES.contains(&&*essence) {
+        let detail = "Send the package as multipart/form-data or application/zip.";
+        return Err(Problem::new(415, "unsupported_media_type", detail).into());
+    }
+    let bytes = read_at_most(request.into_body(), shared, PACKAGE_BYTES_MAX + FORM_BYTES).await?;
+    if !is_form {
+        return Ok((Target::default(), bytes));
+    }
+    let parts = multipart::parts(&bytes, &kind)?;
+    let text = |wanted: &str| {
+        let part = parts.iter().find(|part| part.name == wanted);
+        part.map(|part| part_text(&bytes, part)).transpose()
+    };
+    let target = Target { name: text("name")?, namespace: text("namespace")? };
+    let file = parts.iter().find(|part| part.name == "file");
+    let file = file.ok_or_else(|| Problem::invalid("file", "The form has no field `file`."))?;
+    Ok((target, bytes.slice(file.data.clone())))
+}
+
+fn content_type(headers: &HeaderMap) -> String {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    given.unwrap_or_default().to_owned()
+}
+
+fn part_text(bytes: &Bytes, part: &Part) -> Result<String, Problem> {
+    let text = std::str::from_utf8(&bytes[part.data.clone()]);
+    let text = text.map_err(|_| Problem::invalid(&part.name, "It is not UTF-8."))?;
+    Ok(text.to_owned())
+}
