@@ -35,6 +35,3 @@ mod sockets;
 #[cfg(test)]
 #[path = "it/stream.rs"]
 mod stream;
-#[cfg(test)]
-#[path = "it/two_users.rs"]
-mod two_users;

@@ -67,6 +67,8 @@ pub fn unpack(bytes: &[u8], dir: &Path) -> Result<(), UnpackError> {
         let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&target);
         let mut file = file.map_err(disk(&path))?;
         io::copy(&mut (&mut entry).take(UNPACKED_BYTES_MAX), &mut file).map_err(disk(&path))?;
+        // What has its name after a power failure has its bytes.
+        file.sync_all().map_err(disk(&path))?;
     }
     Ok(())
 }
