@@ -12,6 +12,8 @@ pub mod meta;
 pub mod problem;
 pub mod resource;
 pub mod task;
+pub mod wait;
 
 pub use event::FrameEvent;
 pub use problem::{FieldError, Problem};
+pub use wait::WaitWords;

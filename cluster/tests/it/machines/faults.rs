@@ -152,6 +152,39 @@ async fn a_network_that_goes_and_comes_loses_nothing() -> Result<()> {
     is_free(&node, &who, &device).await
 }
 
+/// A turn that ends while there is no network ends there and then, on the device; all of it, its
+/// end included, is there soon after the network is.
+#[tokio::test]
+async fn a_turn_that_ends_without_a_network_arrives_with_it() -> Result<()> {
+    let (door, node) = Door::new().await?;
+    let who = node.setup().await?;
+    let nat = Nat::start(door.at).await?;
+    let mut machine = Machine::new(None)?;
+    machine.allow_sh()?;
+    let invitation = json!({"address": nat.addr().to_string()});
+    let device = machine.join_at(&node, &who, &invitation).await?;
+    let task = counting(&node, &who, &machine).await?;
+    nat.cut(true, true);
+    let now = beyond(&machine, 0).await?;
+    let now = beyond(&machine, now + 50).await?;
+    machine.put_beside("n", "go")?;
+    let has_ended = try_until(PATIENCE, async || {
+        let Ok((Some(0), status, _)) = machine.say(&["status", "-o", "json"]).await else {
+            return false;
+        };
+        let status: Value = serde_json::from_str(&status).unwrap_or_default();
+        status["executions"][0]["state"] == "ended"
+    });
+    ensure!(has_ended.await, "it has not ended on the device:\n{}", machine.log());
+    let view = node.get(&format!("/api/v1/tasks/{task}"), &who).await?;
+    assert_eq!(view["status"], "RUNNING", "nobody else can know");
+    nat.cut(false, false);
+    let back = Instant::now();
+    ensure!(whole(&node, &who, &task).await? >= now);
+    ensure!(back.elapsed() < SOON, "it took {:?}\n{}", back.elapsed(), machine.log());
+    is_free(&node, &who, &device).await
+}
+
 /// Faults unless `TROUPE_TEST_CUTS` says otherwise.
 const CUTS: u64 = 20;
 

@@ -5,10 +5,16 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::Value;
+use troupe_api::WaitWords;
 use troupe_resources::print::value_to_yaml;
 use troupe_types::FrameSeq;
 
 use crate::args::Format;
+
+/// Characters of a command or a path in a note.
+const WORDS_MAX: usize = 100;
+/// Files of a diff that are named.
+const FILES_MAX: usize = 5;
 
 /// Prints frames as they come.
 #[derive(Debug)]
@@ -121,8 +127,9 @@ impl Printer {
 
     fn block(&mut self, block: &Value) {
         if block["type"] == "tool" {
-            let name = block["tool_name"].as_str().unwrap_or("tool");
-            self.note(&format!("tool {name}"));
+            self.note(&tool(block));
+        } else if block["type"] == "diff" {
+            self.note(&changed(block));
         } else if let Some(text) = asks(block) {
             self.note(&text);
         }
@@ -152,8 +159,9 @@ impl Printer {
     fn status(&mut self, data: &Value) {
         if let Some(text) = data["text"].as_str() {
             self.note(text);
-        } else if let Some(code) = data["wait"]["code"].as_str() {
-            self.note(&format!("waits: {code} {}", data["wait"]["args"]));
+        } else if let Ok(wait) = serde_json::from_value(data["wait"].clone()) {
+            let WaitWords { summary, next } = WaitWords::of(&wait, "");
+            self.note(&next.map_or(summary.clone(), |next| format!("{summary} ({next})")));
         }
     }
 
@@ -193,6 +201,42 @@ fn written(format: Format, event: &str, data: &Value) -> String {
     format!("{frame}\n")
 }
 
+/// A tool call: its name, and what a person knows it by.
+fn tool(block: &Value) -> String {
+    let name = block["tool_name"].as_str().unwrap_or("tool");
+    let input = &block["tool_input"];
+    let what = ["title", "display_name"].iter().find_map(|field| block[*field].as_str());
+    let known = ["command", "file_path", "path", "pattern", "url", "query"];
+    let what = what.or_else(|| known.iter().find_map(|field| input[*field].as_str()));
+    match what.filter(|what| *what != name) {
+        Some(what) => format!("tool {name}: {}", shortened(what)),
+        None => format!("tool {name}"),
+    }
+}
+
+/// The files of a diff.
+fn changed(block: &Value) -> String {
+    let files = block["files"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let file = |file: &Value| {
+        let count = |field: &str| file[field].as_u64().unwrap_or_default();
+        let path = file["path"].as_str().unwrap_or_default();
+        format!("{} (+{} -{})", shortened(path), count("added"), count("removed"))
+    };
+    let named: Vec<String> = files.iter().take(FILES_MAX).map(file).collect();
+    let more = files.len().saturating_sub(FILES_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("changed {}{more}; see: troupe diff", named.join(", "))
+}
+
+/// The first line, as far as it fits.
+fn shortened(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(WORDS_MAX) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
 /// What an agent asks, and how to answer it.
 fn asks(block: &Value) -> Option<String> {
     let id = block["id"].as_str().unwrap_or_default();
@@ -226,6 +270,25 @@ mod tests {
         let words = "may Bash do this? touch x (troupe approve or deny, block 2.1.1)";
         assert_eq!(asks(&approval).as_deref(), Some(words));
         assert_eq!(asks(&serde_json::json!({"type": "tool"})), None);
+    }
+
+    #[test]
+    fn tools_and_diffs_say_what_they_are_about() {
+        let bash = serde_json::json!({"tool_name": "Bash", "tool_input": {"command": "make\nx"}});
+        assert_eq!(tool(&bash), "tool Bash: make");
+        let titled = serde_json::json!({"tool_name": "shell", "title": "x".repeat(200)});
+        assert_eq!(tool(&titled), format!("tool shell: {}...", "x".repeat(WORDS_MAX)));
+        assert_eq!(
+            tool(&serde_json::json!({"tool_name": "Read", "tool_input": null})),
+            "tool Read"
+        );
+        let file = serde_json::json!({"path": "a.rs", "added": 2, "removed": 1});
+        let diff = serde_json::json!({"type": "diff", "files": vec![file; FILES_MAX + 1]});
+        let words = changed(&diff);
+        assert!(
+            words.starts_with("changed a.rs (+2 -1), a.rs") && words.contains("and 1 more"),
+            "{words}"
+        );
     }
 
     #[test]

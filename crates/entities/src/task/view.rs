@@ -1,6 +1,9 @@
 //! What others may be told of a Task: made from the fold, published at its commit.
 
-use troupe_api::task::{OutlineRow, TaskView, WhyAnswer};
+use troupe_api::{
+    WaitWords,
+    task::{OutlineRow, TaskView, WhyAnswer},
+};
 use troupe_domain::task::{TaskEntry, TaskState};
 use troupe_types::{FrameBody, FrameSeq, LogId, Status, TaskId, Timestamp, UserId, Uuid};
 
@@ -130,37 +133,10 @@ impl TaskActor {
             details.push(format!("{} message(s) wait behind the running turn", view.queue.len()));
         }
         let summary = match (view.status, &view.wait) {
-            (_, Some(wait)) if wait.code == "no_device" => {
-                let tool = wait.args.get("tool").and_then(|v| v.as_str()).unwrap_or("this runtime");
-                next_steps.push(
-                    "join a machine that runs it, or choose a team whose members run \
-                                 in the Chat shell"
-                        .to_owned(),
-                );
-                format!("waits: no device runs {tool}")
-            }
-            (_, Some(wait))
-                if wait.code.starts_with("no_device_")
-                    || wait.code == "devices_busy"
-                    || wait.code.contains("container") =>
-            {
-                let (summary, next) = device_words(wait);
-                next_steps.push(next.to_owned());
-                summary
-            }
-            (_, Some(wait)) if wait.code == "device_refused" => {
-                next_steps.push("see the device's policy: troupe-edge policy check".to_owned());
-                format!("waits: {} does not take it: {}", arg(wait, "device"), arg(wait, "text"))
-            }
-            (_, Some(wait)) if wait.code == "team_slots" => {
-                let place = wait.args.get("position").map(|p| format!(", place {p} in line"));
-                next_steps.push("wait, or raise the team's maxConcurrentTasks".to_owned());
-                format!("waits for a slot of team {}{}", view.team_name, place.unwrap_or_default())
-            }
             (_, Some(wait)) => {
-                let (summary, next) = model_words(wait);
-                next_steps.extend(next.map(str::to_owned));
-                summary
+                let words = WaitWords::of(wait, &view.team_name);
+                next_steps.extend(words.next.map(str::to_owned));
+                words.summary
             }
             (Status::PendingConfirmation, None) => {
                 next_steps.push("confirm the stage, or send a message to change it".to_owned());
@@ -180,61 +156,6 @@ impl TaskActor {
             (status, None) => format!("does nothing: {}", status_word(status).to_lowercase()),
         };
         WhyAnswer { task_id: view.id, status: view.status, summary, details, next_steps }
-    }
-}
-
-fn arg<'a>(wait: &'a troupe_types::Wait, name: &str) -> &'a str {
-    wait.args.get(name).and_then(|value| value.as_str()).unwrap_or_default()
-}
-
-fn model_words(wait: &troupe_types::Wait) -> (String, Option<&'static str>) {
-    let at = arg(wait, "retry_at");
-    match wait.code.as_str() {
-        "rate_limit" => (
-            format!("waits: the model's provider asked to wait until {at}"),
-            Some("wait, or cancel it and choose another Model: troupe retry --model"),
-        ),
-        "model_retry" if !at.is_empty() => {
-            (format!("waits: the model failed and is asked again at {at}"), None)
-        }
-        code => (format!("waits: {code}"), None),
-    }
-}
-
-fn device_words(wait: &troupe_types::Wait) -> (String, &'static str) {
-    let on = match arg(wait, "on") {
-        "" => String::new(),
-        on => format!(" that is `{on}`"),
-    };
-    match wait.code.as_str() {
-        "no_device_online" => (
-            "waits: none of your devices is connected".to_owned(),
-            "start troupe-edge on one of them, or open its lid",
-        ),
-        "no_device_fits" => (
-            format!("waits: no connected device{on} has {}", arg(wait, "tool")),
-            "install it there, or choose another device with --on",
-        ),
-        "no_containers" => (
-            "waits: no node runs containers".to_owned(),
-            "an administrator sets containers.engine on a node, or choose a device with --on",
-        ),
-        "container_queued" => {
-            let (running, max) = (arg(wait, "running"), arg(wait, "max"));
-            let ahead = match arg(wait, "ahead") {
-                "0" => "it is the next".to_owned(),
-                ahead => format!("{ahead} before it"),
-            };
-            (
-                format!("waits for a container: {running} of {max} are there, {ahead}"),
-                "wait: one that idles is given up; an administrator may raise containers.max",
-            )
-        }
-        "container_starting" => ("waits: its container starts".to_owned(), "wait some seconds"),
-        _ => (
-            "waits: every slot of the devices that fit is taken".to_owned(),
-            "wait, or raise the slots of a device: troupe device set NAME --slots N",
-        ),
     }
 }
 
