@@ -2,6 +2,7 @@
 
 mod behind;
 mod files;
+mod models;
 mod watch;
 
 use std::{fs, path::PathBuf, process::Stdio};

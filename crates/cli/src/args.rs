@@ -333,7 +333,8 @@ pub enum ModelVerb {
     #[command(after_help = "Examples:
   troupe model add anthropic --model claude-sonnet-4 --key-from-env ANTHROPIC_API_KEY
   troupe model add openai --model gpt-5 --base-url https://llm.example.org/v1 --key-stdin
-  troupe model add openai --name local --model qwen3 --base-url http://127.0.0.1:11434/v1 --no-key")]
+  troupe model add openai --name local --model qwen3 --base-url http://127.0.0.1:11434/v1 --no-key
+  troupe model add openai --model gpt-5 --key-stdin --namespace public     # for everybody (administrators)")]
     Add(ModelAddArgs),
 }
 

@@ -19,6 +19,8 @@ const RESUMES = Number(env.TROUPE_RESUMES ?? 12);
 const DEADLINE_MS = Number(env.TROUPE_DEADLINE ?? 120) * 1000;
 const STEP_MS = 30_000;
 const TEXT = "Say something about 😀👩‍👩‍👧, 中文字符 and é.";
+// Long enough that a cancel finds it under way.
+const LONG = `Third: ${TEXT} [[demo chunks=200 size=9 pace=20]]`;
 const ENDS = ["chat:done", "chat:error", "chat:cancelled"];
 
 class Mismatch extends Error {}
@@ -215,7 +217,7 @@ async function settled(socket, task) {
 async function converse(socket, task) {
   await socket.until(() => socket.ended(0).length > 0, "the end of the first answer");
   let head = 0;
-  for (const [text, cancel] of [[`Second: ${TEXT}`, false], [`Third: ${TEXT}`, true]]) {
+  for (const [text, cancel] of [[`Second: ${TEXT}`, false], [LONG, true]]) {
     head = socket.gapless(socket.base);
     await socket.ask("chat:send", {
       task_id: task, message: text, client_message_id: randomUUID(),
@@ -223,17 +225,15 @@ async function converse(socket, task) {
     if (cancel) {
       const started = ({ event, data }) => event === "chat:start" && data.seq > head;
       await socket.until(() => socket.frames.some(started), "the start of an answer");
-      console.log("cancel:", await socket.call("chat:cancel", { task_id: task }));
+      await socket.ask("chat:cancel", { task_id: task });
     }
     await socket.until(() => socket.ended(head).length > 0, "the end of an answer");
   }
   const last = socket.ended(head).at(-1);
-  console.log(`the third answer ended with ${last.event}`);
-  if (last.event === "chat:cancelled") {
-    head = socket.frames.at(-1).data.seq;
-    await socket.ask("chat:retry", { task_id: task, subtask_id: last.data.subtask_id });
-    await socket.until(() => socket.ended(head).length > 0, "the end of the retry");
-  }
+  check(last.event === "chat:cancelled", `a cancelled answer ended with ${last.event}`);
+  head = socket.frames.at(-1).data.seq;
+  await socket.ask("chat:retry", { task_id: task, subtask_id: last.data.subtask_id });
+  await socket.until(() => socket.ended(head).length > 0, "the end of the retry");
   const now = await settled(socket, task);
   const people = socket.frames.filter(
     ({ event, data }) => event === "chat:message" && data.kind === "user",

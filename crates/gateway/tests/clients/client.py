@@ -27,6 +27,8 @@ DEADLINE = float(os.environ.get("TROUPE_DEADLINE", "120"))
 INTERRUPT = os.environ.get("TROUPE_INTERRUPT")
 TEXT = "Say something about 😀👩‍👩‍👧, 中文字符 and é."
 STEP = 30
+# Long enough that a cancel finds it under way.
+LONG = "Third: " + TEXT + " [[demo chunks=200 size=9 pace=20]]"
 ENDS = ("chat:done", "chat:error", "chat:cancelled")
 
 
@@ -208,7 +210,7 @@ def compare(what, mine, theirs):
 async def converse(client, socket, task):
     """A whole answer, a cancelled one, a retry, an edit."""
     await socket.until(lambda: socket.ended(0), "the end of the first answer")
-    for text, cancel in (("Second: " + TEXT, False), ("Third: " + TEXT, True)):
+    for text, cancel in (("Second: " + TEXT, False), (LONG, True)):
         head = socket.gapless(socket.base)
         await socket.ask("chat:send", {
             "task_id": task, "message": text, "client_message_id": str(uuid.uuid4()),
@@ -218,16 +220,13 @@ async def converse(client, socket, task):
                 lambda: any(e == "chat:start" and d["seq"] > head for e, d in socket.frames),
                 "the start of an answer",
             )
-            answer = await socket.io.call(
-                "chat:cancel", {"task_id": task}, namespace="/chat", timeout=STEP)
-            print(f"cancel: {answer}")
+            await socket.ask("chat:cancel", {"task_id": task})
         await socket.until(lambda: socket.ended(head), "the end of an answer")
     event, data = socket.ended(head)[-1]
-    print(f"the third answer ended with {event}")
-    if event == "chat:cancelled":
-        head = socket.frames[-1][1]["seq"]
-        await socket.ask("chat:retry", {"task_id": task, "subtask_id": data["subtask_id"]})
-        await socket.until(lambda: socket.ended(head), "the end of the retry")
+    check(event == "chat:cancelled", f"a cancelled answer ended with {event}")
+    head = socket.frames[-1][1]["seq"]
+    await socket.ask("chat:retry", {"task_id": task, "subtask_id": data["subtask_id"]})
+    await socket.until(lambda: socket.ended(head), "the end of the retry")
     head, rows = await settled(client, socket, task)
     people = {d["subtask_id"] for e, d in socket.frames
               if e == "chat:message" and d["role"] == "USER" and d["kind"] == "user"}
