@@ -306,8 +306,7 @@ pub(super) async fn follows(node: &Rest, who: &Person, task: &str, n: u64) -> Re
 
 #[tokio::test]
 async fn a_revoked_device_ends_at_once_and_its_task_says_so() -> Result<()> {
-    let home = Home::new()?;
-    let node = node(&home).await?;
+    let (door, node) = Door::new().await?;
     let who = node.setup().await?;
     let mut machine = Machine::new(None)?;
     machine.allow_sh()?;
@@ -325,9 +324,13 @@ async fn a_revoked_device_ends_at_once_and_its_task_says_so() -> Result<()> {
     let (_, turns) = node.turns(&who, &task).await?;
     assert!(json!(turns).to_string().contains("revoked"), "{turns:#?}");
     assert_eq!(machine.worked("n"), n, "nothing runs any more");
-    // It stays out.
+    // It stays out, also at a node that knows it from its disk alone.
     machine.run()?;
     assert_eq!(machine.ended().await?, Some(4));
+    node.kill().await?;
+    let node = door.again().await?;
+    machine.run()?;
+    assert_eq!(machine.ended().await?, Some(4), "{}", machine.log());
     // Without it there is none.
     let task = node.run(&who, "sh", "sh -c 'echo never'").await?;
     let waits = try_until(PATIENCE, async || {

@@ -95,7 +95,7 @@ async fn a_device_works_through_a_frozen_store() -> Result<()> {
 #[tokio::test]
 async fn roles_are_kept_apart() -> Result<()> {
     let Some(servers) = servers() else { return Ok(()) };
-    let (three, who, machine, device, task) = at_work(servers, APART).await?;
+    let (three, who, mut machine, device, task) = at_work(servers, APART).await?;
     let [gateway, edge, entities] = [three.rest(0)?, three.rest(1)?, three.rest(2)?];
     ensure!(owner_of(&gateway, &who, &task).await? == 2, "only n2 hosts Tasks");
     let view = until(&gateway, &who, &device, |view| view["status"] == "online").await?;
@@ -112,5 +112,13 @@ async fn roles_are_kept_apart() -> Result<()> {
     }
     machine.put_beside("n", "go")?;
     whole(&gateway, &who, &task).await?;
-    is_free(&gateway, &who, &device).await
+    is_free(&gateway, &who, &device).await?;
+    // Asked for at one node, decided at another, and the link ends at the third.
+    let path = format!("/api/v1/devices/{}", device["id"].as_str().context("no id")?);
+    let began = Instant::now();
+    let gone = gateway.call("DELETE", &path, Some(&who), None).await?;
+    ensure!(gone.status == 204, "{}", gone.text);
+    ensure!(machine.ended().await? == Some(4), "{}", machine.log());
+    println!("ended {:.2} s after the revocation", began.elapsed().as_secs_f64());
+    Ok(())
 }
