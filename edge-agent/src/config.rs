@@ -32,6 +32,9 @@ pub(crate) struct Settings {
     pub(crate) labels: BTreeMap<String, String>,
     /// Most MiB of output that wait to be acknowledged.
     pub(crate) outbox_mib: u64,
+    /// Most MiB of memory of one run; 0: no bound. Absent: three quarters of the machine's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) run_memory_mib: Option<u64>,
     /// Days after which a workspace in which no turn began is removed; 0: never.
     pub(crate) keep_workspaces_days: u32,
     /// Programs of the runtime `Command`, by name; the policy must allow them too.
@@ -41,7 +44,8 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let (labels, commands) = (BTreeMap::new(), BTreeMap::new());
-        Self { slots: 5, labels, outbox_mib: 256, keep_workspaces_days: 7, commands }
+        let (outbox_mib, run_memory_mib, keep_workspaces_days) = (256, None, 7);
+        Self { slots: 5, labels, outbox_mib, run_memory_mib, keep_workspaces_days, commands }
     }
 }
 
@@ -146,6 +150,9 @@ impl Home {
         options.slots = settings.slots;
         options.labels = settings.labels.into_iter().collect();
         options.outbox_bytes_max = settings.outbox_mib.saturating_mul(1024 * 1024);
+        if let Some(mib) = settings.run_memory_mib {
+            options.run_memory_bytes_max = mib.saturating_mul(1024 * 1024);
+        }
         options.host = host_name();
         let days = u64::from(settings.keep_workspaces_days);
         options.workspaces_unused_max = (days > 0).then(|| Duration::from_secs(days * 24 * 3_600));

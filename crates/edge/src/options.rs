@@ -37,6 +37,9 @@ pub struct EdgeOptions {
     pub build: String,
     /// Most bytes of output that wait to be acknowledged. Default 256 MiB, at least 4 MiB.
     pub outbox_bytes_max: u64,
+    /// Most bytes of memory of one run, where runs are held by a cgroup; 0: as many as there are.
+    /// Default: three quarters of the machine's.
+    pub run_memory_bytes_max: u64,
     /// Times and limits of the link.
     pub link: LinkOptions,
     /// Keeps a renewed certificate; `None`: there is no certificate (in-process link).
@@ -69,6 +72,7 @@ impl EdgeOptions {
             host: String::new(),
             build: env!("CARGO_PKG_VERSION").to_owned(),
             outbox_bytes_max: 256 * 1024 * 1024,
+            run_memory_bytes_max: memory_of_machine() / 4 * 3,
             link: LinkOptions::default(),
             identity: None,
             workspaces_unused_max: Some(Duration::from_secs(7 * 24 * 3_600)),
@@ -93,4 +97,12 @@ impl EdgeOptions {
         }
         faults
     }
+}
+
+/// Bytes, as the kernel says; 0: it does not.
+fn memory_of_machine() -> u64 {
+    let told = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = told.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or_default().saturating_mul(1024)
 }

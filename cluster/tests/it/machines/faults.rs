@@ -340,6 +340,36 @@ async fn a_revoked_device_ends_at_once_and_its_task_says_so() -> Result<()> {
     Ok(())
 }
 
+/// A run that takes more memory than the device gives is ended, told as such, and takes nothing else
+/// with it.
+#[tokio::test]
+async fn a_run_has_no_more_memory_than_its_device_gives() -> Result<()> {
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    let mut machine = Machine::new(None)?;
+    machine.allow_sh()?;
+    let settings = "run-memory-mib = 64\n[commands]\nsh = \"/bin/sh\"\n";
+    machine.write(".local/state/troupe-edge/edge.toml", settings)?;
+    let device = machine.join(&node, &who).await?;
+    let (_, status, _) = machine.say(&["status", "-o", "json"]).await?;
+    let status: Value = serde_json::from_str(&status)?;
+    if let Some(why) = status["runs"]["no_bounds"].as_str() {
+        println!("skipped: runs have no bounds here: {why}");
+        return Ok(());
+    }
+    node.apply(&who, COMMANDS).await?;
+    let hog = "sh -c 'exec python3 -c \"x = bytearray(b\\\"x\\\") * (400 << 20)\"'";
+    let task = node.run(&who, "sh", hog).await?;
+    node.settled(&who, &task, "FAILED").await?;
+    let (_, turns) = node.turns(&who, &task).await?;
+    let told = json!(turns).to_string();
+    assert!(told.contains("out of memory") && told.contains("container_oom"), "{told}");
+    is_free(&node, &who, &device).await?;
+    let task = node.run(&who, "sh", "sh -c 'echo still here'").await?;
+    node.settled(&who, &task, "COMPLETED").await
+}
+
 #[tokio::test]
 async fn what_its_policy_forbids_fails_and_says_why() -> Result<()> {
     let home = Home::new()?;

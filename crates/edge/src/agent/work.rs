@@ -159,6 +159,10 @@ impl AgentState {
         if options.policy.grants {
             job.grants.extend(fold.grants.iter().cloned());
         }
+        // The lower of what the job and what the machine says; 0 says nothing.
+        let bounds = [job.limits.memory_bytes_max, options.run_memory_bytes_max];
+        let least = bounds.into_iter().filter(|bound| *bound > 0).min();
+        job.limits.memory_bytes_max = least.unwrap_or_default();
         let workspaces = self.workspaces();
         let args = ExecutorArgs {
             key,
