@@ -50,6 +50,10 @@ pub struct ChatSend {
     /// In a directory of the device: work in a git worktree of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree: Option<bool>,
+    /// Keep the workspace and the container when nobody uses them (the label `preserveExecutor`,
+    /// which may be changed later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preserve_executor: Option<bool>,
 }
 
 /// Ack of `chat:send`.

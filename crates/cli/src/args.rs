@@ -454,6 +454,9 @@ pub struct RunArgs {
     /// The branch to start from
     #[arg(long, value_name = "NAME", requires = "repo")]
     pub branch: Option<String>,
+    /// Keep the workspace and the container when nobody uses them
+    #[arg(long)]
+    pub keep: bool,
     /// Work in a git worktree of its own (with a directory)
     #[arg(long, requires = "repo")]
     pub worktree: bool,

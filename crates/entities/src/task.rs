@@ -31,7 +31,7 @@ pub use address::{TaskAddress, TaskError};
 pub use ask::{DeviceChecked, DeviceInput, SubscribeAsk, SubscribeReply, TaskAsk, TaskReply};
 pub use factory::{Listed, Notifier, Silent, TaskFactory, TaskOptions};
 pub use internal::TaskInternal;
-pub use job::{BRANCH_LABEL, REPO_LABEL, WORKTREE_LABEL};
+pub use job::{BRANCH_LABEL, KEEP_LABEL, REPO_LABEL, WORKTREE_LABEL};
 pub use place::ON_LABEL;
 
 pub use crate::codec::decode_entry;

@@ -137,14 +137,17 @@ async fn what_does_not_listen_ends_and_what_dies_is_told() -> Result<()> {
     Ok(())
 }
 
-/// One container at once: the second Task waits and says why, and has it once the first idles. An
-/// image that nobody allowed is refused by name.
+/// One container at once: the second Task waits and says why, and has it once the first idles and is
+/// not kept any more. An image that nobody allowed is refused by name.
 #[tokio::test]
 async fn tasks_queue_for_containers() -> Result<()> {
     let Some(mut engine) = Engine::new()? else { return Ok(()) };
     let home = Home::new()?;
     let (node, who) = small(&mut engine, &home, &[("TROUPE__CONTAINERS__MAX", "1")]).await?;
-    let first = node.run(&who, "sh", COUNT).await?;
+    // Its container would stay for ever.
+    let kept = json!({"team_id": "sh", "message": COUNT, "preserve_executor": true});
+    let first = node.post("/api/v1/tasks", Some(&who), &kept).await?;
+    let first = first["task_id"].as_str().context("no task")?.to_owned();
     let name = only(&node, &who).await?["name"].as_str().context("no name")?.to_owned();
     let second = node.run(&who, "sh", "sh -c 'echo mine'").await?;
     let mut view = Value::Null;
@@ -158,6 +161,10 @@ async fn tasks_queue_for_containers() -> Result<()> {
     assert!(why.contains("waits for a container") && why.contains("1 of 1"), "{why}");
     engine.let_go(&name).await?;
     node.settled(&who, &first, "COMPLETED").await?;
+    let labels = json!({"labels": {"preserveExecutor": "false"}});
+    let path = format!("/api/v1/tasks/{first}");
+    let changed = node.call("PATCH", &path, Some(&who), Some(&labels)).await?;
+    ensure!(changed.status == 200, "{}", changed.text);
     node.settled(&who, &second, "COMPLETED").await?;
     assert_eq!(last_answer(&node, &who, &second).await?, "mine\n");
 

@@ -41,6 +41,9 @@ pub(super) async fn run(client: &Client, format: Format, args: RunArgs) -> Resul
     if let Some(branch) = args.branch {
         body["branch_name"] = branch.into();
     }
+    if args.keep {
+        body["preserve_executor"] = true.into();
+    }
     if args.worktree {
         body["worktree"] = true.into();
     }

@@ -21,6 +21,7 @@ use super::{
     effects::Effect,
     factory::TaskFactory,
     internal::TaskInternal,
+    job::is_kept,
     last_line::LastLine,
     measure::Measure,
     place::Placing,
@@ -222,6 +223,10 @@ impl TaskActor {
                 }
                 Effect::Public(public) => {
                     self.notify(&public);
+                    let keeps = is_kept(&public.view.labels);
+                    if keeps != is_kept(&self.public.view.labels) && self.public.exists {
+                        self.keep_container(keeps);
+                    }
                     self.public = public;
                     self.projector.touch();
                 }

@@ -1,11 +1,15 @@
 //! A Task that is to run in a container: `on: container`.
 
+use std::sync::Arc;
+
+use troupe_actor::spawn_task;
 use troupe_domain::task::TeamPlan;
 use troupe_resources::selector::{Selector, Term};
 use troupe_store::{CasError, DirectoryRow};
-use troupe_types::{ErrorType, Timestamp};
+use troupe_types::{ErrorType, TaskId, Timestamp};
 
 use super::{
+    actor::TaskActor,
     job::is_kept,
     place::{Placed, Search},
 };
@@ -13,6 +17,8 @@ use crate::device::container::{
     self, ContainerRow, ContainerState, Containers, PoolRow, WANT_AGAIN, WANT_STALE,
 };
 
+/// Tries to change a row that its pool changes, too.
+const KEEP_TRIES: u32 = 5;
 /// What a selector calls any container.
 const CONTAINER: &str = "container";
 
@@ -98,6 +104,32 @@ impl Search {
             }
         }
         Placed::Failed(ErrorType::ContainerError, text)
+    }
+}
+
+impl TaskActor {
+    /// Its container stays while it idles, or does not any more: best effort, as the pool looks at
+    /// the row alone. What is lost with its node is said again by changing the label again.
+    pub(super) fn keep_container(&self, keep: bool) {
+        let directory = Arc::clone(&self.context.stores.directory);
+        let task = TaskId::from_uuid(self.context.id.id);
+        spawn_task("task-keep", async move {
+            for _ in 0..KEEP_TRIES {
+                let (old, row) = match container::of(directory.as_ref(), task).await {
+                    Ok(Some((old, row))) if row.keep != keep => (old, row),
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::warn!(%task, %error, "whether a container stays was not read");
+                        return;
+                    }
+                };
+                let row = ContainerRow { keep, ..row };
+                if let Ok(true) = container::change(directory.as_ref(), &old, &row).await {
+                    return;
+                }
+            }
+            tracing::warn!(%task, "whether a container stays was not said");
+        });
     }
 }
 

@@ -157,7 +157,7 @@ pub const BRANCH_LABEL: &str = "troupe.branch";
 pub const WORKTREE_LABEL: &str = "troupe.worktree";
 
 /// Label of a Task whose workspace and container are not taken away while nobody uses them.
-const KEEP_LABEL: &str = "preserveExecutor";
+pub const KEEP_LABEL: &str = "preserveExecutor";
 
 /// Whether a Task's workspace and container stay while nobody uses them.
 pub(super) fn is_kept(labels: &BTreeMap<String, String>) -> bool {

@@ -181,7 +181,7 @@ pub(super) struct BegunWith {
 
 /// What is said with the first message is not said otherwise later.
 fn check_kept(send: &ChatSend, kept: &BTreeMap<String, String>) -> Result<(), Problem> {
-    use troupe_entities::task::{BRANCH_LABEL, ON_LABEL, WORKTREE_LABEL};
+    use troupe_entities::task::{BRANCH_LABEL, KEEP_LABEL, ON_LABEL, WORKTREE_LABEL};
     for (label, value) in placed_on(send)? {
         if kept.get(&label) == Some(&value) {
             continue;
@@ -191,6 +191,7 @@ fn check_kept(send: &ChatSend, kept: &BTreeMap<String, String>) -> Result<(), Pr
             ON_LABEL => ("device_id", "a task keeps the device, or the choice, that it began with"),
             BRANCH_LABEL => ("branch_name", workspace),
             WORKTREE_LABEL => ("worktree", workspace),
+            KEEP_LABEL => ("preserve_executor", "of a task that is there, change its label"),
             _ => ("git_url", workspace),
         };
         return Err(Problem::invalid(field, why));
@@ -200,7 +201,7 @@ fn check_kept(send: &ChatSend, kept: &BTreeMap<String, String>) -> Result<(), Pr
 
 /// What a person wants of device and workspace stands among the Task's labels.
 fn placed_on(send: &ChatSend) -> Result<BTreeMap<String, String>, Problem> {
-    use troupe_entities::task::{BRANCH_LABEL, ON_LABEL, REPO_LABEL, WORKTREE_LABEL};
+    use troupe_entities::task::{BRANCH_LABEL, KEEP_LABEL, ON_LABEL, REPO_LABEL, WORKTREE_LABEL};
     let given = |field: &Option<String>| {
         field.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
     };
@@ -231,6 +232,9 @@ fn placed_on(send: &ChatSend) -> Result<BTreeMap<String, String>, Problem> {
     }
     if send.worktree == Some(true) {
         wants("worktree", WORKTREE_LABEL, &mut labels, "true".to_owned())?;
+    }
+    if send.preserve_executor == Some(true) {
+        labels.insert(KEEP_LABEL.to_owned(), "true".to_owned());
     }
     Ok(labels)
 }
