@@ -1,9 +1,10 @@
 //! What clients send: bodies of REST calls, payloads of socket events; and what they read.
 
 use serde::{Serialize, de::DeserializeOwned};
-use troupe_api::{auth, chat, meta, problem, resource, task};
+use troupe_api::{admin, auth, chat, device, git, meta, problem, resource, task};
 
-/// Reads the bytes as every type of the API that can be read.
+/// Reads the bytes as the types of the API that can be read: all that come in, and those that go out and
+/// are more than a list of others.
 ///
 /// # Panics
 /// If something that was read cannot be written and read again.
@@ -41,6 +42,29 @@ pub fn run(bytes: &[u8]) {
     round::<task::TaskPatch>(bytes);
     round::<task::WhyAnswer>(bytes);
     round::<task::OpenAsks>(bytes);
+    // device, git
+    round::<device::DeviceView>(bytes);
+    round::<device::InviteDevice>(bytes);
+    round::<device::DeviceInvitation>(bytes);
+    round::<device::InvitationView>(bytes);
+    round::<device::DevicePatch>(bytes);
+    round::<device::AnswerBlock>(bytes);
+    round::<git::GitTokenView>(bytes);
+    round::<git::PutGitToken>(bytes);
+    // admin
+    round::<admin::NodeList>(bytes);
+    round::<admin::RebalanceSetting>(bytes);
+    round::<admin::ShardList>(bytes);
+    round::<admin::ActorTreeView>(bytes);
+    round::<admin::QueuesView>(bytes);
+    round::<admin::ContainersView>(bytes);
+    round::<admin::MoveShard>(bytes);
+    round::<admin::ShardMove>(bytes);
+    round::<admin::DeadLetterView>(bytes);
+    round::<admin::DiscardLetter>(bytes);
+    round::<admin::DoctorReport>(bytes);
+    round::<admin::AdminWhy>(bytes);
+    round::<admin::AuditEntry>(bytes);
     // the rest
     round::<problem::Problem>(bytes);
     round::<resource::ApplyAnswer>(bytes);

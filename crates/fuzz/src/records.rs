@@ -1,6 +1,7 @@
 //! Journal records: what lies on a disk may be anything.
 
 use troupe_domain::{
+    device::{DeviceEvent, DeviceState},
     namespace::{NamespaceEntry, NamespaceState},
     task::{History, TaskEntry, TaskState, Transcript},
 };
@@ -18,6 +19,24 @@ pub fn run(bytes: &[u8]) {
     let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     task(&lines);
     namespace(&lines);
+    device(&lines);
+}
+
+fn device(lines: &[&[u8]]) {
+    let snapshot = lines.iter().find_map(|line| decode(VERSION, line, never_upgrades).ok());
+    let mut events = lines
+        .iter()
+        .filter_map(|line| decode::<DeviceEvent>(VERSION, line, never_upgrades).ok())
+        .peekable();
+    if snapshot.is_none() && events.peek().is_none() {
+        return;
+    }
+    let mut state: DeviceState = snapshot.unwrap_or_default();
+    events.for_each(|event| state.apply(&event));
+    let record = encode(VERSION, &state).expect("a state has a JSON form");
+    let again: DeviceState =
+        decode(VERSION, &record, never_upgrades).expect("a written state reads again");
+    assert_eq!(again, state, "a snapshot changed the state");
 }
 
 fn task(lines: &[&[u8]]) {

@@ -81,6 +81,14 @@ fn make_dir(dir: &Path, recursive: bool) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use proptest::{
+        collection::vec,
+        option,
+        prelude::*,
+        prop_assert, prop_assert_eq,
+        sample::{Index, select},
+    };
+
     use super::*;
     use crate::made::{SKILL, files, mode};
 
@@ -110,6 +118,52 @@ mod tests {
         let zip = files(&[("a/SKILL.md", SKILL.as_bytes()), ("b/x", b"x")]);
         assert!(matches!(unpack(&zip, &dir), Err(UnpackError::Package(_))));
         assert!(!dir.exists());
+    }
+
+    /// What a folder holds, and that nothing is beside it.
+    fn count(dir: &Path) -> usize {
+        let below = |entry: fs::DirEntry| {
+            assert!(!entry.file_type().unwrap().is_symlink());
+            1 + if entry.path().is_dir() { count(&entry.path()) } else { 0 }
+        };
+        fs::read_dir(dir).unwrap().flatten().map(below).sum()
+    }
+
+    proptest! {
+        /// Damaged and forged archives are refused or unpacked in their place, and nothing else.
+        #[test]
+        fn whatever_an_archive_says_stays_in_its_folder(
+            flips in vec((any::<Index>(), any::<u8>()), 0..12),
+            cut in option::of(any::<Index>()),
+            swap in option::of(select(vec!["a/../../b", "/etc/pass", "a\\..\\..\\b", "a/bb/skil"])),
+        ) {
+            let entries: [(&str, &[u8]); 3] =
+                [("a/SKILL.md", SKILL.as_bytes()), ("a/bin/run", b"echo x"), ("a/bb/ccc1", b"y")];
+            let mut zip = files(&entries);
+            if let Some(name) = swap {
+                let places: Vec<usize> =
+                    (0..zip.len()).filter(|at| zip[*at..].starts_with(b"a/bb/ccc1")).collect();
+                for at in places {
+                    zip[at..at + name.len()].copy_from_slice(name.as_bytes());
+                }
+            }
+            for (at, byte) in flips {
+                let at = at.index(zip.len());
+                zip[at] = byte;
+            }
+            if let Some(cut) = cut {
+                zip.truncate(cut.index(zip.len()));
+            }
+            let root = tempfile::tempdir().unwrap();
+            let dir = root.path().join("within/skill");
+            fs::create_dir(root.path().join("within")).unwrap();
+            let unpacked = unpack(&zip, &dir);
+            prop_assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+            prop_assert!(fs::read_dir(root.path().join("within")).unwrap().count() <= 1);
+            if unpacked.is_ok() {
+                prop_assert!(count(&dir) >= 1);
+            }
+        }
     }
 
     #[test]
