@@ -45,6 +45,10 @@ impl WaitWords {
                 let at = arg(wait, "retry_at");
                 (format!("waits: the model failed and is asked again at {at}"), None)
             }
+            "resuming" => match arg(wait, "retry_at") {
+                "" => ("waits: the work goes on elsewhere".to_owned(), None),
+                at => (format!("waits: the work goes on at {at}"), None),
+            },
             _ => device(wait),
         };
         Self { summary, next }
@@ -115,6 +119,11 @@ mod tests {
         let args = json!({"on": "os=linux", "tool": "codex"}).as_object().unwrap().clone();
         let fits = WaitWords::of(&Wait { code: "no_device_fits".to_owned(), args }, "devs");
         assert_eq!(fits.summary, "waits: no connected device that is `os=linux` has codex");
+        let args = json!({"retry_at": "12:00"}).as_object().unwrap().clone();
+        for code in ["model_retry", "resuming"] {
+            let words = WaitWords::of(&Wait { code: code.to_owned(), args: args.clone() }, "");
+            assert!(!words.summary.contains(code) && words.summary.contains("12:00"), "{words:?}");
+        }
         let newer = Wait { code: "moon".to_owned(), args: serde_json::Map::new() };
         assert_eq!(
             WaitWords::of(&newer, ""),

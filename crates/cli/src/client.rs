@@ -32,6 +32,8 @@ use crate::{
 
 /// For one answer; long work is followed over the stream instead.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// The same with a package of 10 MiB in it.
+const PACKAGE_TIMEOUT: Duration = Duration::from_secs(360);
 
 /// Shortest and longest pause between two tries to reach the node.
 pub(crate) const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -201,7 +203,8 @@ impl Client {
         path: &str,
         package: Vec<u8>,
     ) -> Result<T, CliError> {
-        read(self.call(Method::POST, path, Some(("application/zip", package))).await?)
+        let body = Some(("application/zip", package));
+        read(self.call_within(PACKAGE_TIMEOUT, Method::POST, path, body).await?)
     }
 
     /// POST of JSON that has no answer.
@@ -313,6 +316,16 @@ impl Client {
         path: &str,
         body: Option<(&str, Vec<u8>)>,
     ) -> Result<String, CliError> {
+        self.call_within(TIMEOUT, method, path, body).await
+    }
+
+    async fn call_within(
+        &self,
+        time_max: Duration,
+        method: Method,
+        path: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<String, CliError> {
         let mut renewed = false;
         loop {
             let token = self.token().await;
@@ -324,7 +337,7 @@ impl Client {
                 request = request.header("content-type", *kind).body(body.clone());
             }
             let response =
-                request.timeout(TIMEOUT).send().await.map_err(|e| self.unreachable(e))?;
+                request.timeout(time_max).send().await.map_err(|e| self.unreachable(e))?;
             let status = response.status();
             let text = response.text().await.map_err(|e| self.unreachable(e))?;
             if status.is_success() {

@@ -26,6 +26,9 @@ pub enum PackageError {
     /// A path, or one that a file system may take for it.
     #[error("`{0}` is there twice, if case does not count")]
     Twice(String),
+    /// The same path, letter by letter.
+    #[error("a path is there twice")]
+    Doubles,
     /// Neither file nor folder.
     #[error("`{0}` is neither a file nor a folder: links and devices are not allowed")]
     Special(String),

@@ -59,6 +59,10 @@ pub fn read(bytes: &[u8]) -> Result<Package, PackageError> {
     if archive.len() > ENTRIES_MAX {
         return Err(PackageError::TooMany(archive.len()));
     }
+    // Of these only the last one would be seen here, and the first one by others.
+    if archive.has_duplicate_names() {
+        return Err(PackageError::Doubles);
+    }
     let (mut seen, mut folders) = (BTreeSet::new(), BTreeSet::new());
     let (mut unpacked, mut main) = (0, None);
     for at in 0..archive.len() {

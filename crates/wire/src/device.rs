@@ -108,6 +108,8 @@ pub mod limits {
     pub const HASH_BYTES: usize = 32;
     /// Largest part of a package.
     pub const PACKAGE_PART_BYTES_MAX: usize = BODY_BYTES_MAX;
+    /// Instead of a package's size: ask again later.
+    pub const PACKAGE_NOT_NOW: u64 = u64::MAX;
     /// What a device may have under way before more credit comes.
     pub const DEVICE_CREDIT_BYTES: u64 = 4 * 1024 * 1024;
     /// Frames that a device may have under way.
@@ -351,7 +353,11 @@ impl DeviceFrame {
     pub const fn costs_credit(&self) -> bool {
         matches!(
             self,
-            Self::Output(_) | Self::Assignment(_) | Self::Input(_) | Self::SecretsGiven(_)
+            Self::Output(_)
+                | Self::Assignment(_)
+                | Self::Input(_)
+                | Self::SecretsGiven(_)
+                | Self::PackagePart(_)
         )
     }
 }

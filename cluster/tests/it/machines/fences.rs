@@ -163,6 +163,8 @@ async fn tasks_queue_for_containers() -> Result<()> {
     node.settled(&who, &first, "COMPLETED").await?;
     let labels = json!({"labels": {"preserveExecutor": "false"}});
     let path = format!("/api/v1/tasks/{first}");
+    let view = node.get(&path, &who).await?;
+    assert_eq!(view["labels"]["preserveExecutor"], "true");
     let changed = node.call("PATCH", &path, Some(&who), Some(&labels)).await?;
     ensure!(changed.status == 200, "{}", changed.text);
     node.settled(&who, &second, "COMPLETED").await?;

@@ -14,18 +14,20 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use troupe_packages::{PACKAGE_BYTES_MAX, UnpackError, unpack};
 use troupe_wire::device::{
     AttemptKey, DeviceFrame, PackagePart, PackageWanted,
-    limits::{HASH_BYTES, PACKAGE_PART_BYTES_MAX},
+    limits::{HASH_BYTES, PACKAGE_NOT_NOW, PACKAGE_PART_BYTES_MAX},
 };
 
 use crate::status::LinkStatus;
 
 /// How long a node may take for a part; it is asked again then.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// A node that cannot say now is asked again after this.
+const AGAIN: Duration = Duration::from_secs(2);
 /// After so many questions without an answer, over links that held, the node does not know them.
 const UNANSWERED_MAX: u32 = 3;
 
@@ -112,14 +114,20 @@ impl Packages {
                 _ = link.wait_for(is_other) => continue,
             };
             let Ok(part) = part else {
-                unanswered += 1;
+                // A node that answered once knows such questions.
+                unanswered += u32::from(package.is_empty());
                 if unanswered == UNANSWERED_MAX {
                     return Err(PackageTrouble::Unanswered);
                 }
                 continue;
             };
+            let part = part?;
             unanswered = 0;
-            if add(&mut package, part?)? {
+            if part.size == PACKAGE_NOT_NOW {
+                sleep(AGAIN).await;
+                continue;
+            }
+            if add(&mut package, part)? {
                 break;
             }
         }
@@ -236,7 +244,11 @@ mod tests {
             assert_eq!(asked(&mut questions).await, 1_500);
             packages.heard(part(&whole, 0, 1_500));
             packages.heard(part(&whole, 1_500, 1_500));
-            // One that waits for nobody is lost with the late double; it is asked for again.
+            // One that waits for nobody is lost with the late double; it is asked for again, and once
+            // more when the node cannot say.
+            assert_eq!(asked(&mut questions).await, 1_500);
+            let not_now = PackagePart { size: PACKAGE_NOT_NOW, ..part(&whole, 1_500, 0) };
+            packages.heard(not_now);
             assert_eq!(asked(&mut questions).await, 1_500);
             packages.heard(part(&whole, 1_500, 2_500));
         };
@@ -255,7 +267,7 @@ mod tests {
             asked(&mut questions).await;
         }
         let gone = PackagePart { size: 0, ..part(b"x", 0, 0) };
-        let larger = PackagePart { size: u64::MAX, ..part(b"x", 0, 1) };
+        let larger = PackagePart { size: u64::MAX - 1, ..part(b"x", 0, 1) };
         let empty = part(b"x", 0, 0);
         let longer = PackagePart { bytes: b"xy".to_vec().into(), ..part(b"x", 0, 1) };
         let forged = PackagePart { bytes: b"y".to_vec().into(), ..part(b"x", 0, 1) };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use troupe_actor::spawn_task;
+use troupe_actor::{TaskHandle, spawn_task};
 use troupe_domain::task::{Ack, Command, Context, Refusal, RunEvent, TaskEntry, TaskState, decide};
 use troupe_sharding::{Crash, Entity, EntityContext, FailedAsk, FrameSink, Reply};
 use troupe_store::{AppendError, OpenError};
@@ -63,6 +63,8 @@ pub struct TaskActor {
     pub(super) starting: BTreeMap<ExecutionId, Attempt>,
     /// Queued attempts for which a device is looked for, or will be again.
     pub(super) placing: BTreeMap<ExecutionId, Placing>,
+    /// Says whether its container stays; the newest word counts.
+    pub(super) keeping: Option<TaskHandle<()>>,
     /// Which traces led to executions that wait to be run.
     pub(super) traces: BTreeMap<ExecutionId, TraceParent>,
     pub(super) measure: Measure,
@@ -108,6 +110,7 @@ impl TaskActor {
             ask_timer: None,
             starting: BTreeMap::new(),
             placing: BTreeMap::new(),
+            keeping: None,
             traces: BTreeMap::new(),
             measure: Measure::default(),
             last_line,
@@ -424,6 +427,12 @@ impl TaskActor {
             return Ok(());
         }
         for (execution, attempt) in self.state.live_attempts() {
+            // A question may have come first, and with it the start of what was queued.
+            let is_ours = self.starting.get(&execution) == Some(&attempt)
+                || self.runners.get(&execution).is_some_and(|runner| runner.attempt == attempt);
+            if is_ours {
+                continue;
+            }
             let device = self.state.execution(execution).and_then(|e| e.device.as_ref());
             if let Some((device, restored)) = device.map(|run| (run.device, run.restored)) {
                 // It goes on where it is; its device says when it does not.

@@ -110,10 +110,12 @@ impl Search {
 impl TaskActor {
     /// Its container stays while it idles, or does not any more: best effort, as the pool looks at
     /// the row alone. What is lost with its node is said again by changing the label again.
-    pub(super) fn keep_container(&self, keep: bool) {
+    pub(super) fn keep_container(&mut self, keep: bool) {
         let directory = Arc::clone(&self.context.stores.directory);
         let task = TaskId::from_uuid(self.context.id.id);
-        spawn_task("task-keep", async move {
+        // The one before must not say the older word after this.
+        self.keeping = None;
+        let saying = spawn_task("task-keep", async move {
             for _ in 0..KEEP_TRIES {
                 let (old, row) = match container::of(directory.as_ref(), task).await {
                     Ok(Some((old, row))) if row.keep != keep => (old, row),
@@ -130,6 +132,7 @@ impl TaskActor {
             }
             tracing::warn!(%task, "whether a container stays was not said");
         });
+        self.keeping = Some(saying.abort_on_drop());
     }
 }
 

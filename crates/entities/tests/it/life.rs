@@ -6,7 +6,7 @@ use troupe_domain::task::{CollaborationModel, Command, MemberPlan, ModelPlan, Tr
 use troupe_entities::{TaskOptions, TeamAddress, task::TaskError, team::SlotAnswer};
 use troupe_sharding::StreamItem;
 use troupe_store::memory::ScriptedFailure;
-use troupe_testkit::{Answer, FakeModel, Fault, Script, wait_until};
+use troupe_testkit::{Answer, FakeModel, Fault, Script, try_until, wait_until};
 use troupe_types::{FrameBody, FrameSeq, Status};
 
 use crate::host::{
@@ -176,7 +176,8 @@ async fn a_task_that_only_waits_for_its_provider_moves_at_once() {
 
         // Where it goes on it keeps to the time, and says why it waits.
         let host = Host::start(&store.restart().stores()).await;
-        wait_until(PATIENCE, async || waits(&host, task).await == [code, code]).await;
+        let waits_again = try_until(PATIENCE, async || waits(&host, task).await == [code, code]);
+        assert!(waits_again.await, "{:#?}", all_frames(&host.task(task)).await);
         assert_eq!(fake.request_count(), 1, "it is not asked earlier");
         let frames = all_frames(&host.task(task)).await;
         let lost = frames.iter().filter_map(|f| match &f.body {

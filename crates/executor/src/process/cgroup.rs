@@ -97,7 +97,8 @@ impl Cgroups {
     pub(super) fn limits(&self) -> Result<(), &str> {
         let has = |kind: Kind| self.parents.iter().any(|(k, _)| *k == kind);
         match &self.unified_limits {
-            _ if has(Kind::Pids) => Ok(()),
+            _ if has(Kind::Pids) && has(Kind::Memory) => Ok(()),
+            _ if has(Kind::Pids) => Err("memory is not among the controllers"),
             Ok(()) if has(Kind::Unified) => Ok(()),
             Ok(()) => Err("there is no group that has them"),
             Err(why) => Err(why),
@@ -125,6 +126,9 @@ impl Cgroups {
                 if !file.is_empty() && bound > 0 {
                     fs::write(dir.join(file), bound.to_string())?;
                 }
+            }
+            if !memory.is_empty() && memory_max > 0 {
+                no_swap(&dir, *kind, memory_max);
             }
             group.kinds.push(*kind);
             group.dirs.push(dir);
@@ -164,6 +168,20 @@ impl Cgroups {
 
 /// Lets a group of v2 hand its controllers to the groups below it. The processes in it go to a leaf
 /// first; that is done only if all of them are ours, and undone if it does not help.
+/// A bound of memory that swap cannot be used to get around. Kernels without swap accounting have no
+/// such file, and then there is nothing to bound.
+fn no_swap(dir: &Path, kind: Kind, memory_max: u64) {
+    let (file, bound) = match kind {
+        Kind::Unified => ("memory.swap.max", 0),
+        _ => ("memory.memsw.limit_in_bytes", memory_max),
+    };
+    if let Err(error) = fs::write(dir.join(file), bound.to_string())
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::debug!(%error, file, "swap is not bounded");
+    }
+}
+
 fn hand_down(
     own: &Path,
     ours: &dyn Fn(i32) -> bool,

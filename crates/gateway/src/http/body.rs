@@ -172,16 +172,16 @@ fn check_type(headers: &HeaderMap, allowed: &[&str]) -> Result<(), Refusal> {
 }
 
 async fn read(body: Body, shared: &Shared) -> Result<Bytes, Refusal> {
-    read_at_most(body, shared, shared.options().payload_max).await
+    let options = shared.options();
+    read_at_most(body, options.payload_max, options.body_timeout).await
 }
 
-/// The same with a bound of its own.
+/// The same with bounds of its own.
 pub(super) async fn read_at_most(
     body: Body,
-    shared: &Shared,
     bytes_max: usize,
+    time_max: Duration,
 ) -> Result<Bytes, Refusal> {
-    let options = shared.options();
     let mut chunks = body.into_data_stream();
     let mut whole = BytesMut::new();
     let reading = async {
@@ -200,7 +200,7 @@ pub(super) async fn read_at_most(
         Ok(())
     };
     let slow = |_| Problem::new(408, "body_timeout", "The body took too long to arrive.");
-    tokio::time::timeout(options.body_timeout, reading).await.map_err(slow)??;
+    tokio::time::timeout(time_max, reading).await.map_err(slow)??;
     Ok(whole.freeze())
 }
 

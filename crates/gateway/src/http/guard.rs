@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -15,6 +15,7 @@ use troupe_types::{Clock, RequestId};
 use super::{
     answer::{self, Refusal},
     body,
+    skills::PACKAGE_TIME_MAX,
 };
 use crate::gateway::Shared;
 
@@ -24,13 +25,22 @@ const REQUEST_ID_CHARS_MAX: usize = 64;
 /// asked under: probes come by address.
 pub(super) const ALWAYS: [&str; 4] = ["/health", "/ready", "/startup", "/metrics"];
 
+/// A package may take its time to arrive.
+fn is_package(request: &Request) -> bool {
+    let takes = matches!(*request.method(), Method::POST | Method::PUT);
+    takes && request.uri().path().starts_with("/api/v1/kinds/skills/")
+}
+
 pub(super) async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(request.headers(), &*shared.state.clock);
     let is_api = !is_page(request.uri().path());
     let response = match check(&shared, &request) {
         Ok(()) => {
-            let limit = shared.options().request_timeout;
+            let mut limit = shared.options().request_timeout;
+            if is_package(&request) {
+                limit += PACKAGE_TIME_MAX;
+            }
             let span = if is_api { span_of(&request, &id) } else { Span::none() };
             let answering = next.run(request).instrument(span.clone());
             let response = match tokio::time::timeout(limit, answering).await {

@@ -1,15 +1,20 @@
 //! Packages of Skills: ZIP archives, in and out.
 
+use std::{convert::Infallible, time::Duration};
+
 use axum::{
     Json,
+    body::Body,
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
 use bytes::Bytes;
+use futures::stream;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use troupe_services::{PACKAGE_BYTES_MAX, Problem, SkillUpload};
 
 use super::{
@@ -22,6 +27,14 @@ use crate::gateway::Shared;
 
 /// What stands around a package in a form.
 const FORM_BYTES: usize = 64 * 1024;
+/// How long a package may take to arrive: ten megabytes at 300 kbit/s.
+pub(super) const PACKAGE_TIME_MAX: Duration = Duration::from_secs(300);
+/// Packages that come in, and go out, at once: each is in memory meanwhile.
+const AT_ONCE: usize = 16;
+static COMING: Semaphore = Semaphore::const_new(AT_ONCE);
+static GOING: Semaphore = Semaphore::const_new(AT_ONCE);
+/// Bytes of a package that are handed to the socket at once.
+const PIECE_BYTES: usize = 64 * 1024;
 const ZIP_TYPES: [&str; 3] =
     ["application/zip", "application/x-zip-compressed", "application/octet-stream"];
 const DEFAULT_NAMESPACE: &str = "default";
@@ -91,7 +104,8 @@ async fn upload(
     Asked(target): Asked<Target>,
     request: Request,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
-    let (given, bytes) = package(request, &shared).await?;
+    let _coming = place(&COMING)?;
+    let (given, bytes) = package(request).await?;
     let namespace = given.namespace.or(target.namespace);
     let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
     let name = given.name.or(target.name);
@@ -117,7 +131,8 @@ async fn replace(
     let resources = &shared.state.resources;
     // Nobody sends ten megabytes to hear that there is no such Skill.
     resources.skill(&who, &id).await?;
-    let (_, bytes) = package(request, &shared).await?;
+    let _coming = place(&COMING)?;
+    let (_, bytes) = package(request).await?;
     let (namespace, name) = (DEFAULT_NAMESPACE.to_owned(), None);
     let upload = SkillUpload { id: Some(id), namespace, name, bytes };
     Ok(Json(resources.upload_skill(&who, upload).await?))
@@ -137,6 +152,7 @@ async fn download(
     Who(who): Who,
     Parted(id): Parted<String>,
 ) -> Result<Response, Refusal> {
+    let going = place(&GOING)?;
     let package = shared.state.resources.skill_package(&who, &id).await?;
     // A name may have any letters, a header may not.
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -146,11 +162,26 @@ async fn download(
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.zip\"")),
         (header::ETAG, format!("\"{}\"", package.hash)),
     ];
-    Ok((headers, package.bytes).into_response())
+    let size = package.bytes.len();
+    let pieces = (0..size).step_by(PIECE_BYTES).map(move |from| {
+        // The place is taken until the last piece is.
+        let _going = &going;
+        Ok::<_, Infallible>(package.bytes.slice(from..(from + PIECE_BYTES).min(size)))
+    });
+    let length = [(header::CONTENT_LENGTH, size.to_string())];
+    Ok((headers, length, Body::from_stream(stream::iter(pieces))).into_response())
+}
+
+/// One of few places, or the word to come again.
+fn place(of: &'static Semaphore) -> Result<SemaphorePermit<'static>, Problem> {
+    of.try_acquire().map_err(|_| {
+        let detail = "Too many packages are under way at this node: try again.";
+        Problem { retry_after: Some(2), ..Problem::new(503, "overloaded", detail) }
+    })
 }
 
 /// The package, and what a form says of it.
-async fn package(request: Request, shared: &Shared) -> Result<(Target, Bytes), Refusal> {
+async fn package(request: Request) -> Result<(Target, Bytes), Refusal> {
     let kind = content_type(request.headers());
     let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_form = essence == "multipart/form-data";
@@ -158,7 +189,8 @@ async fn package(request: Request, shared: &Shared) -> Result<(Target, Bytes), R
         let detail = "Send the package as multipart/form-data or application/zip.";
         return Err(Problem::new(415, "unsupported_media_type", detail).into());
     }
-    let bytes = read_at_most(request.into_body(), shared, PACKAGE_BYTES_MAX + FORM_BYTES).await?;
+    let bytes =
+        read_at_most(request.into_body(), PACKAGE_BYTES_MAX + FORM_BYTES, PACKAGE_TIME_MAX).await?;
     if !is_form {
         return Ok((Target::default(), bytes));
     }

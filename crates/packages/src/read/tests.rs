@@ -67,6 +67,9 @@ fn links_and_doubles_are_refused_by_name() {
     assert!(refused(&link).contains("`a/out` is neither a file nor a folder"));
     let twice = files(&[("a/SKILL.md", SKILL.as_bytes()), ("a/skill.md", b"x")]);
     assert!(refused(&twice).contains("`a/skill.md` is there twice"));
+    let main = ("a/SKILL.md", SKILL.as_bytes());
+    let doubled = renamed(files(&[main, ("a/one", b"1"), ("a/two", b"2")]), "a/two", "a/one");
+    assert!(refused(&doubled).contains("a path is there twice"));
 }
 
 #[test]

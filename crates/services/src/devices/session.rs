@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -41,7 +41,7 @@ use super::{
     authority::Authority,
     convert::{Say, answered, found, has, hello, key, named, say},
     inbox::{Inbox, Next},
-    packages::Packages,
+    packages::{Packages, QUESTIONS_MAX},
 };
 
 /// Words that wait for the device's entity; with more, the device waits.
@@ -60,19 +60,19 @@ pub struct Sessions {
     router: Router,
     authority: Arc<Authority>,
     node: String,
-    blobs: Arc<dyn Blobs>,
+    packages: Arc<Packages>,
 }
 
 impl Sessions {
     /// For the links that end at the node of this name; packages of Skills are in `blobs`.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         router: Router,
         authority: Arc<Authority>,
         node: String,
         blobs: Arc<dyn Blobs>,
     ) -> Self {
-        Self { router, authority, node, blobs }
+        Self { router, authority, node, packages: Arc::new(Packages::new(blobs)) }
     }
 
     /// Takes links until there is no door any more. Dropping the future ends them.
@@ -131,7 +131,8 @@ impl Sessions {
             handle: handle.clone(),
             tokens: Mutex::new(tokens.collect()),
             acked,
-            packages: Packages::new(Arc::clone(&self.blobs)),
+            packages: Arc::clone(&self.packages),
+            questions: Semaphore::new(QUESTIONS_MAX),
         });
         let why = tokio::select! {
             biased;
@@ -181,7 +182,9 @@ struct Link {
     tokens: Mutex<HashMap<AttemptKey, (TaskId, AttemptToken)>>,
     /// What was acknowledged when the link came up.
     acked: HashMap<AttemptKey, OutSeq>,
-    packages: Packages,
+    packages: Arc<Packages>,
+    /// Questions for packages under way.
+    questions: Semaphore,
 }
 
 /// Something for the device's entity.
@@ -392,15 +395,11 @@ impl Link {
         }
     }
 
-    /// A part of a package, or that there is none. One that is not to be had now is asked for again.
+    /// A part of a package, or that there is none.
     async fn give_package(self: Arc<Self>, wanted: PackageWanted) {
-        let part = match self.packages.part(&wanted, &self.address, self.session).await {
-            Ok(part) => part,
-            Err(error) => {
-                tracing::debug!(%error, "a package was not read");
-                return;
-            }
-        };
+        // Until it is sent: no device has more parts wait here than this.
+        let Ok(_asking) = self.questions.try_acquire() else { return };
+        let part = self.packages.part(&wanted, &self.address, self.session).await;
         let _ = self.handle.send(&DeviceFrame::PackagePart(Box::new(part))).await;
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use troupe_api::Problem;
 use troupe_domain::namespace::{Apply, Change, Precondition};
 use troupe_packages::{self as packages, Package, PackageError};
@@ -17,6 +18,8 @@ use crate::caller::Caller;
 
 /// How long the store may take for a package.
 const STORE_MAX: Duration = Duration::from_secs(30);
+/// Packages that are looked through at once.
+static READS: Semaphore = Semaphore::const_new(2);
 /// For messages.
 const FILE: &str = "SKILL.md";
 
@@ -36,7 +39,10 @@ impl LiveResources {
         let place = Self::place(caller, &namespace, true)?;
         let size = bytes.len();
         let read = bytes.clone();
+        // Never closed. A directory of a million forged entries is large in memory.
+        let reading = READS.acquire().await;
         let read = tokio::task::spawn_blocking(move || packages::read(&read)).await;
+        drop(reading);
         let package = read.map_err(|_| super::documents::internal())?.map_err(|e| refused(&e))?;
         let name = name.unwrap_or_else(|| package.folder.clone());
         let located = document(&package, &namespace, &name)?;

@@ -32,7 +32,8 @@ pub struct PackagePart {
     pub hash: [u8; HASH_BYTES],
     /// The byte that the part begins with.
     pub from: u64,
-    /// Bytes of the whole package; 0: the job does not name it, or it is not kept.
+    /// Bytes of the whole package; 0: the job does not name it, or it is not kept; the largest
+    /// number: the node cannot say now.
     pub size: u64,
     /// At most 256 KiB.
     pub bytes: Bytes,
