@@ -111,16 +111,34 @@ async fn a_killed_node_finds_all_output_when_it_is_back() -> Result<()> {
     is_free(&node, &who, &device).await
 }
 
+/// A machine that counts in a Task, with a relay between it and the node.
+struct Behind {
+    _door: Door,
+    node: Node,
+    who: Person,
+    nat: Nat,
+    machine: Machine,
+    device: Value,
+    task: String,
+}
+
+impl Behind {
+    async fn new() -> Result<Self> {
+        let (door, node) = Door::new().await?;
+        let who = node.setup().await?;
+        let nat = Nat::start(door.at).await?;
+        let mut machine = Machine::new(None)?;
+        machine.allow_sh()?;
+        let invitation = json!({"address": nat.addr().to_string()});
+        let device = machine.join_at(&node, &who, &invitation).await?;
+        let task = counting(&node, &who, &machine).await?;
+        Ok(Self { _door: door, node, who, nat, machine, device, task })
+    }
+}
+
 #[tokio::test]
 async fn a_network_that_goes_and_comes_loses_nothing() -> Result<()> {
-    let (door, node) = Door::new().await?;
-    let who = node.setup().await?;
-    let nat = Nat::start(door.at).await?;
-    let mut machine = Machine::new(None)?;
-    machine.allow_sh()?;
-    let invitation = json!({"address": nat.addr().to_string()});
-    let device = machine.join_at(&node, &who, &invitation).await?;
-    let task = counting(&node, &who, &machine).await?;
+    let Behind { _door, node, who, nat, machine, device, task } = Behind::new().await?;
 
     // A bad network first, then one that changes its address, then half of one, then none.
     nat.lose(100);
@@ -156,14 +174,7 @@ async fn a_network_that_goes_and_comes_loses_nothing() -> Result<()> {
 /// end included, is there soon after the network is.
 #[tokio::test]
 async fn a_turn_that_ends_without_a_network_arrives_with_it() -> Result<()> {
-    let (door, node) = Door::new().await?;
-    let who = node.setup().await?;
-    let nat = Nat::start(door.at).await?;
-    let mut machine = Machine::new(None)?;
-    machine.allow_sh()?;
-    let invitation = json!({"address": nat.addr().to_string()});
-    let device = machine.join_at(&node, &who, &invitation).await?;
-    let task = counting(&node, &who, &machine).await?;
+    let Behind { _door, node, who, nat, machine, device, task } = Behind::new().await?;
     nat.cut(true, true);
     let now = beyond(&machine, 0).await?;
     let now = beyond(&machine, now + 50).await?;

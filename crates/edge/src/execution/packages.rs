@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tokio::{
@@ -179,12 +180,7 @@ fn unpack_as(package: &[u8], dir: &Path, name: &str) -> Result<(), PackageTroubl
 }
 
 fn hash_bytes(text: &str) -> Option<[u8; HASH_BYTES]> {
-    let is_hash = text.len() == 2 * HASH_BYTES && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let mut bytes = [0; HASH_BYTES];
-    for (byte, at) in bytes.iter_mut().zip((0..2 * HASH_BYTES).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(at..at + 2).filter(|_| is_hash)?, 16).ok()?;
-    }
-    Some(bytes)
+    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
 #[cfg(test)]

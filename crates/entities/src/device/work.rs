@@ -580,6 +580,10 @@ impl DeviceActor {
 
 /// The packages that a job brings. Its texts may hold any word, so it is read.
 fn packages(spec: &str) -> Vec<String> {
+    // Most have none, and need not be read.
+    if !spec.contains("\"package\"") {
+        return Vec::new();
+    }
     let job: Result<Job, _> = serde_json::from_str(spec);
     let skills = job.map(|job| job.skill_texts).unwrap_or_default();
     skills.into_iter().filter_map(|skill| skill.package).collect()

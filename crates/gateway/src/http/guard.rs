@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -15,7 +15,8 @@ use troupe_types::{Clock, RequestId};
 use super::{
     answer::{self, Refusal},
     body,
-    skills::PACKAGE_TIME_MAX,
+    route::{Route, Takes},
+    skills::{self, PACKAGE_TIME_MAX},
 };
 use crate::gateway::Shared;
 
@@ -27,8 +28,9 @@ pub(super) const ALWAYS: [&str; 4] = ["/health", "/ready", "/startup", "/metrics
 
 /// A package may take its time to arrive.
 fn is_package(request: &Request) -> bool {
-    let takes = matches!(*request.method(), Method::POST | Method::PUT);
-    takes && request.uri().path().starts_with("/api/v1/kinds/skills/")
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let is_it = |route: &Route| route.method == request.method().as_str() && route.path == path;
+    skills::ROUTES.iter().any(|route| matches!(route.takes, Takes::Package) && is_it(route))
 }
 
 pub(super) async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {

@@ -1,77 +1,46 @@
 //! Forms with files (`multipart/form-data`), as far as they are in memory already.
 
-use std::ops::Range;
+use std::convert::Infallible;
 
+use axum::http::header;
+use bytes::Bytes;
+use futures::stream;
+use multer::Multipart;
 use troupe_services::Problem;
 
 /// Fields of a form.
-const PARTS_MAX: usize = 16;
+const FIELDS_MAX: usize = 16;
 /// Bytes of the headers of one.
 const HEAD_MAX: usize = 4 * 1024;
-/// What RFC 2046 allows.
-const BOUNDARY_MAX: usize = 70;
 
-/// A field of a form.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) name: String,
-    /// Where its value stands in the body.
-    pub(super) data: Range<usize>,
-}
-
-/// The fields of a form; `kind`: its content type, with the boundary.
-pub(super) fn parts(body: &[u8], kind: &str) -> Result<Vec<Part>, Problem> {
-    let boundary = parameter(kind, "boundary").unwrap_or_default();
-    if boundary.is_empty() || boundary.len() > BOUNDARY_MAX {
-        return Err(malformed("its content type has no boundary"));
-    }
-    let line = format!("\r\n--{boundary}");
+/// The fields of a form by their names, in order; `kind`: its content type, with the boundary.
+pub(super) async fn fields(body: Bytes, kind: &str) -> Result<Vec<(String, Bytes)>, Problem> {
+    let boundary = multer::parse_boundary(kind).map_err(|error| malformed(&error.to_string()))?;
+    let whole = stream::once(async { Ok::<_, Infallible>(body) });
+    let mut form = Multipart::new(whole, boundary);
     let mut found = Vec::new();
-    // The first one may stand at the very beginning.
-    let mut at = match body.starts_with(&line.as_bytes()[2..]) {
-        true => line.len() - 2,
-        false => after(body, 0, line.as_bytes())?,
-    };
-    while !body[at..].starts_with(b"--") {
-        if found.len() >= PARTS_MAX {
+    while let Some(field) =
+        form.next_field().await.map_err(|error| malformed(&error.to_string()))?
+    {
+        if found.len() >= FIELDS_MAX {
             return Err(malformed("it has more than 16 fields"));
         }
-        // Nothing but the line's end stands behind a boundary.
-        let head = after(body, at, b"\r\n")?;
-        let data = after(body, head - 2, b"\r\n\r\n")?;
-        if data - head > HEAD_MAX {
+        let head = field.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+        if head.sum::<usize>() > HEAD_MAX {
             return Err(malformed("a field has headers of more than 4 KiB"));
         }
-        at = after(body, data - 2, line.as_bytes())?;
-        let end = (at - line.len()).max(data);
-        let name = std::str::from_utf8(&body[head..data]).ok().and_then(name_of);
+        let disposition = field.headers().get(header::CONTENT_DISPOSITION);
+        let name = disposition.and_then(|value| value.to_str().ok()).and_then(name_of);
         let name = name.ok_or_else(|| malformed("a field has no name"))?;
-        found.push(Part { name, data: data..end });
+        let value = field.bytes().await.map_err(|error| malformed(&error.to_string()))?;
+        found.push((name, value));
     }
     Ok(found)
 }
 
-/// The place behind the first `needle` from `from` on.
-fn after(body: &[u8], from: usize, needle: &[u8]) -> Result<usize, Problem> {
-    let mut at = from;
-    while let Some(step) = body[at..].iter().position(|byte| *byte == needle[0]) {
-        at += step;
-        if body[at..].starts_with(needle) {
-            return Ok(at + needle.len());
-        }
-        at += 1;
-    }
-    Err(malformed("it ends in the middle of a field"))
-}
-
-fn name_of(head: &str) -> Option<String> {
-    let mut lines = head.split("\r\n").filter_map(|line| line.split_once(':'));
-    let (_, value) = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-disposition"))?;
-    parameter(value, "name")
-}
-
-/// A parameter of a header's value, quoted or not.
-fn parameter(value: &str, wanted: &str) -> Option<String> {
+/// The parameter `name` of a header's value, quoted or not. multer 3.1 finds one within the quotes of
+/// a file's name, too.
+fn name_of(value: &str) -> Option<String> {
     let mut rest = value;
     loop {
         let (_, next) = rest.split_once(';')?;
@@ -81,7 +50,7 @@ fn parameter(value: &str, wanted: &str) -> Option<String> {
             Some(quoted) => quoted.split_once('"')?,
             None => text.split_at(text.find(';').unwrap_or(text.len())),
         };
-        if name.trim().eq_ignore_ascii_case(wanted) {
+        if name.trim().eq_ignore_ascii_case("name") {
             return Some(text.trim().to_owned());
         }
         rest = left;
@@ -98,37 +67,40 @@ mod tests {
 
     const KIND: &str = "multipart/form-data; charset=utf-8; boundary=\"x-y\"";
 
-    fn read(body: &str) -> Result<Vec<(String, String)>, String> {
-        let parts = parts(body.as_bytes(), KIND).map_err(|problem| problem.detail)?;
-        let told = |part: Part| (part.name, body[part.data].to_owned());
-        Ok(parts.into_iter().map(told).collect())
+    async fn read(body: &str) -> Result<Vec<(String, String)>, String> {
+        let found = fields(Bytes::copy_from_slice(body.as_bytes()), KIND).await;
+        let text = |bytes: Bytes| String::from_utf8(bytes.into()).unwrap();
+        let found = found.map_err(|problem| problem.detail)?;
+        Ok(found.into_iter().map(|(name, value)| (name, text(value))).collect())
     }
 
     fn field(head: &str, value: &str) -> String {
         format!("--x-y\r\nContent-Disposition: form-data; {head}\r\n\r\n{value}\r\n")
     }
 
-    #[test]
-    fn the_fields_of_a_form_are_what_stands_between_boundaries() {
+    #[tokio::test]
+    async fn the_fields_of_a_form_are_what_stands_between_boundaries() {
         let file = field("filename=\"a;name=z.zip\"; name=\"file\"", "P\r\n--x\r\n-y K");
         let body = file + &field("name=name", "") + "--x-y--\r\n";
         let told = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let expected = vec![told("file", "P\r\n--x\r\n-y K"), told("name", "")];
-        assert_eq!(read(&body), Ok(expected.clone()));
-        assert_eq!(read(&format!("preamble\r\n{body}")), Ok(expected));
-        assert_eq!(read("--x-y--"), Ok(vec![]));
+        assert_eq!(read(&body).await, Ok(expected.clone()));
+        assert_eq!(read(&format!("preamble\r\n{body}")).await, Ok(expected));
+        assert_eq!(read("--x-y--").await, Ok(vec![]));
     }
 
-    #[test]
-    fn what_is_cut_or_odd_is_refused_at_every_place() {
+    #[tokio::test]
+    async fn what_is_cut_or_odd_is_refused_at_every_place() {
         let body = field("name=\"file\"", "PK") + "--x-y--";
         for end in 0..body.len() - 2 {
-            assert!(read(&body[..end]).is_err(), "{end}: {:?}", &body[..end]);
+            assert!(read(&body[..end]).await.is_err(), "{end}: {:?}", &body[..end]);
         }
-        assert!(read(&(field("filename=x", "") + "--x-y--")).unwrap_err().contains("no name"));
-        assert!(read(&(field("name=x", "").repeat(17) + "--x-y--")).unwrap_err().contains("16"));
+        let refused = async |body: String| read(&(body + "--x-y--")).await.unwrap_err();
+        assert!(refused(field("filename=x", "")).await.contains("no name"));
+        assert!(refused(field("name=x", "").repeat(17)).await.contains("16"));
         let long = field(&format!("name=x; y={}", "y".repeat(HEAD_MAX)), "");
-        assert!(read(&(long + "--x-y--")).unwrap_err().contains("4 KiB"));
-        assert!(parts(b"--x-y--", "multipart/form-data").is_err());
+        assert!(refused(long).await.contains("4 KiB"));
+        let without = fields(Bytes::from_static(b"--x-y--"), "multipart/form-data").await;
+        assert!(without.is_err());
     }
 }

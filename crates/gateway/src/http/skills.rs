@@ -20,7 +20,7 @@ use troupe_services::{PACKAGE_BYTES_MAX, Problem, SkillUpload};
 use super::{
     answer::Refusal,
     body::{Asked, Parted, Who, read_at_most},
-    multipart::{self, Part},
+    multipart,
     route::{Access, Route, any},
 };
 use crate::gateway::Shared;
@@ -194,15 +194,13 @@ async fn package(request: Request) -> Result<(Target, Bytes), Refusal> {
     if !is_form {
         return Ok((Target::default(), bytes));
     }
-    let parts = multipart::parts(&bytes, &kind)?;
-    let text = |wanted: &str| {
-        let part = parts.iter().find(|part| part.name == wanted);
-        part.map(|part| part_text(&bytes, part)).transpose()
-    };
+    let fields = multipart::fields(bytes, &kind).await?;
+    let value = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, v)| v);
+    let text = |name: &str| value(name).map(|bytes| utf8(name, bytes)).transpose();
     let target = Target { name: text("name")?, namespace: text("namespace")? };
-    let file = parts.iter().find(|part| part.name == "file");
+    let file = value("file").cloned();
     let file = file.ok_or_else(|| Problem::invalid("file", "The form has no field `file`."))?;
-    Ok((target, bytes.slice(file.data.clone())))
+    Ok((target, file))
 }
 
 fn content_type(headers: &HeaderMap) -> String {
@@ -210,8 +208,7 @@ fn content_type(headers: &HeaderMap) -> String {
     given.unwrap_or_default().to_owned()
 }
 
-fn part_text(bytes: &Bytes, part: &Part) -> Result<String, Problem> {
-    let text = std::str::from_utf8(&bytes[part.data.clone()]);
-    let text = text.map_err(|_| Problem::invalid(&part.name, "It is not UTF-8."))?;
-    Ok(text.to_owned())
+fn utf8(name: &str, bytes: &Bytes) -> Result<String, Problem> {
+    let text = std::str::from_utf8(bytes);
+    Ok(text.map_err(|_| Problem::invalid(name, "It is not UTF-8."))?.to_owned())
 }
