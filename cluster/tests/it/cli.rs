@@ -3,6 +3,7 @@
 mod behind;
 mod files;
 mod models;
+mod undelete;
 mod watch;
 
 use std::{fs, path::PathBuf, process::Stdio};

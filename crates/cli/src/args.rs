@@ -99,7 +99,8 @@ pub enum Verb {
   troupe get teams
   troupe get team plan-then-build -o yaml
   troupe get models -l tier=fast
-  troupe get teams --watch")]
+  troupe get teams --watch
+  troupe get teams --deleted")]
     Get(GetArgs),
     /// Shows one resource: names, owner, version, labels and spec
     #[command(after_help = "Examples:
@@ -107,11 +108,20 @@ pub enum Verb {
   troupe describe model local -o yaml")]
     Describe(DescribeArgs),
     /// Deletes resources by name or by file; one that others use stays, and they are named
+    ///
+    /// What is deleted can be brought back for 30 days: troupe undelete
     #[command(after_help = "Examples:
   troupe delete team review
   troupe delete bot ann oskar
-  troupe delete -f team.yaml")]
+  troupe delete -f team.yaml
+  troupe delete model old --purge     # for good, its key with it")]
     Delete(DeleteArgs),
+    /// Brings deleted resources back as they were
+    #[command(after_help = "Examples:
+  troupe get teams --deleted
+  troupe undelete team review
+  troupe undelete bot ann oskar")]
+    Undelete(UndeleteArgs),
     /// Explains the fields of a kind
     #[command(after_help = "Examples:
   troupe explain team
@@ -293,6 +303,9 @@ pub struct GetArgs {
     /// Stay and print what changes
     #[arg(short, long)]
     pub watch: bool,
+    /// What was deleted and can be undeleted, instead of what there is
+    #[arg(long, conflicts_with_all = ["watch", "selector", "min_version"])]
+    pub deleted: bool,
     /// Only at this version of the namespace or a later one, as `apply -o json` tells it
     #[arg(long, value_name = "VERSION")]
     pub min_version: Option<u64>,
@@ -324,6 +337,22 @@ pub struct DeleteArgs {
     /// What these files name (repeatable)
     #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "kind")]
     pub file: Vec<PathBuf>,
+    /// For good, also what is deleted already; else it can be undeleted for 30 days
+    #[arg(long, conflicts_with = "file")]
+    pub purge: bool,
+}
+
+/// Of `undelete`.
+#[derive(Clone, Debug, Args)]
+pub struct UndeleteArgs {
+    /// Kind
+    pub kind: String,
+    /// Names
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    /// Namespace
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
 }
 
 /// `model ..`

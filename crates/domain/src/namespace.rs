@@ -4,6 +4,8 @@
 //! Namespace's version is its last one. References inside the Namespace are checked here; those
 //! that lead elsewhere were looked up by the caller, who names them in [`Apply::external`].
 
+mod deleted;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,8 @@ use serde_json::Value;
 use thiserror::Error;
 use troupe_resources::{Kind, Resource, secret::carry_over};
 use troupe_types::{Seq, Timestamp, Uuid};
+
+pub use deleted::{Deleted, KEPT_DAYS, KEPT_MAX};
 
 /// Most changes of one apply.
 pub const CHANGES_MAX: usize = 1_000;
@@ -69,8 +73,11 @@ pub struct NamespaceState {
     /// Number of the last entry.
     pub version: Seq,
     /// By kind and name.
-    #[serde(with = "items_as_list")]
+    #[serde(with = "as_list")]
     pub items: BTreeMap<Key, Item>,
+    /// What was deleted last under a kind and name, and can be brought back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "as_list")]
+    pub deleted: BTreeMap<Key, Deleted>,
 }
 
 /// One journal entry of a Namespace.
@@ -97,6 +104,9 @@ pub enum ItemChange {
     Removed {
         /// Which.
         key: Key,
+        /// It is not kept to be brought back.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        purge: bool,
     },
 }
 
@@ -140,6 +150,14 @@ pub enum Change {
         key: Key,
         /// What must hold.
         only_if: Precondition,
+        /// For good; one that is deleted already is not kept any longer.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        purge: bool,
+    },
+    /// Bring back what was deleted, as it was.
+    Restore {
+        /// Which.
+        key: Key,
     },
 }
 
@@ -175,6 +193,8 @@ pub enum Operation {
     Unchanged,
     /// Taken away.
     Deleted,
+    /// Brought back.
+    Restored,
 }
 
 /// Why a change cannot happen. One of them refuses the whole apply.
@@ -254,13 +274,22 @@ impl NamespaceState {
         for change in &entry.changes {
             match change {
                 ItemChange::Written { key, item } => {
+                    if self.deleted.get(key).is_some_and(|gone| gone.item.uid == item.uid) {
+                        self.deleted.remove(key);
+                    }
                     self.items.insert(key.clone(), Item::clone(item));
                 }
-                ItemChange::Removed { key } => {
-                    self.items.remove(key);
+                ItemChange::Removed { key, purge } => {
+                    let item = self.items.remove(key);
+                    if *purge {
+                        self.deleted.remove(key);
+                    } else if let Some(item) = item {
+                        self.deleted.insert(key.clone(), Deleted { item, at: entry.at });
+                    }
                 }
             }
         }
+        deleted::trim(&mut self.deleted, entry.at);
     }
 
     /// Who refers to a resource.
@@ -292,7 +321,10 @@ pub fn decide(
     let (mut outcomes, mut faults, mut changes) = (Vec::new(), Vec::new(), Vec::new());
     for change in &apply.changes {
         let (key, only_if) = match change {
-            Change::Put { key, only_if, .. } | Change::Delete { key, only_if } => (key, *only_if),
+            Change::Put { key, only_if, .. } | Change::Delete { key, only_if, .. } => {
+                (key, *only_if)
+            }
+            Change::Restore { key } => (key, Precondition::Any),
         };
         let current = after.items.get(key);
         if let Err(fault) = check(key, current, only_if) {
@@ -316,14 +348,25 @@ pub fn decide(
                     changes.push(ItemChange::Written { key: key.clone(), item: Box::new(item) });
                 }
             }
-            Change::Delete { .. } if current.is_none() => {
-                faults.push(Fault::Missing { key: key.clone() });
-            }
-            Change::Delete { .. } => {
+            Change::Delete { purge, .. } => {
+                let is_there = current.is_some() || (*purge && state.deleted.contains_key(key));
+                if !is_there {
+                    faults.push(Fault::Missing { key: key.clone() });
+                    continue;
+                }
                 after.items.remove(key);
                 outcomes.push(Outcome { key: key.clone(), operation: Operation::Deleted });
-                changes.push(ItemChange::Removed { key: key.clone() });
+                changes.push(ItemChange::Removed { key: key.clone(), purge: *purge });
             }
+            Change::Restore { .. } => match deleted::kept(&state.deleted, key, current, now) {
+                Ok(kept) => {
+                    let item = Item { version, updated_at: now, ..kept.clone() };
+                    after.items.insert(key.clone(), item.clone());
+                    outcomes.push(Outcome { key: key.clone(), operation: Operation::Restored });
+                    changes.push(ItemChange::Written { key: key.clone(), item: Box::new(item) });
+                }
+                Err(fault) => faults.push(fault),
+            },
         }
     }
     faults.extend(reference_faults(&after, &changes, &apply.external));
@@ -439,7 +482,7 @@ fn reference_faults(
                     |target| Fault::BrokenReference { key: key.clone(), target: target.clone() },
                 ));
             }
-            ItemChange::Removed { key } if !after.items.contains_key(key) => {
+            ItemChange::Removed { key, .. } if !after.items.contains_key(key) => {
                 let users = after.users_of(key);
                 if !users.is_empty() && !external.contains(key) {
                     faults.push(Fault::InUse { key: key.clone(), users });
@@ -452,24 +495,24 @@ fn reference_faults(
 }
 
 /// JSON maps have text keys; a list of pairs keeps kind and name apart.
-mod items_as_list {
+mod as_list {
     use std::collections::BTreeMap;
 
-    use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::{Item, Key};
+    use super::Key;
 
-    pub(super) fn serialize<S: Serializer>(
-        items: &BTreeMap<Key, Item>,
+    pub(super) fn serialize<S: Serializer, T: Serialize>(
+        items: &BTreeMap<Key, T>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         items.iter().collect::<Vec<_>>().serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
         deserializer: D,
-    ) -> Result<BTreeMap<Key, Item>, D::Error> {
-        Ok(Vec::<(Key, Item)>::deserialize(deserializer)?.into_iter().collect())
+    ) -> Result<BTreeMap<Key, T>, D::Error> {
+        Ok(Vec::<(Key, T)>::deserialize(deserializer)?.into_iter().collect())
     }
 }
 

@@ -154,7 +154,9 @@ fn namespace() -> Result<Vec<u8>> {
         changes.push(ItemChange::Written { key, item: Box::new(item) });
     }
     let gone = changes.iter().take(1).filter_map(|change| match change {
-        ItemChange::Written { key, .. } => Some(ItemChange::Removed { key: key.clone() }),
+        ItemChange::Written { key, .. } => {
+            Some(ItemChange::Removed { key: key.clone(), purge: false })
+        }
         ItemChange::Removed { .. } => None,
     });
     let gone: Vec<_> = gone.collect();

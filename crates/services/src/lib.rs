@@ -16,7 +16,7 @@ pub use auth::{Auth, AuthError, AuthOptions};
 pub use caller::{Caller, Credential};
 pub use devices::{Devices, LiveDevices};
 pub use git_tokens::GitTokens;
-pub use resources::{ApplyOptions, LiveResources, Resources, SkillPackage, SkillUpload};
+pub use resources::{ApplyOptions, LiveResources, Removal, Resources, SkillPackage, SkillUpload};
 pub use tasks::{LiveTasks, TaskFilter, TaskStream, Tasks};
 pub use troupe_api::Problem;
 pub use troupe_packages::PACKAGE_BYTES_MAX;

@@ -1,5 +1,6 @@
 //! The declarative API: apply, get, list, delete, watch, explain.
 
+mod deleted;
 mod documents;
 mod labels;
 mod live;
@@ -37,6 +38,15 @@ pub struct ApplyOptions {
     pub ignore_unknown: bool,
     /// Documents without a namespace go here; with `Some`, others are refused.
     pub namespace: Option<String>,
+}
+
+/// How to delete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removal<'a> {
+    /// Only if this is its `resourceVersion`.
+    pub if_version: Option<&'a str>,
+    /// For good, its secrets with it, also if it is deleted already.
+    pub purge: bool,
 }
 
 /// A Skill that comes as a ZIP.
@@ -133,15 +143,32 @@ pub trait Resources: fmt::Debug + Send + Sync + 'static {
     ) -> Result<UsedBy, Problem>;
 
     /// Deletes one resource and answers the Namespace's version; 409 with the list of users if
-    /// others refer to it.
+    /// others refer to it. It can be brought back ([`restore`](Self::restore)) unless it is purged.
     async fn delete(
         &self,
         caller: &Caller,
         namespace: &str,
         kind: &str,
         name: &str,
-        if_version: Option<&str>,
+        removal: Removal<'_>,
     ) -> Result<Seq, Problem>;
+
+    /// What was deleted in a Namespace that the caller may write, and can be brought back: a
+    /// `List` of all kinds, with `metadata.deletedAt`.
+    async fn deleted(&self, caller: &Caller, namespace: &str) -> Result<Value, Problem>;
+
+    /// Brings a deleted resource back as it was, secrets included.
+    ///
+    /// # Errors
+    /// 404 if nothing of that name is kept, or if something that it refers to is gone (restore
+    /// that first); 409 if there is another one of that name by now.
+    async fn restore(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<Value, Problem>;
 
     /// Deletes the resources that the documents name (kind and metadata are enough), all or
     /// nothing per Namespace.

@@ -1,7 +1,8 @@
-//! `apply`, `get`, `describe`, `delete`, `explain`.
+//! `apply`, `get`, `describe`, `delete`, `undelete`, `explain`.
 #![expect(clippy::print_stdout, reason = "a client prints")]
 #![expect(clippy::print_stderr, reason = "warnings go to standard error")]
 
+mod deleted;
 mod files;
 mod seen;
 mod watch;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use troupe_api::resource::{ApplyAnswer, ResourceUser, UsedBy};
 use troupe_resources::print::value_to_yaml;
 
+pub(super) use self::deleted::undelete;
 use self::{
     files::Files,
     seen::Changes,
@@ -80,6 +82,10 @@ pub(super) async fn get(client: &Client, format: Format, args: GetArgs) -> Resul
     if args.selector.is_some() && !args.names.is_empty() {
         let what = "give names or a selector (-l), not both";
         return Err(CliError::Usage(what.into()));
+    }
+    if args.deleted {
+        let namespace = args.namespace.as_deref().unwrap_or("default");
+        return deleted::list(client, format, namespace, kind, &args.names).await;
     }
     let min = args.min_version.map(|min| format!("min_version={min}"));
     let own = args.namespace.as_deref().unwrap_or("default");
@@ -266,8 +272,9 @@ pub(super) async fn delete(
         }
         for name in &args.names {
             let path = format!("{}/{}", list_path(Some(&args.namespace), kind), segment(name));
-            client.delete(&path).await?;
-            println!("{kind}/{name} deleted");
+            let purge = if args.purge { "?purge=true" } else { "" };
+            client.delete(&format!("{path}{purge}")).await?;
+            println!("{kind}/{name} deleted{}", if args.purge { " for good" } else { "" });
         }
         return Ok(());
     }

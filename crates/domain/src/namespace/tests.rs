@@ -24,13 +24,25 @@ fn put_doc(kind: Kind, name: &str, document: Value, references: &[Target]) -> Ch
 }
 
 fn delete(kind: Kind, name: &str) -> Change {
-    Change::Delete { key: Key::new(kind, name), only_if: Precondition::Any }
+    Change::Delete { key: Key::new(kind, name), only_if: Precondition::Any, purge: false }
+}
+
+fn restore(kind: Kind, name: &str) -> Change {
+    Change::Restore { key: Key::new(kind, name) }
 }
 
 fn run(state: &mut NamespaceState, changes: Vec<Change>) -> Result<Vec<Operation>, Vec<Fault>> {
+    run_at(state, changes, 1)
+}
+
+fn run_at(
+    state: &mut NamespaceState,
+    changes: Vec<Change>,
+    millis: i64,
+) -> Result<Vec<Operation>, Vec<Fault>> {
     let apply = Apply { changes, ..Apply::default() };
-    let mut n = 0u128;
-    let decision = decide(state, &apply, Timestamp::from_millis(1), &mut || {
+    let mut n = u128::from(state.version.0) * 1_000;
+    let decision = decide(state, &apply, Timestamp::from_millis(millis), &mut || {
         n += 1;
         Uuid::from_u128(n)
     })?;
@@ -94,13 +106,99 @@ fn a_dry_run_decides_and_writes_nothing() {
     assert_eq!(decision.outcomes[0].operation, Operation::Created);
 }
 
+#[test]
+fn what_was_deleted_comes_back_as_it_was() {
+    let mut state = NamespaceState::default();
+    run(&mut state, vec![ghost("g"), bot("b", "g")]).unwrap();
+    let (bot_key, ghost_key) = (Key::new(Kind::Bot, "b"), Key::new(Kind::Ghost, "g"));
+    let before = state.items[&bot_key].clone();
+    run(&mut state, vec![delete(Kind::Bot, "b"), delete(Kind::Ghost, "g")]).unwrap();
+    assert!(state.items.is_empty() && state.deleted.len() == 2);
+
+    // Not without what it refers to, and then with it in any order.
+    let faults = run(&mut state, vec![restore(Kind::Bot, "b")]).unwrap_err();
+    assert!(matches!(&faults[..], [Fault::BrokenReference { target, .. }]
+        if target.key == ghost_key));
+    let both = vec![restore(Kind::Bot, "b"), restore(Kind::Ghost, "g")];
+    assert_eq!(run(&mut state, both).unwrap(), [Operation::Restored; 2]);
+    let after = &state.items[&bot_key];
+    assert_eq!((after.uid, after.generation), (before.uid, before.generation));
+    assert_eq!((&after.document, after.version), (&before.document, state.version));
+    assert!(state.deleted.is_empty());
+    let faults = run(&mut state, vec![restore(Kind::Bot, "b")]).unwrap_err();
+    assert_eq!(faults, [Fault::Exists { key: bot_key }]);
+    let faults = run(&mut state, vec![restore(Kind::Bot, "nobody")]).unwrap_err();
+    assert_eq!(faults, [Fault::Missing { key: Key::new(Kind::Bot, "nobody") }]);
+}
+
+#[test]
+fn a_new_one_of_the_same_name_stands_in_the_way_and_is_another() {
+    let mut state = NamespaceState::default();
+    run(&mut state, vec![ghost("g")]).unwrap();
+    let key = Key::new(Kind::Ghost, "g");
+    let first = state.items[&key].uid;
+    run(&mut state, vec![delete(Kind::Ghost, "g")]).unwrap();
+    run(&mut state, vec![ghost("g")]).unwrap();
+    assert_ne!(state.items[&key].uid, first);
+    assert_eq!(state.deleted[&key].item.uid, first, "it is kept meanwhile");
+    let faults = run(&mut state, vec![restore(Kind::Ghost, "g")]).unwrap_err();
+    assert_eq!(faults, [Fault::Exists { key: key.clone() }]);
+    let second = state.items[&key].uid;
+    run(&mut state, vec![delete(Kind::Ghost, "g")]).unwrap();
+    run(&mut state, vec![restore(Kind::Ghost, "g")]).unwrap();
+    assert_eq!(state.items[&key].uid, second, "the one deleted last");
+}
+
+#[test]
+fn what_is_purged_too_old_or_too_much_does_not_come_back() {
+    let mut state = NamespaceState::default();
+    let purge = |name: &str| Change::Delete {
+        key: Key::new(Kind::Ghost, name),
+        only_if: Precondition::Any,
+        purge: true,
+    };
+    run(&mut state, vec![ghost("live"), ghost("gone")]).unwrap();
+    run(&mut state, vec![delete(Kind::Ghost, "gone")]).unwrap();
+    run(&mut state, vec![purge("live"), purge("gone")]).unwrap();
+    assert!(state.items.is_empty() && state.deleted.is_empty());
+    let faults = run(&mut state, vec![purge("gone")]).unwrap_err();
+    assert_eq!(faults, [Fault::Missing { key: Key::new(Kind::Ghost, "gone") }]);
+
+    run(&mut state, vec![ghost("old")]).unwrap();
+    run(&mut state, vec![delete(Kind::Ghost, "old")]).unwrap();
+    let month = KEPT_DAYS * 24 * 3_600 * 1_000;
+    let late = run_at(&mut state, vec![restore(Kind::Ghost, "old")], month + 1).unwrap_err();
+    assert_eq!(late, [Fault::Missing { key: Key::new(Kind::Ghost, "old") }]);
+    run_at(&mut state, vec![ghost("new")], month + 1).unwrap();
+    assert!(state.deleted.is_empty(), "the next write lets it go");
+
+    let names: Vec<String> = (0..=KEPT_MAX).map(|n| format!("g{n:03}")).collect();
+    for (n, name) in (month + 2..).zip(&names) {
+        run_at(&mut state, vec![ghost(name)], n).unwrap();
+        run_at(&mut state, vec![delete(Kind::Ghost, name)], n).unwrap();
+    }
+    assert_eq!(state.deleted.len(), KEPT_MAX);
+    assert!(!state.deleted.contains_key(&Key::new(Kind::Ghost, &*names[0])), "the first one");
+}
+
+#[test]
+fn a_snapshot_from_before_anything_was_kept_is_read() {
+    let state: NamespaceState = serde_json::from_value(json!({"version": 3, "items": []})).unwrap();
+    assert_eq!((state.version, state.deleted.len()), (Seq(3), 0));
+    let removed = json!({"change": "removed", "key": {"kind": "Ghost", "name": "g"}});
+    let change: ItemChange = serde_json::from_value(removed.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&change).unwrap(), removed, "and older nodes read this one");
+}
+
 fn arb_change() -> impl Strategy<Value = Change> {
     let name = prop_oneof![Just("a"), Just("b"), Just("c")];
     prop_oneof![
         name.clone().prop_map(ghost),
         (name.clone(), name.clone()).prop_map(|(b, g)| bot(b, g)),
         name.clone().prop_map(|n| delete(Kind::Ghost, n)),
-        name.prop_map(|n| delete(Kind::Bot, n)),
+        name.clone().prop_map(|n| delete(Kind::Bot, n)),
+        name.clone().prop_map(|n| restore(Kind::Bot, n)),
+        name.prop_map(|n| restore(Kind::Ghost, n)),
     ]
 }
 

@@ -228,6 +228,12 @@ impl NamespaceActor {
                 let listed = Listed { items, version: state.version };
                 reply.ok(encode(&NamespaceReply::Listed(listed)));
             }
+            NamespaceAsk::Deleted => {
+                let now = self.context.clock.now();
+                let kept = state.deleted.iter().filter(|(_, gone)| gone.is_kept(now));
+                let items = kept.map(|(key, gone)| (key.clone(), gone.clone())).collect();
+                reply.ok(encode(&NamespaceReply::Deleted { items, version: state.version }));
+            }
             NamespaceAsk::Watch { since } => self.watch(since, reply),
             NamespaceAsk::Apply { .. } => reply.fail(AskError::NotDelivered),
         }
@@ -408,7 +414,7 @@ fn events_of(entry: &NamespaceEntry, version: Seq) -> Vec<WatchEvent> {
         ItemChange::Written { key, item } => {
             WatchEvent { key: key.clone(), item: Some(item.as_ref().clone()), version }
         }
-        ItemChange::Removed { key } => WatchEvent { key: key.clone(), item: None, version },
+        ItemChange::Removed { key, .. } => WatchEvent { key: key.clone(), item: None, version },
     };
     entry.changes.iter().map(event).collect()
 }

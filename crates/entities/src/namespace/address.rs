@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use troupe_domain::namespace::{Apply, Fault, Item, Key, Outcome};
+use troupe_domain::namespace::{Apply, Deleted, Fault, Item, Key, Outcome};
 use troupe_resources::Kind;
 use troupe_sharding::{AskError, Router};
 use troupe_types::{NamespaceId, Seq};
@@ -34,6 +34,8 @@ pub enum NamespaceAsk {
         /// Which kind.
         kind: Option<Kind>,
     },
+    /// What was deleted and can be brought back.
+    Deleted,
     /// What changed after a version; held open for up to 10 s if nothing did.
     Watch {
         /// The version that the watcher has.
@@ -54,6 +56,13 @@ pub enum NamespaceReply {
     },
     /// Resources at a version.
     Listed(Listed),
+    /// What was deleted and can be brought back.
+    Deleted {
+        /// By kind and name.
+        items: Vec<(Key, Deleted)>,
+        /// The Namespace's version.
+        version: Seq,
+    },
     /// What changed, oldest first.
     Changed {
         /// They.
@@ -168,6 +177,17 @@ impl NamespaceAddress {
     pub async fn list(&self, kind: Option<Kind>) -> Result<Listed, NamespaceError> {
         match self.ask(&NamespaceAsk::List { kind }).await? {
             NamespaceReply::Listed(listed) => Ok(listed),
+            _ => Err(NamespaceError::Protocol),
+        }
+    }
+
+    /// What was deleted and can be brought back, by kind and name.
+    ///
+    /// # Errors
+    /// The Router's fate.
+    pub async fn deleted(&self) -> Result<(Vec<(Key, Deleted)>, Seq), NamespaceError> {
+        match self.ask(&NamespaceAsk::Deleted).await? {
+            NamespaceReply::Deleted { items, version } => Ok((items, version)),
             _ => Err(NamespaceError::Protocol),
         }
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use troupe_api::resource::{ApplyAnswer, UsedBy, WatchItem};
-use troupe_services::{ApplyOptions, Caller, Problem};
+use troupe_services::{ApplyOptions, Caller, Problem, Removal};
 use troupe_types::Seq;
 
 use super::{
@@ -143,12 +143,34 @@ pub(super) const ROUTES: &[Route] = &[
         "/api/v1/namespaces/{namespace}/{plural}/{name}",
         "delete_resource",
         "Deletes a resource; 409 with the list of users if others refer to it. The header \
-         `X-Resource-Version` is the namespace's version after it.",
+         `X-Resource-Version` is the namespace's version after it. It can be restored for 30 days.",
         || delete(remove),
     )
     .by(Access::Namespace)
-    .query(&[("resourceVersion", "Only if this is its version.")])
+    .query(&[
+        ("resourceVersion", "Only if this is its version."),
+        ("purge", "true: for good, its secrets with it, also if it is deleted already."),
+    ])
     .status(204),
+    Route::new(
+        "GET",
+        "/api/v1/namespaces/{namespace}/deleted",
+        "list_deleted",
+        "What was deleted in a namespace and can be restored, of all kinds.",
+        || get(deleted),
+    )
+    .by(Access::Namespace)
+    .gives(any),
+    Route::new(
+        "POST",
+        "/api/v1/namespaces/{namespace}/{plural}/{name}/restore",
+        "restore_resource",
+        "Brings a deleted resource back as it was, secrets included; 409 if there is another one \
+         of its name by now.",
+        || post(restore),
+    )
+    .by(Access::Namespace)
+    .gives(any),
     Route::new(
         "GET",
         "/api/v1/explain/{kind}",
@@ -298,6 +320,8 @@ async fn replace(
 #[serde(rename_all = "camelCase")]
 struct DeleteQuery {
     resource_version: Option<String>,
+    #[serde(default)]
+    purge: bool,
 }
 
 async fn remove(
@@ -308,11 +332,28 @@ async fn remove(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let if_match = headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok());
-    let version = query.resource_version.as_deref().or(if_match).map(|v| v.trim_matches('"'));
+    let if_version = query.resource_version.as_deref().or(if_match).map(|v| v.trim_matches('"'));
+    let removal = Removal { if_version, purge: query.purge };
     let resources = &shared.state.resources;
-    let version = resources.delete(&who, &namespace, &plural, &name, version).await?;
+    let version = resources.delete(&who, &namespace, &plural, &name, removal).await?;
     let header = [(VERSION_HEADER, version.to_string())];
     Ok((StatusCode::NO_CONTENT, header).into_response())
+}
+
+async fn deleted(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted(namespace): Parted<String>,
+) -> Result<Json<Value>, Refusal> {
+    Ok(Json(shared.state.resources.deleted(&who, &namespace).await?))
+}
+
+async fn restore(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted((namespace, plural, name)): Parted<(String, String, String)>,
+) -> Result<Json<Value>, Refusal> {
+    Ok(Json(shared.state.resources.restore(&who, &namespace, &plural, &name).await?))
 }
 
 #[derive(Debug, Deserialize)]

@@ -21,8 +21,8 @@ use troupe_api::{
     },
 };
 use troupe_services::{
-    ApplyOptions, Caller, Devices, Resources, SkillPackage, SkillUpload, TaskFilter, TaskStream,
-    Tasks,
+    ApplyOptions, Caller, Devices, Removal, Resources, SkillPackage, SkillUpload, TaskFilter,
+    TaskStream, Tasks,
 };
 use troupe_sharding::StreamItem;
 use troupe_types::{
@@ -625,12 +625,28 @@ impl Resources for FakeResources {
         namespace: &str,
         kind: &str,
         name: &str,
-        _: Option<&str>,
+        _: Removal<'_>,
     ) -> Result<Seq, Problem> {
         self.get(caller, namespace, kind, name, None).await?;
         let key = (caller.user, kind.to_owned(), name.to_owned());
         self.rows.lock().unwrap().remove(&key);
         Ok(VERSION)
+    }
+
+    async fn deleted(&self, _: &Caller, namespace: &str) -> Result<Value, Problem> {
+        own(namespace)?;
+        Ok(json!({ "kind": "List", "items": [] }))
+    }
+
+    async fn restore(
+        &self,
+        _: &Caller,
+        namespace: &str,
+        _: &str,
+        _: &str,
+    ) -> Result<Value, Problem> {
+        own(namespace)?;
+        Err(Problem::not_found("Resource"))
     }
 
     async fn delete_many(
@@ -689,7 +705,7 @@ impl Resources for FakeResources {
     }
 
     async fn delete_skill(&self, caller: &Caller, id: &str) -> Result<Seq, Problem> {
-        self.delete(caller, "default", "skills", id, None).await
+        self.delete(caller, "default", "skills", id, Removal::default()).await
     }
 
     fn explain(&self, kind: &str, path: Option<&str>) -> Result<Value, Problem> {

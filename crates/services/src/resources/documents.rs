@@ -87,6 +87,7 @@ fn operation_word(operation: Operation) -> &'static str {
         Operation::Updated => "updated",
         Operation::Unchanged => "unchanged",
         Operation::Deleted => "deleted",
+        Operation::Restored => "restored",
     }
 }
 

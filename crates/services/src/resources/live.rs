@@ -21,7 +21,7 @@ use troupe_store::Blobs;
 use troupe_types::{NamespaceId, Seq};
 
 use super::{
-    ApplyOptions, Resources, SkillPackage, SkillUpload,
+    ApplyOptions, Removal, Resources, SkillPackage, SkillUpload,
     documents::{outside, parse_kind, parse_version},
     labels::LabelSelector,
     problems::namespace_problem,
@@ -161,15 +161,18 @@ impl Resources for LiveResources {
         namespace: &str,
         kind: &str,
         name: &str,
-        if_version: Option<&str>,
+        removal: Removal<'_>,
     ) -> Result<Seq, Problem> {
         let kind = parse_kind(kind)?;
         let place = Self::place(caller, namespace, true)?;
+        let Removal { if_version, purge } = removal;
         let only_if = match if_version {
+            // What is to go for good may be deleted already.
+            None if purge => Precondition::Any,
             None => Precondition::Present,
             Some(text) => Precondition::Version(parse_version("resourceVersion", text)?),
         };
-        let changes = vec![Change::Delete { key: Key::new(kind, name), only_if }];
+        let changes = vec![Change::Delete { key: Key::new(kind, name), only_if, purge }];
         let apply = Apply { changes, ..Apply::default() };
         self.write(&place, apply, &[]).await.map(|(_, version)| version)
     }
@@ -181,6 +184,20 @@ impl Resources for LiveResources {
         options: ApplyOptions,
     ) -> Result<ApplyAnswer, Problem> {
         self.delete_all(caller, body, options).await
+    }
+
+    async fn deleted(&self, caller: &Caller, namespace: &str) -> Result<Value, Problem> {
+        self.deleted_in(caller, namespace).await
+    }
+
+    async fn restore(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<Value, Problem> {
+        self.bring_back(caller, namespace, (parse_kind(kind)?, name)).await
     }
 
     async fn watch(

@@ -13,7 +13,9 @@ use troupe_resources::{Kind, parse::Located};
 use troupe_store::BlobHash;
 use troupe_types::Seq;
 
-use super::{ApplyOptions, Resources as _, SkillPackage, SkillUpload, live::LiveResources};
+use super::{
+    ApplyOptions, Removal, Resources as _, SkillPackage, SkillUpload, live::LiveResources,
+};
 use crate::caller::Caller;
 
 /// How long the store may take for a package.
@@ -85,7 +87,7 @@ impl LiveResources {
 
     pub(super) async fn delete_by_id(&self, caller: &Caller, id: &str) -> Result<Seq, Problem> {
         let (namespace, name) = self.skill_named(caller, id).await?;
-        self.delete(caller, &namespace, Kind::Skill.plural(), &name, None).await
+        self.delete(caller, &namespace, Kind::Skill.plural(), &name, Removal::default()).await
     }
 
     /// Namespace and name.

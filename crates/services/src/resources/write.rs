@@ -202,6 +202,7 @@ impl LiveResources {
             let delete = |d: &Located| Change::Delete {
                 key: Key::new(d.resource.kind, &d.resource.metadata.name),
                 only_if: Precondition::Present,
+                purge: false,
             };
             let changes = documents.iter().map(delete).collect();
             let apply = Apply { changes, dry_run: options.dry_run, ..Apply::default() };
@@ -239,7 +240,11 @@ fn places(caller: &Caller, documents: Vec<Located>) -> Result<Vec<(Place, Vec<Lo
 }
 
 /// References inside the own Namespace are checked there; what is public counts as there.
-fn targets(place: &Place, shared: &Shared, resource: &Resource) -> (Vec<Target>, BTreeSet<Key>) {
+pub(super) fn targets(
+    place: &Place,
+    shared: &Shared,
+    resource: &Resource,
+) -> (Vec<Target>, BTreeSet<Key>) {
     let mut external = BTreeSet::new();
     let mut targets = Vec::new();
     for reference in references(resource) {

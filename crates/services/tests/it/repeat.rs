@@ -1,7 +1,7 @@
 //! The same command under the same key, whatever became of the Task and its Team meanwhile.
 
 use troupe_api::chat::{ChatEdit, ChatSend};
-use troupe_services::{Resources, Tasks};
+use troupe_services::{Removal, Resources, Tasks};
 use troupe_types::{Status, Uuid};
 
 use crate::host::{Node, ann, bob, is_over, send, team};
@@ -53,7 +53,7 @@ async fn a_repeated_send_gets_its_ack_after_its_team_was_deleted() {
         ChatSend { team_id: Some("mine".into()), ..send(None, "[[demo chunks=3]]", Some(1)) };
     let ack = node.tasks.send(&ann, first.clone()).await.unwrap();
     node.until(&ann, ack.task_id, is_over).await;
-    node.resources.delete(&ann, "default", "team", "mine", None).await.unwrap();
+    node.resources.delete(&ann, "default", "team", "mine", Removal::default()).await.unwrap();
     assert_eq!(node.tasks.send(&ann, first.clone()).await, Ok(ack.clone()));
     let again = ChatSend { task_id: Some(ack.task_id), ..first };
     assert_eq!(node.tasks.send(&ann, again).await, Ok(ack.clone()));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use troupe_api::resource::ApplyAnswer;
-use troupe_services::{ApplyOptions, Problem, Resources, tasks::TeamResolver};
+use troupe_services::{ApplyOptions, Problem, Removal, Resources, tasks::TeamResolver};
 
 use crate::host::{Node, admin, ann, bob, model, team};
 
@@ -32,7 +32,7 @@ async fn what_is_written_is_used_at_once_by_every_gateway() {
         let again = resolve(&ann, "mine").await.unwrap();
         assert_eq!(again, plan, "nothing changed, so nothing changes");
     }
-    node.resources.delete(&ann, "default", "team", "mine", None).await.unwrap();
+    node.resources.delete(&ann, "default", "team", "mine", Removal::default()).await.unwrap();
     assert_eq!(resolve(&ann, "mine").await.unwrap_err().status, 404);
     // A public Model becomes the way of everybody's Bots that name it.
     let text = model("public", "gpt", "https://a.example", "sk-1");
@@ -90,7 +90,7 @@ async fn a_reference_that_broke_is_told_with_its_place() {
         let error = problem.errors.into_iter().next().expect("a place");
         (problem.status, error.path, error.found.unwrap_or_default(), error.message)
     };
-    node.resources.delete(&admin, "public", "model", "gpt", None).await.unwrap();
+    node.resources.delete(&admin, "public", "model", "gpt", Removal::default()).await.unwrap();
     let (status, path, found, message) = fault(node.plan(&bob, "t").await.unwrap_err());
     assert_eq!(
         (status, path.as_str(), found.as_str()),
@@ -98,7 +98,7 @@ async fn a_reference_that_broke_is_told_with_its_place() {
     );
     assert!(message.contains("Bot default/t"), "{message}");
     for kind in ["team", "bot"] {
-        node.resources.delete(&admin, "public", kind, "shared", None).await.unwrap();
+        node.resources.delete(&admin, "public", kind, "shared", Removal::default()).await.unwrap();
     }
     let (status, path, found, _) = fault(node.plan(&bob, "t").await.unwrap_err());
     assert_eq!((status, path.as_str()), (404, "spec.members[0].botRef.name"));

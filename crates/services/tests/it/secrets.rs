@@ -8,7 +8,7 @@ use troupe_domain::{
 use troupe_entities::namespace::NamespaceAddress;
 use troupe_resources::{Kind, resource::Owner};
 use troupe_services::{
-    ApplyOptions, Caller, Resources, resources::namespace_id, tasks::TeamResolver,
+    ApplyOptions, Caller, Removal, Resources, resources::namespace_id, tasks::TeamResolver,
 };
 
 use crate::host::{Node, admin, ann, bob, model, team};
@@ -195,10 +195,24 @@ async fn a_mask_keeps_a_secret_where_it_is() {
         assert_eq!(opened(&node, &node.plan(&ann, "t").await.unwrap()), before);
     }
     // Deleting it first does not help either.
-    node.resources.delete(&ann, "default", "team", "t", None).await.unwrap();
-    node.resources.delete(&ann, "default", "bot", "t", None).await.unwrap();
-    node.resources.delete(&ann, "default", "model", "mine", None).await.unwrap();
+    node.resources.delete(&ann, "default", "team", "t", Removal::default()).await.unwrap();
+    node.resources.delete(&ann, "default", "bot", "t", Removal::default()).await.unwrap();
+    node.resources.delete(&ann, "default", "model", "mine", Removal::default()).await.unwrap();
     assert_eq!(node.apply(&ann, &masked(&text)).await.unwrap_err().status, 422);
+
+    // To restore them does: the Team last, as it names the Bot.
+    let restore = async |kind, name| node.resources.restore(&ann, "default", kind, name).await;
+    let refused = restore("team", "t").await.unwrap_err();
+    assert_eq!((refused.status, &*refused.code), (404, "reference_not_found"));
+    for (kind, name) in [("model", "mine"), ("bot", "t"), ("team", "t")] {
+        restore(kind, name).await.unwrap();
+    }
+    assert_eq!(opened(&node, &node.plan(&ann, "t").await.unwrap()), before);
+    assert_eq!(restore("team", "t").await.unwrap_err().status, 409);
+    // For good means the key, too.
+    let purge = Removal { purge: true, ..Removal::default() };
+    node.resources.delete(&ann, "default", "team", "t", purge).await.unwrap();
+    assert_eq!(restore("team", "t").await.unwrap_err().status, 404);
 }
 
 /// Who has read the store (a backup, a disk) has no way to have a key opened.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
-use troupe_services::Resources;
+use troupe_services::{Removal, Resources};
 use troupe_types::Seq;
 
 use crate::host::{Node, ann, team};
@@ -19,7 +19,8 @@ async fn who_writes_reads_their_own_write_through_any_gateway() {
     assert_eq!(got["metadata"]["resourceVersion"], version.0);
     let listed = other.list(&ann, Some("default"), "teams", None, Some(version)).await.unwrap();
     assert_eq!(listed["metadata"]["resourceVersion"], version.0);
-    let deleted = node.resources.delete(&ann, "default", "team", "a", None).await.unwrap();
+    let deleted =
+        node.resources.delete(&ann, "default", "team", "a", Removal::default()).await.unwrap();
     assert_eq!(deleted, version.next());
     let gone = other.get(&ann, "default", "team", "a", Some(deleted)).await.unwrap_err();
     assert_eq!(gone.status, 404);

@@ -146,5 +146,17 @@ fn writes() -> Vec<Row> {
                 nowhere(404, |i| within(i, ["teams", &i["team"]])),
             ],
         ),
+        // Hers is deleted by now.
+        row(
+            "list_deleted",
+            [Check::Own(|_| vec![at(["default"])]), nowhere(404, |i| within(i, []))],
+        ),
+        row(
+            "restore_resource",
+            [
+                nowhere(404, |i| within(i, ["teams", &i["team"]])),
+                hidden(|i| vec![at(["default", "teams", &i["team"]])]),
+            ],
+        ),
     ]
 }
