@@ -137,6 +137,53 @@ async fn runs_on_devices_count_for_their_teams_slots() -> Result<()> {
     Ok(())
 }
 
+/// One slot and a line: the oldest goes first, whoever asks first, and a newcomer is the last.
+#[tokio::test]
+async fn who_waits_longest_has_the_next_slot() -> Result<()> {
+    let home = Home::new()?;
+    let (node, admin, device) = node(&home).await?;
+    let path = format!("/api/v1/devices/{}", device["id"].as_str().context("no id")?);
+    node.call("PATCH", &path, Some(&admin), Some(&json!({"slots": 1}))).await?;
+    let (go, order) = (home.path().join("go"), home.path().join("order"));
+    let hold = format!("sh -c 'until [ -e {} ]; do sleep 0.05; done; echo went'", go.display());
+    let holds = begin(&node, &admin, &hold).await?;
+    let runs = try_until(PATIENCE, async || {
+        node.get(&path, &admin).await.is_ok_and(|view| view["slots_used"] == 1)
+    });
+    assert!(runs.await, "the first does not run");
+
+    let writes = |name: &str| format!("sh -c 'echo {name} >> {}'", order.display());
+    let mut tasks = vec![holds];
+    for (name, place) in [("a", "it is the next"), ("b", "1 before it"), ("c", "2 before it")] {
+        let task = begin(&node, &admin, &writes(name)).await?;
+        stands(&node, &admin, &task, place).await?;
+        tasks.push(task);
+    }
+    assert_eq!(node.get(&path, &admin).await?["queued"], 3);
+    // One in the middle goes, and those behind it move up.
+    let gone = tasks.remove(2);
+    let cancel = format!("/api/v1/tasks/{gone}/cancel");
+    node.call("POST", &cancel, Some(&admin), Some(&json!({}))).await?;
+    stands(&node, &admin, &tasks[2], "1 before it").await?;
+    std::fs::write(&go, "")?;
+    tasks.push(begin(&node, &admin, &writes("d")).await?);
+    for task in tasks {
+        node.settled(&admin, &task, "COMPLETED").await?;
+    }
+    assert_eq!(std::fs::read_to_string(&order)?, "a\nc\nd\n");
+    Ok(())
+}
+
+async fn stands(node: &Node, who: &Person, task: &str, place: &str) -> Result<()> {
+    let mut why = Value::Null;
+    let stands = try_until(PATIENCE, async || {
+        why = node.get(&format!("/api/v1/tasks/{task}/why"), who).await.unwrap_or_default();
+        why["summary"].as_str().is_some_and(|text| text.ends_with(place))
+    });
+    assert!(stands.await, "{place}: {why}");
+    Ok(())
+}
+
 /// Who waits for a container that nobody makes keeps nobody from the Team's only slot.
 #[tokio::test]
 async fn waiting_for_a_container_holds_no_slot() -> Result<()> {

@@ -96,6 +96,9 @@ pub struct DeviceView {
     pub slots: u16,
     /// How many of them are taken.
     pub slots_used: u16,
+    /// Executions in line for a slot; one may be in line at several devices.
+    #[serde(default)]
+    pub queued: u32,
     /// `linux`.. ; empty until it was connected.
     #[serde(default)]
     pub os: String,

@@ -71,7 +71,12 @@ fn device(wait: &Wait) -> (String, Option<&'static str>) {
             Some("install it there, or choose another device with --on"),
         ),
         "devices_busy" => (
-            "waits: every slot of the devices that fit is taken".to_owned(),
+            match arg(wait, "ahead") {
+                "" => "waits: every slot of the devices that fit is taken".to_owned(),
+                ahead => {
+                    format!("waits: every slot of the devices that fit is taken, {}", place(ahead))
+                }
+            },
             Some("wait, or raise the slots of a device: troupe device set NAME --slots N"),
         ),
         "no_containers" => (
@@ -80,12 +85,9 @@ fn device(wait: &Wait) -> (String, Option<&'static str>) {
         ),
         "container_queued" => {
             let (running, max) = (arg(wait, "running"), arg(wait, "max"));
-            let ahead = match arg(wait, "ahead") {
-                "0" => "it is the next".to_owned(),
-                ahead => format!("{ahead} before it"),
-            };
+            let place = place(arg(wait, "ahead"));
             (
-                format!("waits for a container: {running} of {max} are there, {ahead}"),
+                format!("waits for a container: {running} of {max} are there, {place}"),
                 Some("wait: one that idles is given up; an administrator may raise containers.max"),
             )
         }
@@ -93,6 +95,14 @@ fn device(wait: &Wait) -> (String, Option<&'static str>) {
             ("waits: its container starts".to_owned(), Some("wait some seconds"))
         }
         code => (format!("waits: {code}"), None),
+    }
+}
+
+/// A place in line, by how many are before it.
+fn place(ahead: &str) -> String {
+    match ahead {
+        "0" => "it is the next".to_owned(),
+        ahead => format!("{ahead} before it"),
     }
 }
 
@@ -119,6 +129,13 @@ mod tests {
         let args = json!({"on": "os=linux", "tool": "codex"}).as_object().unwrap().clone();
         let fits = WaitWords::of(&Wait { code: "no_device_fits".to_owned(), args }, "devs");
         assert_eq!(fits.summary, "waits: no connected device that is `os=linux` has codex");
+        for (ahead, place) in
+            [("0", "it is the next"), ("3", "3 before it"), ("20+", "20+ before it")]
+        {
+            let args = json!({"ahead": ahead}).as_object().unwrap().clone();
+            let busy = WaitWords::of(&Wait { code: "devices_busy".to_owned(), args }, "devs");
+            assert!(busy.summary.ends_with(&format!("is taken, {place}")), "{busy:?}");
+        }
         let args = json!({"retry_at": "12:00"}).as_object().unwrap().clone();
         for code in ["model_retry", "resuming"] {
             let words = WaitWords::of(&Wait { code: code.to_owned(), args: args.clone() }, "");

@@ -11,6 +11,8 @@
 //! Invariants: an execution is on a device once; assignments never exceed the slots; a revoked
 //! device takes nothing; an assignment that the device has taken never goes out again.
 
+mod line;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,8 @@ use troupe_types::{
 };
 
 use crate::task::AttemptToken;
+
+pub use line::{Line, PLACE_KEPT, PLACES_MAX};
 
 /// Executions that run on a device at once, at most.
 pub const SLOTS_MAX: u16 = 20;

@@ -163,7 +163,7 @@ async fn list(client: &Client, format: Format) -> Result<(), CliError> {
             table.row(vec![
                 format!("{}{default}", device.name),
                 format!("{}{draining}", word(&device.status)),
-                format!("{}/{}", device.slots_used, device.slots),
+                format!("{}/{}{}", device.slots_used, device.slots, in_line(device)),
                 device.os.clone(),
                 tools(device),
                 device.node.clone().unwrap_or_default(),
@@ -173,6 +173,11 @@ async fn list(client: &Client, format: Format) -> Result<(), CliError> {
     };
     output::print(format, &value, table, || page.items.iter().map(|d| d.name.clone()).collect());
     Ok(())
+}
+
+/// Who waits for a slot, if anybody does.
+fn in_line(device: &DeviceView) -> String {
+    if device.queued == 0 { String::new() } else { format!(" (+{} wait)", device.queued) }
 }
 
 fn show(format: Format, device: &DeviceView) {
@@ -186,7 +191,8 @@ fn show(format: Format, device: &DeviceView) {
         row("status", word(&device.status));
         row("draining", device.draining.to_string());
         row("default", device.is_default.to_string());
-        row("slots", format!("{} of {} taken", device.slots_used, device.slots));
+        let (used, slots) = (device.slots_used, device.slots);
+        row("slots", format!("{used} of {slots} taken{}", in_line(device)));
         let labels = device.labels.iter().map(|(key, value)| format!("{key}={value}"));
         row("labels", labels.collect::<Vec<_>>().join(", "));
         row("machine", format!("{} {} {}", device.host, device.os, device.arch));

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
 use troupe_actor::spawn_task;
-use troupe_domain::device::{Assigned, DeviceEvent, DeviceRefusal, DeviceState, Gone, Lease};
+use troupe_domain::device::{Assigned, DeviceEvent, DeviceRefusal, DeviceState, Gone, Lease, Line};
 use troupe_sharding::{AskError, Crash, Entity, EntityContext, FailedAsk, FrameSink, Reply};
 use troupe_store::{AppendError, Opened, WakeChange, WakeKind};
 use troupe_types::{Attempt, ExecutionId, FrameSeq, MonoTime, Seq, Uuid};
@@ -68,6 +68,8 @@ pub struct DeviceActor {
     /// When it was linked. Soft: the device says it anew.
     pub(super) past: Past,
     pub(super) lease: Lease,
+    /// Who waits for a slot. Soft: they ask again.
+    pub(super) line: Line,
     pub(super) offers: BTreeMap<Key, Offered>,
     /// Attempts whose Task is being asked.
     pub(super) checking: BTreeSet<Key>,
@@ -104,6 +106,7 @@ impl DeviceActor {
             found: Found::default(),
             past: Past::default(),
             lease,
+            line: Line::default(),
             offers: BTreeMap::new(),
             checking: BTreeSet::new(),
             checked_at: now,

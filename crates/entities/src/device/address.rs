@@ -10,7 +10,7 @@ use troupe_domain::{
     task::AttemptToken,
 };
 use troupe_sharding::{AskError, Router};
-use troupe_types::{DeviceId, Uuid};
+use troupe_types::{DeviceId, ExecutionId, Uuid};
 
 use super::ask::{DeviceAsk, DeviceReply, Found, Has, Hello, Numbered, Offer, Running, Settled};
 
@@ -172,6 +172,25 @@ impl DeviceAddress {
     /// See [`DeviceError`].
     pub async fn probe(&self, has: Option<Has>) -> Result<DeviceReply, DeviceError> {
         self.ask(&DeviceAsk::Probe { has }).await
+    }
+
+    /// Takes or keeps a place in the line for a slot: how many are before it.
+    ///
+    /// # Errors
+    /// See [`DeviceError`]; older entities know of no line.
+    pub async fn wait(&self, execution: ExecutionId) -> Result<u64, DeviceError> {
+        match self.ask(&DeviceAsk::Wait { execution, leaves: false }).await? {
+            DeviceReply::InLine { ahead } => Ok(ahead),
+            _ => Err(DeviceError::Protocol),
+        }
+    }
+
+    /// Gives a place in the line back. If this is lost, it is free some seconds later.
+    pub async fn leave(&self, execution: ExecutionId) {
+        let told = self.ask(&DeviceAsk::Wait { execution, leaves: true }).await;
+        if let Err(error) = told {
+            tracing::debug!(device = %self.id, %error, "a place in line was not given back");
+        }
     }
 
     /// The Task has something to say. If this is lost, it is asked in time all the same.

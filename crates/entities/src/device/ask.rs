@@ -202,6 +202,14 @@ pub enum DeviceAsk {
         /// Which.
         has: Has,
     },
+    /// An execution waits for a slot, as long as this is asked again.
+    Wait {
+        /// Which.
+        execution: ExecutionId,
+        /// It does not wait any more.
+        #[serde(default)]
+        leaves: bool,
+    },
     /// Its owner changes something.
     Change {
         /// All of it.
@@ -360,6 +368,11 @@ pub enum DeviceReply {
         /// A sentence for people.
         message: String,
     },
+    /// To `Wait`.
+    InLine {
+        /// How many are before it.
+        ahead: u64,
+    },
     /// To `Probe`.
     Probed {
         /// The device, if it enrolled.
@@ -393,6 +406,7 @@ impl fmt::Debug for DeviceReply {
             Self::Next { commands } => write!(f, "Next({commands:?})"),
             Self::Secrets { secrets, .. } => write!(f, "Secrets({:?})", secrets.keys()),
             Self::Offered { .. } => f.write_str("Offered"),
+            Self::InLine { ahead } => write!(f, "InLine({ahead})"),
             Self::Declined { reason, message } => write!(f, "Declined({reason}: {message})"),
             Self::Probed { view, token, pending, .. } => f
                 .debug_struct("Probed")

@@ -52,6 +52,14 @@ impl DeviceActor {
                 let answer = self.probe(has);
                 self.answer(reply, &answer);
             }
+            DeviceAsk::Wait { execution, leaves: true } => {
+                self.line.leave(execution);
+                self.answer(reply, &DeviceReply::Ok);
+            }
+            DeviceAsk::Wait { execution, leaves: false } => {
+                let ahead = self.line.wait(execution, self.now()) as u64;
+                self.answer(reply, &DeviceReply::InLine { ahead });
+            }
             DeviceAsk::Poke { has } => {
                 self.check(key(has));
                 self.answer(reply, &DeviceReply::Ok);
@@ -280,6 +288,7 @@ impl DeviceActor {
             Assigned { attempt, task, token, team, user, spec, packages, secrets, taken, since };
         match self.state.assign(owner, self.offered_slots(), execution, assigned) {
             Ok(Some(event)) => {
+                self.line.leave(execution);
                 self.offers.insert(of, Offered { reply, since: self.now() });
                 self.stage(&event, vec![Effect::Give(of)])?;
             }
@@ -563,6 +572,7 @@ impl DeviceActor {
             labels,
             slots: self.state.slots(self.offered_slots()),
             slots_used: u16::try_from(work.len()).unwrap_or(u16::MAX),
+            queued: u32::try_from(self.line.len(self.now())).unwrap_or(u32::MAX),
             os: self.found.os.clone(),
             arch: self.found.arch.clone(),
             host: self.found.host.clone(),

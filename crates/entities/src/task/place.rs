@@ -3,6 +3,8 @@
 //! The device has the attempt on its disk before the Task says that it started. A Task that
 //! came back asks first whether a device has it already, so it runs once.
 
+mod line;
+
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use serde_json::Map;
@@ -35,7 +37,7 @@ use crate::{
 /// A Task that waits for a device looks again so often.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// The same for a container that is being made.
+/// The same for a container that is being made, and for who is the next in a device's line.
 const SOON: Duration = Duration::from_millis(400);
 
 /// Why a device refuses what it will refuse again.
@@ -195,7 +197,8 @@ impl TaskActor {
                 return Ok(());
             }
             Placed::Waits(wait) => {
-                again = if wait.code.starts_with("container_") { SOON } else { AGAIN };
+                let is_next = wait.args.get("ahead").is_some_and(|ahead| ahead == "0");
+                again = if wait.code.starts_with("container_") || is_next { SOON } else { AGAIN };
                 Command::Waiting { execution, attempt, wait: Some(wait) }
             }
             Placed::Failed(error, text) => {
@@ -350,22 +353,23 @@ impl Search {
         if fitting.is_empty() {
             return self.wait("no_device_fits", &[("on", on)]);
         }
-        let mut free: Vec<&DeviceView> = fitting
-            .iter()
-            .map(|c| &c.view)
-            .filter(|view| !view.draining && view.slots_used < view.slots)
-            .collect();
-        if free.is_empty() {
-            return self.wait("devices_busy", &[("devices", fitting.len().to_string())]);
-        }
+        let fitting: Vec<&DeviceView> = fitting.iter().map(|c| &c.view).collect();
+        let mut free = match self.stand_in_line(&fitting).await {
+            Ok(free) => free,
+            Err(placed) => return placed,
+        };
         if !self.has_slot {
+            // Who waits for its Team keeps nobody from the device.
+            self.leave_lines(&fitting);
             return Placed::Slotless;
         }
         // The default device first, then the one with the most room, then by name.
         free.sort_by_key(|v| {
             (!v.is_default, std::cmp::Reverse(v.slots - v.slots_used), v.name.clone())
         });
-        self.offer_to(&free, free.len() == fitting.len()).await
+        let placed = self.offer_to(&free, free.len() == fitting.len()).await;
+        self.leave_lines(&fitting);
+        placed
     }
 
     /// What a device would be given.

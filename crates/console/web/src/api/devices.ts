@@ -34,6 +34,8 @@ export interface DeviceView {
   labels: Record<string, string>
   slots: number
   slots_used: number
+  /** In line for a slot; nodes of before say nothing of it. */
+  queued?: number
   os: string
   arch: string
   host: string

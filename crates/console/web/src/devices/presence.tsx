@@ -34,12 +34,12 @@ export function PresenceMark({ device }: { device: DeviceView }) {
 /** Taken slots are filled. */
 export function Slots({ device }: { device: DeviceView }) {
   const { t } = useTranslation()
-  const { slots, slots_used: used } = device
-  const text = t('devices.slotsOf', { used, all: slots })
+  const { slots, slots_used: used, queued = 0 } = device
+  const text = [t('devices.slotsOf', { used, all: slots }), ...(queued ? [t('devices.queued', { count: queued })] : [])].join(', ')
   return (
     <span className="inline-flex items-center gap-2 whitespace-nowrap" title={text}>
       <span className="sr-only">{text}</span>
-      <span aria-hidden className="font-mono tabular-nums">{`${used}/${slots}`}</span>
+      <span aria-hidden className="font-mono tabular-nums">{`${used}/${slots}${queued ? ` +${queued}` : ''}`}</span>
       <span aria-hidden className="max-md:hidden">
         <SlotDots device={device} />
       </span>

@@ -8,6 +8,7 @@ export const devices = {
   status: 'Status',
   slots: 'Slots',
   slotsOf: '{{used}} of {{all}} slots taken',
+  queued: '{{count}} in line',
   tools: 'Tools',
   noTools: 'no tools found',
   system: 'System',

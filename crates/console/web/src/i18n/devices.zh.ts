@@ -8,6 +8,7 @@ export const devices = {
   status: '状态',
   slots: '槽位',
   slotsOf: '已用 {{used}} / {{all}} 个槽位',
+  queued: '{{count}} 个在排队',
   tools: '工具',
   noTools: '没有找到工具',
   system: '系统',

@@ -64,6 +64,9 @@ export function Diamond({ size = 16 }: { size?: number }) {
   )
 }
 
+/** The place after so many others: `9` is the 10th, `20+` is the 21st or a later one. */
+export const placeAfter = (ahead: string) => `${parseInt(ahead, 10) + 1}${ahead.endsWith('+') ? '+' : ''}`
+
 /** Why something waits, worded here for known codes. */
 export function useWaitWords(): (wait: Wait | undefined) => string | null {
   const { t, i18n } = useTranslation()
@@ -72,7 +75,7 @@ export function useWaitWords(): (wait: Wait | undefined) => string | null {
     const tool = wait.args.tool ?? wait.args.runtime
     if (wait.code === 'no_device' && typeof tool !== 'string') return t('wait.no_device_plain')
     const { position, ahead } = wait.args
-    const place = position ?? (ahead === undefined ? undefined : Number(ahead) + 1)
+    const place = position ?? (typeof ahead === 'string' ? placeAfter(ahead) : undefined)
     const args = { ...wait.args, place }
     const keys = [...(place === undefined ? [] : [`wait.${wait.code}_placed`]), `wait.${wait.code}`]
     const key = keys.find((known) => i18n.exists(known))
