@@ -21,6 +21,9 @@ use crate::{
 /// Longest line with an invitation.
 const LINE_BYTES_MAX: u64 = 4_096;
 
+/// When this device was linked, in its directory.
+const LINKS: &str = "links.json";
+
 #[derive(Args, Debug)]
 pub(crate) struct JoinArgs {
     /// The line that `troupe device invite` printed; `-`: read from standard input
@@ -111,6 +114,8 @@ pub(crate) async fn join(home: &Home, global: &Global, args: JoinArgs) -> Result
     let here = invitation.address();
     let others = grant.addresses.iter().filter(|address| **address != here).cloned();
     let addresses: Vec<String> = [here.clone()].into_iter().chain(others).collect();
+    // It was linked as another device.
+    show::remove(&home.dir.join(LINKS))?;
     identity.keep(&device, &grant.name, &grant.cluster, &addresses)?;
     let mut settings = home.settings()?;
     settings.slots = args.slots.unwrap_or(settings.slots);
@@ -136,6 +141,7 @@ pub(crate) async fn leave(home: &Home, global: &Global, args: &LeaveArgs) -> Res
     let facts = home.facts()?;
     let _lock = home.lock().context("stop the agent first")?;
     home.identity().forget()?;
+    show::remove(&home.dir.join(LINKS))?;
     if args.purge {
         for name in ["executions", "workspaces", "edge.toml"] {
             show::remove(&home.dir.join(name))?;

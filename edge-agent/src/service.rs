@@ -1,6 +1,10 @@
 //! `service`: a systemd unit of the user.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Subcommand;
@@ -29,13 +33,15 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
 }
 
+/// The same for a word of a command line, where systemd puts variables in; not in the program's path.
+fn word(path: &Path) -> String {
+    quoted(&path.to_string_lossy()).replace('$', "$$")
+}
+
 fn unit(home: &Home) -> Result<String> {
     let program = std::env::current_exe().context("the path of this program")?;
-    let (program, dir, policy) = (
-        quoted(&program.to_string_lossy()),
-        quoted(&home.dir.to_string_lossy()),
-        quoted(&home.policy.to_string_lossy()),
-    );
+    let program = quoted(&program.to_string_lossy());
+    let (dir, policy) = (word(&home.dir), word(&home.policy));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = quoted(&format!("PATH={}", path.to_string_lossy()));
     Ok(format!(

@@ -2,6 +2,7 @@
 
 mod asks;
 mod back;
+mod cancels;
 mod containers;
 mod docker;
 mod faults;
@@ -20,3 +21,5 @@ mod script;
 mod skills;
 mod tcp;
 mod three;
+mod two;
+mod verbs;

@@ -19,8 +19,8 @@ impl WaitWords {
         let (summary, next) = match wait.code.as_str() {
             "no_device" => {
                 let tool = Some(arg(wait, "tool")).filter(|tool| !tool.is_empty());
-                let next = "join a machine that runs it, or choose a team whose members run in the \
-                            Chat shell";
+                let next = "join a machine that runs it: troupe device invite, or choose a team \
+                            whose members run in the Chat shell";
                 (format!("waits: no device runs {}", tool.unwrap_or("this runtime")), Some(next))
             }
             "device_refused" => (
@@ -70,15 +70,7 @@ fn device(wait: &Wait) -> (String, Option<&'static str>) {
             format!("waits: no connected device{on} has {}", arg(wait, "tool")),
             Some("install it there, or choose another device with --on"),
         ),
-        "devices_busy" => (
-            match arg(wait, "ahead") {
-                "" => "waits: every slot of the devices that fit is taken".to_owned(),
-                ahead => {
-                    format!("waits: every slot of the devices that fit is taken, {}", place(ahead))
-                }
-            },
-            Some("wait, or raise the slots of a device: troupe device set NAME --slots N"),
-        ),
+        "devices_busy" => busy(wait),
         "no_containers" => (
             "waits: no node runs containers".to_owned(),
             Some("an administrator sets containers.engine on a node, or choose a device with --on"),
@@ -103,6 +95,24 @@ fn place(ahead: &str) -> String {
     match ahead {
         "0" => "it is the next".to_owned(),
         ahead => format!("{ahead} before it"),
+    }
+}
+
+/// Slots are taken, or their owner wants no new work there; older nodes do not tell which.
+fn busy(wait: &Wait) -> (String, Option<&'static str>) {
+    let slots = "wait, or raise the slots of a device: troupe device set NAME --slots N";
+    let undo = "give it new work again: troupe device drain NAME --undo";
+    let (devices, draining) = (arg(wait, "devices"), arg(wait, "draining"));
+    let full = match draining {
+        "" | "0" => "waits: every slot of the devices that fit is taken".to_owned(),
+        all if all == devices => {
+            return ("waits: the devices that fit are draining".to_owned(), Some(undo));
+        }
+        some => format!("waits: of {devices} devices that fit {some} drain, the others are full"),
+    };
+    match arg(wait, "ahead") {
+        "" => (full, Some(slots)),
+        ahead => (format!("{full}, {}", place(ahead)), Some(slots)),
     }
 }
 
@@ -135,6 +145,11 @@ mod tests {
             let args = json!({"ahead": ahead}).as_object().unwrap().clone();
             let busy = WaitWords::of(&Wait { code: "devices_busy".to_owned(), args }, "devs");
             assert!(busy.summary.ends_with(&format!("is taken, {place}")), "{busy:?}");
+        }
+        for (draining, told) in [("0", "is taken"), ("1", "1 drain,"), ("2", "are draining")] {
+            let args = json!({"devices": "2", "draining": draining}).as_object().unwrap().clone();
+            let busy = WaitWords::of(&Wait { code: "devices_busy".to_owned(), args }, "");
+            assert!(busy.summary.contains(told), "{busy:?}");
         }
         let args = json!({"retry_at": "12:00"}).as_object().unwrap().clone();
         for code in ["model_retry", "resuming"] {

@@ -131,6 +131,10 @@ fn describe(problem: &Problem) -> String {
     let mut text = problem.detail.clone();
     for error in &problem.errors {
         if problem.errors.len() == 1 && error.message == problem.detail && error.line.is_none() {
+            // Said once, with the field that it is about.
+            if !error.path.is_empty() {
+                text.insert_str(0, &format!("{}: ", error.path));
+            }
             continue;
         }
         text.push_str("\n  ");

@@ -1,5 +1,5 @@
-//! kill -9 of the agent under Claude Code, alone and among other faults: what was done is told
-//! once, and the session goes on.
+//! kill -9 of the agent under each runtime, and under Claude Code among other faults: what was done
+//! is told once, and the session goes on.
 
 use std::{
     sync::{
@@ -25,32 +25,63 @@ use crate::node::{Home, PATIENCE, Person, Rest};
 
 /// A model whose second answer hangs at the gate; a session that goes on gets another one.
 pub(super) fn cut_in_two(gate: &Gate) -> Vec<Rule> {
-    let bash = Answer::tool("Bash", json!({"command": "echo ran >> b.txt", "description": "d"}));
+    let bash = json!({"command": "echo ran >> b.txt", "description": "d"});
+    cut_after(Answer::tool("Bash", bash), gate)
+}
+
+/// The same with the call of any runtime's tool.
+fn cut_after(call: Answer, gate: &Gate) -> Vec<Rule> {
     let rule = Rule::any()
         .human("the job")
-        .then(bash)
+        .then(call)
         .then(Answer::text("So far, so good. ").held_by(gate, 4))
         .then(Answer::text("never"));
-    vec![rule, Rule::any().then(Answer::text("All done."))]
+    let again = Rule::any().human("was started anew").then(Answer::text("All done."));
+    vec![again, rule, Rule::any().then(Answer::text("All done."))]
 }
 
 /// What the model is asked after its agent was killed is the session that it was asked in before.
 pub(super) fn goes_on(fake: &FakeModel, before: u64) -> Result<()> {
+    knows(fake, before, 2)
+}
+
+/// It is asked for the job, and told of its call this often: by whoever asks again, and by a
+/// session that holds the call itself.
+fn knows(fake: &FakeModel, before: u64, calls: usize) -> Result<()> {
     let later = fake.requests().into_iter().find(|request| request.number > before);
     let body = later.context("the model was not asked after the kill")?.body.to_string();
-    ensure!(body.contains("the job") && body.contains("echo ran"), "the same session: {body}");
+    let told = body.matches("echo ran").count();
+    ensure!(body.contains("the job") && told >= calls, "told {told} times");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_killed_agent_goes_on_in_the_same_session() -> Result<()> {
+    let bash = json!({"command": "echo ran >> b.txt", "description": "d"});
+    killed_in_the_middle("ClaudeCode", Answer::tool("Bash", bash)).await
+}
+
+#[tokio::test]
+async fn a_killed_agent_goes_on_in_the_same_thread_of_codex() -> Result<()> {
+    let exec = json!({"cmd": "echo ran >> b.txt"});
+    killed_in_the_middle("Codex", Answer::tool("exec_command", exec)).await
+}
+
+#[tokio::test]
+async fn a_killed_agent_goes_on_in_the_same_session_of_agno() -> Result<()> {
+    let run = json!({"command": "echo ran >> b.txt"});
+    killed_in_the_middle("Agno", Answer::tool("run_command", run)).await
+}
+
+async fn killed_in_the_middle(shell: &str, call: Answer) -> Result<()> {
     let Some(runtimes) = runtimes() else { return Ok(()) };
     let gate = Gate::closed();
-    let fake = model(cut_in_two(&gate)).await?;
+    let fake = model(cut_after(call, &gate)).await?;
     let home = Home::new()?;
     let node = node(&home).await?;
     let who = node.setup().await?;
-    node.apply(&who, &team("ClaudeCode", &fake.url())).await?;
+    let url = if shell == "ClaudeCode" { fake.url() } else { fake.openai_url() };
+    node.apply(&who, &team(shell, &url)).await?;
     let mut machine = Machine::new(Some(&runtimes))?;
     let device = machine.join(&node, &who).await?;
     let task = node.run(&who, "devs", "the job").await?;
@@ -70,7 +101,8 @@ async fn a_killed_agent_goes_on_in_the_same_session() -> Result<()> {
     );
     assert!(last_answer(&node, &who, &task).await?.ends_with("All done."));
     node.assert_fold(&who, &task).await?;
-    goes_on(&fake, before)?;
+    // Agno keeps whole turns only: it knows of this one from what it is told.
+    knows(&fake, before, if shell == "Agno" { 1 } else { 2 })?;
     is_free(&node, &who, &device).await
 }
 

@@ -90,6 +90,10 @@ impl Machine {
         command
     }
 
+    pub(super) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     pub(super) fn dir(&self) -> PathBuf {
         self.home.path().join(".local/state/troupe-edge")
     }

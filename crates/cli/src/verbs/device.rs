@@ -254,14 +254,19 @@ async fn say(
 ) -> Result<(), CliError> {
     let task = resolve(client, task).await?;
     let joined: Value = client.get(&format!("/api/v1/tasks/{task}/join?turns=1")).await?;
-    let mut waiting = Vec::new();
-    collect(&joined["turns"], kind, &mut waiting);
-    if let Some(wanted) = &block {
-        waiting.retain(|one| one["id"].as_str() == Some(wanted));
+    let mut asked = Vec::new();
+    collect(&joined["turns"], kind, &mut asked);
+    match &block {
+        // Whether it still waits is the node's to say: it knows how it ended.
+        Some(wanted) => asked.retain(|one| one["id"].as_str() == Some(wanted)),
+        None => asked.retain(|one| one["status"] == "pending"),
     }
-    let one = match waiting.as_slice() {
+    let one = match asked.as_slice() {
         [one] => one,
-        [] => return Err(CliError::Usage(format!("{task} waits for no {kind}"))),
+        [] => {
+            let which = block.map(|id| format!(" {id}")).unwrap_or_default();
+            return Err(CliError::Usage(format!("{task} waits for no {kind}{which}")));
+        }
         several => {
             let ids: Vec<&str> = several.iter().filter_map(|one| one["id"].as_str()).collect();
             let text = format!("{task} waits for several: name one of {}", ids.join(", "));
@@ -274,14 +279,12 @@ async fn say(
     client.post_nothing(&format!("/api/v1/tasks/{task}/answer"), &body).await
 }
 
-/// Blocks of a kind that wait, at whatever depth.
+/// Blocks of a kind, at whatever depth.
 fn collect(value: &Value, kind: &str, into: &mut Vec<Value>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| collect(item, kind, into)),
         Value::Object(fields) => {
-            let is =
-                |name: &str, word: &str| fields.get(name).and_then(Value::as_str) == Some(word);
-            if is("type", kind) && is("status", "pending") {
+            if fields.get("type").and_then(Value::as_str) == Some(kind) {
                 into.push(value.clone());
             } else {
                 fields.values().for_each(|item| collect(item, kind, into));

@@ -13,7 +13,7 @@ use tokio::{
 };
 use troupe_domain::task::RunEvent;
 use troupe_executor::{
-    ApprovalRequest, Job, Launch, Prompt, RunCommand, RuntimeEvent, Secrets, SessionId, Standing,
+    ApprovalRequest, Job, Launch, RunCommand, RuntimeEvent, Secrets, SessionId, Standing,
     Translator, TurnEnd, Workspace, WorkspaceError, Workspaces, check_skill, write_skills,
 };
 use troupe_types::{Clock, ErrorType};
@@ -23,7 +23,7 @@ use super::{
     input::Told,
     last::{LastTurn, Seats},
     packages::Packages,
-    resume::{closed, resumed},
+    resume::{self, closed, resumed},
     stop::{Stop, Stops},
 };
 use crate::{
@@ -465,11 +465,7 @@ impl Run {
         let mut job = self.job.clone();
         if let Some(session) = &self.fold.session {
             job.session = Some(SessionId(session.clone()));
-            job.prompt = Prompt::text(
-                "The program that drives you was started anew while you worked on the last \
-                 request. Go on where you stopped; look first at what is done already, and do \
-                 not repeat it.",
-            );
+            job.prompt = resume::prompt(&self.job.prompt, &self.fold.said);
         } else if again {
             tracing::info!(key = ?self.key, "there is no session to go on in: it starts anew");
         } else if job.session.is_none() {

@@ -17,6 +17,10 @@ const GRANTS_KEPT: usize = 64;
 const GRANT_BYTES_MAX: usize = 2 * 1024;
 /// A longer answer cannot be told as done, so no more of it is kept.
 const ANSWER_BYTES_MAX: usize = 512 * 1024;
+/// Calls of tools of an attempt that are kept, the last ones.
+const BEGUN_KEPT: usize = 40;
+/// How much is kept of what one was called with.
+const CALL_BYTES_MAX: usize = 400;
 
 /// An assignment as it is kept: without token and secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +53,17 @@ pub struct StoredInput {
     pub always: Option<String>,
 }
 
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// The name of its block.
+    pub block: String,
+    /// The tool's name.
+    pub tool: String,
+    /// What it was called with, or its title as long as that is not known; cut.
+    pub with: String,
+}
+
 /// What was said so far, as far as the end of an attempt must know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
@@ -59,6 +74,9 @@ pub struct Said {
     /// What "always" would grant, by the names of the open approvals.
     #[serde(default)]
     pub offers: BTreeMap<String, Grant>,
+    /// The last calls of tools that began, newest last.
+    #[serde(default)]
+    pub begun: VecDeque<Call>,
     /// Done or failed was said.
     pub ended: bool,
 }
@@ -78,6 +96,9 @@ impl Said {
             }
             RunEvent::Block { block, name } if !block.status.is_final() => {
                 let is_tool = matches!(block.kind, BlockKind::Tool { .. });
+                if is_tool && !self.open.contains_key(name) {
+                    self.begin(name, block);
+                }
                 self.open.insert(name.clone(), is_tool);
                 if let Some(grant) = on_offer(block)
                     && self.offers.len() < GRANTS_KEPT
@@ -86,6 +107,10 @@ impl Said {
                 }
             }
             RunEvent::BlockChanged { name, patch } => {
+                let call = self.begun.iter_mut().rev().find(|call| call.block == *name);
+                if let (Some(call), Some(input)) = (call, &patch.tool_input) {
+                    call.with = short(input.to_string());
+                }
                 if patch.status.is_some_and(BlockStatus::is_final) {
                     self.open.remove(name);
                     self.offers.remove(name);
@@ -95,6 +120,31 @@ impl Said {
             RunEvent::Block { .. } | RunEvent::Step { .. } | RunEvent::Status(_) => {}
         }
     }
+}
+
+impl Said {
+    fn begin(&mut self, name: &str, block: &Block) {
+        let BlockKind::Tool { tool_name, display_name, tool_input, .. } = &block.kind else {
+            return;
+        };
+        if self.begun.len() == BEGUN_KEPT {
+            self.begun.pop_front();
+        }
+        let with = match tool_input.is_null() {
+            true => display_name.clone().unwrap_or_default(),
+            false => tool_input.to_string(),
+        };
+        let (block, tool) = (name.to_owned(), tool_name.clone());
+        self.begun.push_back(Call { block, tool, with: short(with) });
+    }
+}
+
+fn short(mut text: String) -> String {
+    if text.len() > CALL_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(CALL_BYTES_MAX));
+        text.push('…');
+    }
+    text
 }
 
 /// What an approval would grant for the whole Task.

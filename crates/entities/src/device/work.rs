@@ -68,8 +68,11 @@ impl DeviceActor {
                 let drains = settings.draining != self.state.settings.draining;
                 let on = settings.draining;
                 let changed = self.state.change(settings);
+                let drains = drains && changed.is_ok();
                 self.decided(changed, Vec::new(), reply)?;
                 if drains {
+                    // It hears this before any work, and says of itself what it is told.
+                    self.found.draining = on;
                     self.push(ToDevice::Drain { on });
                 }
             }
@@ -228,8 +231,11 @@ impl DeviceActor {
             token: held.token.clone(),
         });
         let running = running.collect();
-        if self.state.settings.draining {
-            self.push(ToDevice::Drain { on: true });
+        // What its owner said while it was away counts, either way.
+        let on = self.state.settings.draining;
+        if on != self.found.draining {
+            self.found.draining = on;
+            self.push(ToDevice::Drain { on });
         }
         self.answer(reply, &DeviceReply::Connected { running, begins });
         Ok(())
@@ -331,6 +337,10 @@ impl DeviceActor {
     /// An assignment that never began ends; its Task hears it as the answer to its offer.
     fn withdraw(&mut self, of: Key, reason: &str, message: String) -> Result<(), Crash> {
         let Some(event) = self.state.end(of.0, of.1) else { return Ok(()) };
+        if let Some(link) = &mut self.link {
+            // Offered again it goes out again, behind the word to forget it.
+            link.given.remove(&of);
+        }
         let reason = reason.to_owned();
         let forget = Effect::Forget(of, message.clone());
         let answer = DeviceReply::Declined { reason, message };

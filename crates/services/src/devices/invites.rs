@@ -8,6 +8,9 @@ use troupe_entities::device::{DeviceRow, devices_of};
 use troupe_store::{CasError, Directory, DirectoryRow, DirectoryTable, ReadError, RowWrite};
 use troupe_types::{DeviceId, TaskId, Timestamp, UserId};
 
+/// What selectors call any container.
+pub(super) const CONTAINER: &str = "container";
+
 /// Tries of a change that others overtook.
 const TRIES_MAX: usize = 8;
 
@@ -169,8 +172,7 @@ pub(super) fn free_name(wanted: &str, taken: &[DeviceRow]) -> String {
     if base.is_empty() {
         "device".clone_into(&mut base);
     }
-    // What selectors call any container.
-    let is_reserved = |name: &str| name == "container";
+    let is_reserved = |name: &str| name == CONTAINER;
     let is_taken =
         |name: &str| is_reserved(name) || taken.iter().any(|row| !row.revoked && row.name == name);
     let numbered = |n: u32| if n == 1 { base.clone() } else { format!("{base}-{n}") };

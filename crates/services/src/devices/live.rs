@@ -17,12 +17,12 @@ use troupe_entities::{
 use troupe_link::device::{INVITE_VALID, Invitation};
 use troupe_sharding::Router;
 use troupe_store::Directory;
-use troupe_types::{Clock, Timestamp};
+use troupe_types::{Clock, DeviceId, Timestamp};
 use troupe_wire::device::limits::ENROL_SECRET_BYTES;
 
 use super::{
     Authority, Devices,
-    invites::{InviteRow, Rows},
+    invites::{CONTAINER, InviteRow, Rows},
 };
 use crate::{caller::Caller, tasks::ask_problem};
 
@@ -125,6 +125,25 @@ impl LiveDevices {
         match found {
             Some(row) => Ok(row.clone()),
             None => self.find(caller, text).await.map(|(row, ..)| row),
+        }
+    }
+
+    /// A word names one device of a person: what is meant for it would run on either of two.
+    async fn check_alias(
+        &self,
+        caller: &Caller,
+        device: DeviceId,
+        alias: &str,
+    ) -> Result<(), Problem> {
+        if alias == CONTAINER {
+            return Err(Problem::invalid("alias", "`container` stands for any container."));
+        }
+        match self.find(caller, alias).await {
+            Ok((row, ..)) if row.device != device => {
+                Err(Problem::invalid("alias", format!("`{alias}` is another of your devices.")))
+            }
+            Err(problem) if problem.status != 404 => Err(problem),
+            _ => Ok(()),
         }
     }
 
@@ -232,6 +251,9 @@ impl Devices for LiveDevices {
             slots: patch.slots.or(settings.slots),
             draining: patch.draining.unwrap_or(settings.draining),
         };
+        if changed.alias != settings.alias {
+            self.check_alias(caller, row.device, &changed.alias).await?;
+        }
         if changed != settings {
             let address = DeviceAddress::new(self.router.clone(), row.device);
             address.change(changed).await.map_err(|error| device_problem(&error))?;

@@ -40,8 +40,9 @@ impl Search {
         }
         if free.is_empty() {
             let ahead = least.map(|ahead| ("ahead", told(ahead)));
-            let args: Vec<(&str, String)> =
-                [("devices", fitting.len().to_string())].into_iter().chain(ahead).collect();
+            let (devices, draining) = (fitting.len(), fitting.len() - open.len());
+            let counts = [("devices", devices.to_string()), ("draining", draining.to_string())];
+            let args: Vec<(&str, String)> = counts.into_iter().chain(ahead).collect();
             return Err(self.wait("devices_busy", &args));
         }
         Ok(free)
