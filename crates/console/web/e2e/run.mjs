@@ -13,13 +13,14 @@ import { cluster } from './cluster.mjs'
 import { links } from './links.mjs'
 import { reading } from './reading.mjs'
 import { speed } from './speed.mjs'
+import { terminals } from './terminal.mjs'
 import { OUT } from './page.mjs'
 
 /** Scenarios at a time. */
 const LANES = 2
 
 const wanted = process.argv.slice(2)
-const all = [...scenarios, ...reading, ...links, ...cluster, ...asks, ...devices, ...access, ...speed, ...shots].filter((s) => wanted.length === 0 || wanted.some((w) => s.name.includes(w)))
+const all = [...scenarios, ...terminals, ...reading, ...links, ...cluster, ...asks, ...devices, ...access, ...speed, ...shots].filter((s) => wanted.length === 0 || wanted.some((w) => s.name.includes(w)))
 let failed = 0
 let skipped = 0
 
