@@ -9,6 +9,7 @@ mod node;
 mod parts;
 mod process;
 mod program;
+mod reset;
 mod restore;
 mod soft_state;
 mod traces;

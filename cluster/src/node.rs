@@ -7,6 +7,7 @@ mod init;
 mod launcher;
 mod member;
 mod name;
+mod reset;
 mod restore;
 mod retire;
 mod worker;
@@ -20,7 +21,7 @@ use clap::{Args, Subcommand};
 use troupe_store_scylla::{Credentials, Replication, ScyllaOptions};
 use troupe_types::{NodeRole, Uuid};
 
-use crate::{config::Config, process::default_data_dir};
+use crate::{config::Config, process::default_data_dir, reset::Whose};
 
 /// The name of the cluster, beside the keys that are made for it.
 const CLUSTER_FILE: &str = "cluster";
@@ -170,6 +171,15 @@ It takes what `troupe node` takes and needs one node's keys for the name of the 
 is verified first. A restore that was interrupted is run again with the same file; until then
 no node starts.")]
     Restore(Box<RestoreNodeArgs>),
+    /// Sets the password of a user in the database of a cluster, for who lost theirs
+    #[command(after_help = "Examples:
+  troupe node reset-password admin --config /etc/troupe/node.toml
+  echo \"$PASSWORD\" | troupe node reset-password ada --password-stdin --name node-1 \\
+      --keys ./keys/node-1 --cql db-1:9042
+
+It takes what `troupe node` takes and needs one node's keys for the name of the cluster. Nodes may
+run. All sessions of the user end within seconds; API keys stay, `troupe key` takes them away.")]
+    ResetPassword(Box<ResetNodeArgs>),
     /// Ends the lease of a node whose process is gone, so that others take over at once
     #[command(hide = true)]
     Retire(Box<RetireArgs>),
@@ -179,6 +189,14 @@ no node starts.")]
 struct RestoreNodeArgs {
     /// What `troupe admin backup` made
     file: PathBuf,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+struct ResetNodeArgs {
+    #[command(flatten)]
+    whose: Whose,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -198,6 +216,13 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), ExitCode> {
         Some(NodeVerb::Init(args)) => init::run(&args).map(|()| 0),
         Some(NodeVerb::Retire(args)) => retire::run(&args.run, args.boot).await.map(|()| 0),
         Some(NodeVerb::Restore(args)) => restore::run(&args.run, &args.file).await.map(|()| 0),
+        Some(NodeVerb::ResetPassword(args)) => {
+            let done = reset::run(&args.run, &args.whose).await;
+            return done.map_err(|error| {
+                tell(&error);
+                crate::reset::exit_code(&error)
+            });
+        }
         None if args.run.no_launcher || args.run.launched.is_some() => {
             Box::pin(worker::run(args.run)).await
         }

@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use troupe_cli::GlobalArgs;
 use troupe_store_sqlite::SqliteOptions;
 
-use crate::{node, restore, up};
+use crate::{node, reset, restore, up};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,6 +33,8 @@ enum Verb {
     Up(Box<up::UpArgs>),
     /// Fills the empty data directory of `troupe up` from a backup
     Restore(restore::RestoreArgs),
+    /// Sets the password of a user of `troupe up`, for who lost theirs
+    ResetPassword(reset::ResetArgs),
     /// Runs one node of a cluster, makes the keys of one, or fills its database from a backup
     Node(Box<node::NodeArgs>),
     #[command(flatten)]
@@ -65,6 +67,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>, store: SqliteOptions) -> Ex
         Verb::Restore(args) => runtime.block_on(restore::run(args, store)).map_err(|error| {
             eprintln!("error: {error:#}");
             restore::exit_code(&error)
+        }),
+        Verb::ResetPassword(args) => runtime.block_on(reset::run(args, store)).map_err(|error| {
+            eprintln!("error: {error:#}");
+            reset::exit_code(&error)
         }),
         Verb::Client(verb) => runtime
             .block_on(Box::pin(troupe_cli::run(verb, cli.global, command)))

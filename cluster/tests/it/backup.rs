@@ -1,6 +1,6 @@
 //! A backup of a node at work, and what a new node makes of it.
 
-mod cql;
+pub(crate) mod cql;
 mod killed;
 
 use std::{

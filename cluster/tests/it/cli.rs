@@ -3,6 +3,7 @@
 mod behind;
 mod files;
 mod models;
+mod reset;
 mod undelete;
 mod watch;
 

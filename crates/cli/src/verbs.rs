@@ -79,7 +79,10 @@ pub async fn run(verb: Verb, args: GlobalArgs, command: clap::Command) -> Result
 }
 
 /// A secret from standard input (one line), or asked for without echo.
-fn secret(from_stdin: bool, prompt: &str) -> Result<String, CliError> {
+///
+/// # Errors
+/// [`CliError::Usage`] if nothing is given; there is no terminal to ask on.
+pub fn secret(from_stdin: bool, prompt: &str) -> Result<String, CliError> {
     let text = if from_stdin {
         stdin_text(64 * 1024)?
     } else {

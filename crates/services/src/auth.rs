@@ -15,6 +15,7 @@ mod error;
 pub mod keys;
 mod limiter;
 mod password;
+mod reset;
 mod revocation;
 mod rows;
 mod seen;
@@ -42,6 +43,7 @@ use troupe_types::{Clock, UserId, Uuid};
 
 pub use error::{AuthError, StoreFault};
 pub use keys::{Keys, KeysError};
+pub use reset::{find_user, reset_password};
 pub use setup::SetupToken;
 
 use limiter::LoginLimiter;

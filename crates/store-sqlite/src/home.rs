@@ -10,6 +10,9 @@ use troupe_store::cause;
 
 use crate::error::{SqliteOpenError, is_full};
 
+/// The database in a data directory.
+pub(crate) const DATABASE: &str = "troupe.db";
+
 /// A data directory that this process holds. The lock goes with it.
 #[derive(Debug)]
 pub(crate) struct Home {
@@ -60,7 +63,7 @@ impl Home {
     }
 
     pub(crate) fn database(&self) -> PathBuf {
-        self.dir.join("troupe.db")
+        self.dir.join(DATABASE)
     }
 
     pub(crate) fn blobs(&self) -> PathBuf {

@@ -17,7 +17,7 @@ use troupe_types::{Epoch, Fence};
 use crate::{
     checkpoint, database,
     error::SqliteOpenError,
-    home::Home,
+    home::{DATABASE, Home},
     options::SqliteOptions,
     readers::Readers,
     recent::Recent,
@@ -58,6 +58,12 @@ impl fmt::Debug for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Whether a directory holds such a store, of whatever version.
+    #[must_use]
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(DATABASE).is_file()
+    }
+
     /// Takes the data directory, makes it if it is missing, and raises the boot epoch. Blocks
     /// for some fsyncs, and for a check of a small database if its last process did not end
     /// well.

@@ -16,15 +16,15 @@ use crate::{
 };
 
 /// A cluster of one node.
-pub(super) struct One<'a> {
-    pub(super) name: &'static str,
-    pub(super) home: &'a Home,
-    pub(super) servers: (String, String),
-    pub(super) keyspace: String,
+pub(crate) struct One<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) home: &'a Home,
+    pub(crate) servers: (String, String),
+    pub(crate) keyspace: String,
 }
 
 /// The keys of these nodes, below `keys`.
-pub(super) async fn init(home: &Home, nodes: &str) -> Result<()> {
+pub(crate) async fn init(home: &Home, nodes: &str) -> Result<()> {
     let mut init = troupe();
     init.args(["node", "init", "--cluster", "one", "--nodes", nodes, "--out", "keys"]);
     init.current_dir(home.path()).stdout(Stdio::null());
@@ -34,7 +34,7 @@ pub(super) async fn init(home: &Home, nodes: &str) -> Result<()> {
 
 impl One<'_> {
     /// What `troupe node` and `troupe node restore` both take.
-    fn words(&self) -> Vec<String> {
+    pub(crate) fn words(&self) -> Vec<String> {
         let keys = format!("keys/{}", self.name);
         let words = ["--name", self.name, "--keys", &keys, "--cql", &self.servers.0];
         let more = ["--keyspace", &self.keyspace, "--replication", "1", "--data-dir", self.name];
@@ -51,7 +51,7 @@ impl One<'_> {
         self.home.path().join("n0.ready")
     }
 
-    async fn start(&self) -> Result<(Child, Value)> {
+    pub(crate) async fn start(&self) -> Result<(Child, Value)> {
         let _ = fs::remove_file(self.ready_file());
         let log = self.home.path().join("node.log");
         let log = fs::OpenOptions::new().create(true).append(true).open(log)?;
@@ -72,14 +72,14 @@ impl One<'_> {
     }
 }
 
-async fn stop(mut child: Child) -> Result<()> {
+pub(crate) async fn stop(mut child: Child) -> Result<()> {
     let pid = child.id().context("it is gone")?.to_string();
     Command::new("kill").args(["-TERM", &pid]).status().await?;
     tokio::time::timeout(2 * PATIENCE, child.wait()).await.context("it does not end")??;
     Ok(())
 }
 
-fn rest(told: &Value) -> Result<Rest> {
+pub(crate) fn rest(told: &Value) -> Result<Rest> {
     Rest::new(told["http"].as_str().context("no url")?)
 }
 

@@ -9,7 +9,7 @@ use troupe_types::{SessionId, Timestamp, UserId};
 
 use super::{
     Auth, AuthError, PREFERENCES_BYTES_MAX, StoreFault, password,
-    rows::{self, AdminsRow, NameRow, SessionRow, UserRow},
+    rows::{self, AdminsRow, NameRow, Rows, SessionRow, UserRow},
 };
 use crate::caller::{Caller, Credential};
 
@@ -259,21 +259,11 @@ impl Auth {
     }
 
     pub(super) async fn user_row(&self, id: UserId) -> Result<Option<UserRow>, StoreFault> {
-        let key = rows::id_key(id.uuid());
-        Ok(self.rows.get(DirectoryTable::User, &key).await?.map(|held| held.value))
+        self.rows.user(id).await
     }
 
     pub(super) async fn user_by_name(&self, name: &str) -> Result<Option<UserRow>, StoreFault> {
-        // What is no name is not looked up, but takes the same way to its refusal.
-        if check_name(name).is_err() {
-            return Ok(None);
-        }
-        let key = name.to_lowercase();
-        let held = self.rows.get::<NameRow>(DirectoryTable::UserName, key.as_bytes()).await?;
-        match held {
-            Some(held) => self.user_row(held.value.user).await,
-            None => Ok(None),
-        }
+        self.rows.user_by_name(name).await
     }
 
     /// First the name, then the user: a crash in between leaves a name that the next one who
@@ -325,6 +315,26 @@ impl Auth {
         };
         self.rows.change(DirectoryTable::Setting, ADMINS_KEY, false, remove).await?;
         Ok(())
+    }
+}
+
+impl Rows {
+    async fn user(&self, id: UserId) -> Result<Option<UserRow>, StoreFault> {
+        let key = rows::id_key(id.uuid());
+        Ok(self.get(DirectoryTable::User, &key).await?.map(|held| held.value))
+    }
+
+    pub(super) async fn user_by_name(&self, name: &str) -> Result<Option<UserRow>, StoreFault> {
+        // What is no name is not looked up, but takes the same way to its refusal.
+        if check_name(name).is_err() {
+            return Ok(None);
+        }
+        let key = name.to_lowercase();
+        let held = self.get::<NameRow>(DirectoryTable::UserName, key.as_bytes()).await?;
+        match held {
+            Some(held) => self.user(held.value.user).await,
+            None => Ok(None),
+        }
     }
 }
 
