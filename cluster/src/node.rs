@@ -21,7 +21,11 @@ use clap::{Args, Subcommand};
 use troupe_store_scylla::{Credentials, Replication, ScyllaOptions};
 use troupe_types::{NodeRole, Uuid};
 
-use crate::{config::Config, process::default_data_dir, reset::Whose};
+use crate::{
+    config::Config,
+    process::{default_data_dir, exit_code},
+    reset::Whose,
+};
 
 /// The name of the cluster, beside the keys that are made for it.
 const CLUSTER_FILE: &str = "cluster";
@@ -216,13 +220,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), ExitCode> {
         Some(NodeVerb::Init(args)) => init::run(&args).map(|()| 0),
         Some(NodeVerb::Retire(args)) => retire::run(&args.run, args.boot).await.map(|()| 0),
         Some(NodeVerb::Restore(args)) => restore::run(&args.run, &args.file).await.map(|()| 0),
-        Some(NodeVerb::ResetPassword(args)) => {
-            let done = reset::run(&args.run, &args.whose).await;
-            return done.map_err(|error| {
-                tell(&error);
-                crate::reset::exit_code(&error)
-            });
-        }
+        Some(NodeVerb::ResetPassword(args)) => reset::run(&args.run, &args.whose).await.map(|()| 0),
         None if args.run.no_launcher || args.run.launched.is_some() => {
             Box::pin(worker::run(args.run)).await
         }
@@ -237,7 +235,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), ExitCode> {
         Ok(code) => Err(ExitCode::from(code)),
         Err(error) => {
             tell(&error);
-            Err(crate::restore::exit_code(&error))
+            Err(exit_code(&error))
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
@@ -16,8 +17,11 @@ use serde_json::{Map, Value};
 use tokio::{net::TcpListener, signal::unix::SignalKind};
 use tokio_util::sync::CancellationToken;
 use troupe_actor::spawn_task;
+use troupe_cli::CliError;
 use troupe_gateway::{Gateway, HttpsCert, serve};
 use troupe_services::auth::SetupToken;
+use troupe_store::backup::LoadError;
+use troupe_store_sqlite::{SqliteOptions, SqliteStore};
 use troupe_telemetry::MetricsHandle;
 
 use crate::{
@@ -25,6 +29,8 @@ use crate::{
     traces::{self, Collecting},
 };
 
+/// In conflict with how things are, as for client verbs.
+const CONFLICT: u8 = 5;
 /// Requests that are under way when the node stops may take this long.
 pub(crate) const REQUESTS_END_IN: Duration = Duration::from_secs(5);
 
@@ -128,6 +134,33 @@ pub(crate) fn default_data_dir() -> Option<PathBuf> {
     let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/share"));
     let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(home)?;
     Some(base.join("troupe"))
+}
+
+/// The data directory of a verb that works beside a node: the option, or what is configured.
+pub(crate) fn data_dir(told: Option<PathBuf>, config: Option<&Path>) -> Result<PathBuf> {
+    let config =
+        Config::load(config).map_err(|faults| anyhow::anyhow!("configuration: {faults}"))?;
+    let told = Some(told.unwrap_or(config.data_dir)).filter(|dir| !dir.as_os_str().is_empty());
+    told.or_else(default_data_dir).context("--data-dir: there is no home directory either")
+}
+
+/// Opens the store of a node that is alone.
+pub(crate) async fn open_embedded(dir: PathBuf, options: SqliteOptions) -> Result<SqliteStore> {
+    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&dir, &options)).await?;
+    store.map_err(|error| anyhow::anyhow!("{}", troupe_telemetry::error_chain(&error)))
+}
+
+/// How a process ends that failed, in the codes of client verbs.
+pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if let Some(error) = error.downcast_ref::<CliError>() {
+        return error.exit_code();
+    }
+    match error.downcast_ref::<LoadError>() {
+        Some(LoadError::NotEmpty(_) | LoadError::Other(_) | LoadError::Differs { .. }) => {
+            ExitCode::from(CONFLICT)
+        }
+        _ => ExitCode::FAILURE,
+    }
 }
 
 /// The setup link is for whoever reads this terminal.

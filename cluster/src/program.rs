@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use troupe_cli::GlobalArgs;
 use troupe_store_sqlite::SqliteOptions;
 
-use crate::{node, reset, restore, up};
+use crate::{node, process::exit_code, reset, restore, up};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +41,12 @@ enum Verb {
     Client(troupe_cli::Verb),
 }
 
+#[expect(clippy::print_stderr, reason = "the last word of a failed command")]
+fn failed(error: anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    exit_code(&error)
+}
+
 /// Does what a command line says, the program's name first, and tells how the process ends.
 /// Embedded stores are opened with these options. A wrong command line ends the process at once.
 #[expect(clippy::print_stderr, reason = "the last word of a failed command")]
@@ -60,18 +66,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>, store: SqliteOptions) -> Ex
     };
     let ended = match cli.verb {
         Verb::Node(args) => runtime.block_on(node::run(*args)),
-        Verb::Up(args) => runtime.block_on(up::run(*args, store)).map_err(|error| {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }),
-        Verb::Restore(args) => runtime.block_on(restore::run(args, store)).map_err(|error| {
-            eprintln!("error: {error:#}");
-            restore::exit_code(&error)
-        }),
-        Verb::ResetPassword(args) => runtime.block_on(reset::run(args, store)).map_err(|error| {
-            eprintln!("error: {error:#}");
-            reset::exit_code(&error)
-        }),
+        Verb::Up(args) => runtime.block_on(up::run(*args, store)).map_err(failed),
+        Verb::Restore(args) => runtime.block_on(restore::run(args, store)).map_err(failed),
+        Verb::ResetPassword(args) => runtime.block_on(reset::run(args, store)).map_err(failed),
         Verb::Client(verb) => runtime
             .block_on(Box::pin(troupe_cli::run(verb, cli.global, command)))
             .map_err(|error| {

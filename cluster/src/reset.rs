@@ -1,23 +1,23 @@
 //! `troupe reset-password`: for whoever lost theirs and holds the data directory.
 #![expect(clippy::print_stdout, reason = "tells what it did")]
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use thiserror::Error;
 use troupe_cli::CliError;
-use troupe_services::auth::{self, AuthError};
+use troupe_services::{
+    Problem,
+    auth::{self, AuthError},
+};
 use troupe_store::Directory;
 use troupe_store_sqlite::{SqliteOptions, SqliteStore};
 use troupe_types::SystemClock;
 
-use crate::{config::Config, parts::whole, process::default_data_dir};
-
-// As for client verbs.
-const FAILURE: u8 = 1;
-const NOT_FOUND: u8 = 3;
-const CONFLICT: u8 = 5;
+use crate::{
+    parts::whole,
+    process::{data_dir, open_embedded},
+};
 
 /// Whose, and where the new one comes from.
 #[derive(Debug, Args)]
@@ -51,18 +51,12 @@ pub(crate) struct ResetArgs {
 
 /// Runs the verb.
 pub(crate) async fn run(args: ResetArgs, options: SqliteOptions) -> Result<()> {
-    let config = Config::load(args.config.as_deref())
-        .map_err(|faults| anyhow::anyhow!("configuration: {faults}"))?;
-    let told = args.data_dir.unwrap_or(config.data_dir);
-    let told = Some(told).filter(|dir| !dir.as_os_str().is_empty());
-    let dir = told.or_else(default_data_dir).context("--data-dir: there is no home directory")?;
+    let dir = data_dir(args.data_dir, args.config.as_deref())?;
     // Opened, it would be made.
     if !SqliteStore::is_in(&dir) {
         bail!("--data-dir: {} holds no data of a node", dir.display());
     }
-    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&dir, &options)).await?;
-    let store =
-        store.map_err(|error| anyhow::anyhow!("{}", troupe_telemetry::error_chain(&error)))?;
+    let store = open_embedded(dir, options).await?;
     let stores = store.stores();
     let done = match whole(&stores).await {
         Ok(_) => reset(stores.directory, &args.whose).await,
@@ -75,7 +69,7 @@ pub(crate) async fn run(args: ResetArgs, options: SqliteOptions) -> Result<()> {
 /// Asks for the password once it is known that it can be set.
 pub(crate) async fn reset(directory: Arc<dyn Directory>, whose: &Whose) -> Result<()> {
     let name = &whose.user;
-    let told = |error| refused(name, &error);
+    let told = |error| refused(name, error);
     let user = auth::find_user(Arc::clone(&directory), name).await.map_err(told)?;
     let prompt = format!("New password of {}: ", user.user_name);
     let new = troupe_cli::verbs::secret(whose.password_stdin, &prompt)?;
@@ -85,28 +79,11 @@ pub(crate) async fn reset(directory: Arc<dyn Directory>, whose: &Whose) -> Resul
     Ok(())
 }
 
-/// Why nothing was changed.
-#[derive(Debug, Error)]
-#[error("{text}")]
-struct Refused {
-    code: u8,
-    text: String,
-}
-
-fn refused(name: &str, error: &AuthError) -> Refused {
-    let (code, text) = match error {
-        AuthError::NotFound(_) => (NOT_FOUND, format!("there is no user `{name}`")),
-        AuthError::Invalid { path, message } => (FAILURE, format!("{path}: {message}")),
-        AuthError::Conflict(why) => (CONFLICT, (*why).to_owned()),
-        other => (FAILURE, troupe_telemetry::error_chain(other)),
-    };
-    Refused { code, text }
-}
-
-/// As for client verbs.
-pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
-    if let Some(error) = error.downcast_ref::<CliError>() {
-        return error.exit_code();
+/// Told as a node would tell it, but for the name, which a path has there.
+fn refused(name: &str, error: AuthError) -> CliError {
+    let mut problem = Problem::from(error);
+    if problem.status == 404 {
+        problem.detail = format!("there is no user `{name}`");
     }
-    error.downcast_ref::<Refused>().map_or(ExitCode::FAILURE, |told| ExitCode::from(told.code))
+    CliError::Problem(Box::new(problem))
 }

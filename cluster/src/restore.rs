@@ -5,22 +5,19 @@ use std::{
     fs::File,
     io::{BufReader, IsTerminal as _},
     path::{Path, PathBuf},
-    process::ExitCode,
 };
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use troupe_store::{
     Stores,
-    backup::{self, Kind, LoadError, Totals, Verified},
+    backup::{self, Kind, Totals, Verified},
 };
-use troupe_store_sqlite::{SqliteOptions, SqliteStore};
+use troupe_store_sqlite::SqliteOptions;
 use troupe_types::Uuid;
 
-use crate::{config::Config, process::default_data_dir};
+use crate::process::{data_dir, open_embedded};
 
-/// In conflict with how things are, as for client verbs.
-const CONFLICT: u8 = 5;
 /// Bytes that are read from the file at once.
 const READ_BYTES: usize = 1024 * 1024;
 
@@ -51,7 +48,7 @@ pub(crate) struct RestoreArgs {
 
 /// Runs the verb.
 pub(crate) async fn run(args: RestoreArgs, options: SqliteOptions) -> Result<()> {
-    let dir = data_dir(&args)?;
+    let dir = data_dir(args.data_dir, args.config.as_deref())?;
     let backup = verified(&args.file)?;
     let keys = dir.join("keys");
     if !args.new_keys && !keys.is_dir() {
@@ -61,24 +58,12 @@ pub(crate) async fn run(args: RestoreArgs, options: SqliteOptions) -> Result<()>
             keys.display()
         );
     }
-    let open = dir.clone();
-    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&open, &options));
-    let store = store.await?;
-    let store =
-        store.map_err(|error| anyhow::anyhow!("{}", troupe_telemetry::error_chain(&error)))?;
+    let store = open_embedded(dir.clone(), options).await?;
     let done = load(&store.stores(), backup).await;
     tokio::task::spawn_blocking(move || store.close()).await?;
     done?;
     println!("start it with: troupe up --data-dir {}", dir.display());
     Ok(())
-}
-
-fn data_dir(args: &RestoreArgs) -> Result<PathBuf> {
-    let config = Config::load(args.config.as_deref())
-        .map_err(|faults| anyhow::anyhow!("configuration: {faults}"))?;
-    let told = args.data_dir.clone().unwrap_or(config.data_dir);
-    let told = Some(told).filter(|dir| !dir.as_os_str().is_empty());
-    told.or_else(default_data_dir).context("--data-dir: there is no home directory either")
 }
 
 /// The file, read to its end.
@@ -112,14 +97,4 @@ pub(crate) async fn load(stores: &Stores, backup: Verified<BufReader<File>>) -> 
         [Kind::Entity, Kind::Entry, Kind::Row, Kind::Blob].map(|kind| totals.of(kind));
     println!("restored {journals} journals, {entries} entries, {rows} rows, {blobs} blobs");
     Ok(())
-}
-
-/// 5 if the store holds something else, 1 for the rest.
-pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref::<LoadError>() {
-        Some(LoadError::NotEmpty(_) | LoadError::Other(_) | LoadError::Differs { .. }) => {
-            ExitCode::from(CONFLICT)
-        }
-        _ => ExitCode::FAILURE,
-    }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use troupe_actor::spawn_task;
 use troupe_edge::EdgeAgent;
 use troupe_sharding::OneNode;
-use troupe_store_sqlite::{SqliteOptions, SqliteStore};
+use troupe_store_sqlite::SqliteOptions;
 use troupe_types::{Clock as _, SystemClock};
 
 use crate::{
@@ -18,8 +18,8 @@ use crate::{
     edge::{EdgeSetup, load_or_create_ca},
     parts::{Node, Secrets, Wiring, assemble, whole},
     process::{
-        REQUESTS_END_IN, default_data_dir, listen, observe, print_setup_link, stop_signal,
-        write_ready_file,
+        REQUESTS_END_IN, default_data_dir, listen, observe, open_embedded, print_setup_link,
+        stop_signal, write_ready_file,
     },
 };
 
@@ -68,11 +68,7 @@ pub(crate) struct UpArgs {
 pub(crate) async fn run(args: UpArgs, store: SqliteOptions) -> Result<()> {
     let config = configure(&args)?;
     let (metrics, traces) = observe(&config, "local")?;
-    let data_dir = config.data_dir.clone();
-    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&data_dir, &store))
-        .await?
-        .map_err(|error| anyhow::anyhow!("{}", troupe_telemetry::error_chain(&error)))?;
-
+    let store = open_embedded(config.data_dir.clone(), store).await?;
     let stores = store.stores();
     // Before keys are made: those of the backup may be on their way.
     whole(&stores).await?;

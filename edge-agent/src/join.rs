@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
-use troupe_edge::{identity::IdentityError, tools::host_name};
+use troupe_edge::{identity::IdentityError, link::PAST_FILE, tools::host_name};
 use troupe_link::device::{EnrolError, EnrolFacts, Invitation, enrol};
 
 use crate::{
@@ -20,9 +20,6 @@ use crate::{
 
 /// Longest line with an invitation.
 const LINE_BYTES_MAX: u64 = 4_096;
-
-/// When this device was linked, in its directory.
-const LINKS: &str = "links.json";
 
 #[derive(Args, Debug)]
 pub(crate) struct JoinArgs {
@@ -115,7 +112,7 @@ pub(crate) async fn join(home: &Home, global: &Global, args: JoinArgs) -> Result
     let others = grant.addresses.iter().filter(|address| **address != here).cloned();
     let addresses: Vec<String> = [here.clone()].into_iter().chain(others).collect();
     // It was linked as another device.
-    show::remove(&home.dir.join(LINKS))?;
+    show::remove(&home.dir.join(PAST_FILE))?;
     identity.keep(&device, &grant.name, &grant.cluster, &addresses)?;
     let mut settings = home.settings()?;
     settings.slots = args.slots.unwrap_or(settings.slots);
@@ -141,7 +138,7 @@ pub(crate) async fn leave(home: &Home, global: &Global, args: &LeaveArgs) -> Res
     let facts = home.facts()?;
     let _lock = home.lock().context("stop the agent first")?;
     home.identity().forget()?;
-    show::remove(&home.dir.join(LINKS))?;
+    show::remove(&home.dir.join(PAST_FILE))?;
     if args.purge {
         for name in ["executions", "workspaces", "edge.toml"] {
             show::remove(&home.dir.join(name))?;

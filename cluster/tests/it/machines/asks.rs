@@ -7,7 +7,7 @@ use troupe_types::{Clock as _, SystemClock, Timestamp};
 
 use super::{
     faults::Door,
-    kit::{Machine, asked, is_free, last_answer, model, node, runtimes, team},
+    kit::{Machine, asked, is_free, last_answer, model, node, runtimes, team, which_colour},
 };
 use crate::{
     cli::at,
@@ -95,15 +95,9 @@ async fn told(stream: &mut Socket, task: &str, asks: u64) -> Result<()> {
 async fn the_inbox_shows_what_waits_over_all_tasks() -> Result<()> {
     let Some(runtimes) = runtimes() else { return Ok(()) };
     let write = Answer::tool("Write", json!({"file_path": "a.txt", "content": "one\ntwo\n"}));
-    let question = json!({"questions": [{"question": "Which colour?", "header": "Colour",
-        "options": [{"label": "Red", "description": "r"}, {"label": "Blue", "description": "b"}],
-        "multiSelect": false}]});
     let fake = model(vec![
         Rule::any().human("the job").then(write).then(Answer::text("Done.")),
-        Rule::any()
-            .human("a colour")
-            .then(Answer::tool("AskUserQuestion", question))
-            .then(Answer::text("Blue it is.")),
+        Rule::any().human("a colour").then(which_colour()).then(Answer::text("Blue it is.")),
     ])
     .await?;
     let home = Home::new()?;

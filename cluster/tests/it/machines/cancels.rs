@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use troupe_testkit::{Answer, Rule, try_until};
 
-use super::kit::{Machine, answer, asked, is_free, model, node, runtimes, team};
-use crate::node::{Home, PATIENCE};
+use super::kit::{Begun, is_free, model, runtimes};
+use crate::node::PATIENCE;
 
 /// Begins another program that leaves its parent, and waits in both: for a number of seconds that
 /// nobody else waits for, of this test binary's process.
@@ -39,24 +39,16 @@ async fn cancelled_in_a_tool(shell: &str, hangs: &Hangs, call: Answer) -> Result
     let Some(runtimes) = runtimes() else { return Ok(()) };
     let rules = vec![Rule::any().human("the job").then(call).then(Answer::text("never"))];
     let fake = model(rules).await?;
-    let home = Home::new()?;
-    let node = node(&home).await?;
-    let who = node.setup().await?;
-    let url = if shell == "ClaudeCode" { fake.url() } else { fake.openai_url() };
-    node.apply(&who, &team(shell, &url)).await?;
-    let mut machine = Machine::new(Some(&runtimes))?;
-    let device = machine.join(&node, &who).await?;
-    let task = node.run(&who, "devs", "the job").await?;
-    let block = asked(&node, &who, &task).await?;
-    ensure!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await? == 204);
+    let begun = Begun::new(&runtimes, shell, &fake).await?;
+    let Begun { node, who, machine, device, task, .. } = &begun;
 
     let hang = try_until(PATIENCE, async || hangs.running() == 2);
     ensure!(hang.await, "the tool does not run: {}\n{}", hangs.running(), machine.log());
-    node.post(&format!("/api/v1/tasks/{task}/cancel"), Some(&who), &json!({})).await?;
-    node.settled(&who, &task, "CANCELLED").await?;
+    node.post(&format!("/api/v1/tasks/{task}/cancel"), Some(who), &json!({})).await?;
+    node.settled(who, task, "CANCELLED").await?;
     let gone = try_until(PATIENCE, async || hangs.running() == 0);
     ensure!(gone.await, "{} of its programs run on", hangs.running());
-    is_free(&node, &who, &device).await.context("its slot")
+    is_free(node, who, device).await.context("its slot")
 }
 
 #[tokio::test]

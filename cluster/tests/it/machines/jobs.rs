@@ -9,6 +9,7 @@ use troupe_testkit::{Answer, McpServer, Rule, try_until};
 use super::{
     kit::{
         COMMANDS, KEY, Machine, answer, asked, is_free, last_answer, model, node, runtimes, team,
+        which_colour,
     },
     script::Script,
 };
@@ -115,15 +116,9 @@ async fn a_team_of_agno_bots_hands_over() -> Result<()> {
 #[tokio::test]
 async fn a_question_is_answered_and_the_next_turn_knows_the_first() -> Result<()> {
     let Some(runtimes) = runtimes() else { return Ok(()) };
-    let question = json!({"questions": [{"question": "Which colour?", "header": "Colour",
-        "options": [{"label": "Red", "description": "r"}, {"label": "Blue", "description": "b"}],
-        "multiSelect": false}]});
     let fake = model(vec![
         Rule::any().human("which colour was it").then(Answer::text("As I said: blue.")),
-        Rule::any()
-            .human("the job")
-            .then(Answer::tool("AskUserQuestion", question))
-            .then(Answer::text("Blue it is.")),
+        Rule::any().human("the job").then(which_colour()).then(Answer::text("Blue it is.")),
     ])
     .await?;
     let home = Home::new()?;

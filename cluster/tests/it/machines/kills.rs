@@ -18,10 +18,10 @@ use troupe_testkit::{Answer, FakeModel, Gate, Nat, Piece, Rule, Script, Turn, tr
 use super::{
     faults::{Door, number},
     kit::{
-        KEY, Machine, answer, asked, asked_now, is_free, last_answer, model, node, runtimes, team,
+        Begun, KEY, Machine, answer, asked, asked_now, is_free, last_answer, model, runtimes, team,
     },
 };
-use crate::node::{Home, PATIENCE, Person, Rest};
+use crate::node::{PATIENCE, Person, Rest};
 
 /// A model whose second answer hangs at the gate; a session that goes on gets another one.
 pub(super) fn cut_in_two(gate: &Gate) -> Vec<Rule> {
@@ -77,33 +77,25 @@ async fn killed_in_the_middle(shell: &str, call: Answer) -> Result<()> {
     let Some(runtimes) = runtimes() else { return Ok(()) };
     let gate = Gate::closed();
     let fake = model(cut_after(call, &gate)).await?;
-    let home = Home::new()?;
-    let node = node(&home).await?;
-    let who = node.setup().await?;
-    let url = if shell == "ClaudeCode" { fake.url() } else { fake.openai_url() };
-    node.apply(&who, &team(shell, &url)).await?;
-    let mut machine = Machine::new(Some(&runtimes))?;
-    let device = machine.join(&node, &who).await?;
-    let task = node.run(&who, "devs", "the job").await?;
-    let block = asked(&node, &who, &task).await?;
-    assert_eq!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await?, 204);
+    let mut begun = Begun::new(&runtimes, shell, &fake).await?;
+    let Begun { node, who, machine, device, task, .. } = &mut begun;
     let asks = try_until(PATIENCE, async || fake.request_count() >= 2);
     ensure!(asks.await, "the model was not asked again");
     machine.kill().await?;
     gate.open();
     let before = fake.request_count();
     machine.run()?;
-    node.settled(&who, &task, "COMPLETED").await?;
+    node.settled(who, task, "COMPLETED").await?;
     assert_eq!(
         machine.worked("b.txt").as_deref(),
         Some("ran\n"),
         "what was done is not done again"
     );
-    assert!(last_answer(&node, &who, &task).await?.ends_with("All done."));
-    node.assert_fold(&who, &task).await?;
+    assert!(last_answer(node, who, task).await?.ends_with("All done."));
+    node.assert_fold(who, task).await?;
     // Agno keeps whole turns only: it knows of this one from what it is told.
     knows(&fake, before, if shell == "Agno" { 1 } else { 2 })?;
-    is_free(&node, &who, &device).await
+    is_free(node, who, device).await
 }
 
 /// Faults unless `TROUPE_TEST_CUTS` says otherwise; a third of them kill the agent.

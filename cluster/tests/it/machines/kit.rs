@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
-use troupe_testkit::{FakeModel, try_until};
+use troupe_testkit::{Answer, FakeModel, try_until};
 use troupe_types::Uuid;
 
 use crate::node::{Home, Node, NodeOptions, PATIENCE, Person, Rest};
@@ -295,6 +295,41 @@ pub(super) async fn model(rules: Vec<troupe_testkit::Rule>) -> Result<FakeModel>
     let fake = FakeModel::start(troupe_testkit::Script::rules(rules)).await?;
     fake.require_key(KEY);
     Ok(fake)
+}
+
+/// Claude Code's call that asks its person for one of two colours.
+pub(super) fn which_colour() -> Answer {
+    let question = json!({"questions": [{"question": "Which colour?", "header": "Colour",
+        "options": [{"label": "Red", "description": "r"}, {"label": "Blue", "description": "b"}],
+        "multiSelect": false}]});
+    Answer::tool("AskUserQuestion", question)
+}
+
+/// An agent on a machine that does "the job", and may do the first thing that it asks for.
+pub(super) struct Begun {
+    pub(super) node: Node,
+    pub(super) who: Person,
+    pub(super) machine: Machine,
+    pub(super) device: Value,
+    pub(super) task: String,
+    /// Goes last.
+    _home: Home,
+}
+
+impl Begun {
+    pub(super) async fn new(runtimes: &Path, shell: &str, fake: &FakeModel) -> Result<Self> {
+        let home = Home::new()?;
+        let node = node(&home).await?;
+        let who = node.setup().await?;
+        let url = if shell == "ClaudeCode" { fake.url() } else { fake.openai_url() };
+        node.apply(&who, &team(shell, &url)).await?;
+        let mut machine = Machine::new(Some(runtimes))?;
+        let device = machine.join(&node, &who).await?;
+        let task = node.run(&who, "devs", "the job").await?;
+        let block = asked(&node, &who, &task).await?;
+        ensure!(answer(&node, &who, &task, &block, json!({"answer": "allow"})).await? == 204);
+        Ok(Self { node, who, machine, device, task, _home: home })
+    }
 }
 
 /// The next thing that an agent asks its person: the block.

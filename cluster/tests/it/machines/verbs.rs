@@ -15,6 +15,7 @@ use super::{
     faults::Door,
     kit::{
         COMMANDS, Machine, asked, invite, is_free, last_answer, model, node, runtimes, team, until,
+        which_colour,
     },
 };
 use crate::{
@@ -27,15 +28,9 @@ use crate::{
 async fn an_agent_is_denied_and_answered_once() -> Result<()> {
     let Some(runtimes) = runtimes() else { return Ok(()) };
     let bash = Answer::tool("Bash", json!({"command": "touch a.txt", "description": "d"}));
-    let question = json!({"questions": [{"question": "Which colour?", "header": "Colour",
-        "options": [{"label": "Red", "description": "r"}, {"label": "Blue", "description": "b"}],
-        "multiSelect": false}]});
     let fake = model(vec![
         Rule::any().human("the job").then(bash).then(Answer::text("As you say.")),
-        Rule::any()
-            .human("a colour")
-            .then(Answer::tool("AskUserQuestion", question))
-            .then(Answer::text("So be it.")),
+        Rule::any().human("a colour").then(which_colour()).then(Answer::text("So be it.")),
     ])
     .await?;
     let home = Home::new()?;

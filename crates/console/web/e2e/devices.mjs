@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beside, SKIPPED } from './agent.mjs'
 import { until } from './node.mjs'
@@ -55,6 +55,37 @@ function machine(node, close, url) {
 const lineOf = async (page) => (await page.locator('[role=dialog] code').innerText()).trim()
 
 export const devices = [
+  {
+    name: 'a line before a device',
+    async run(world) {
+      const { node } = world
+      const page = await begin(world, undefined, SH)
+      const here = await until('the device is there', async () => (await node.call('/devices')).items.find((d) => d.status === 'online'))
+      const set = (change) => node.call(`/devices/${here.id}`, { method: 'PATCH', body: JSON.stringify(change) })
+      await set({ slots: 1 })
+      const gate = join(node.dir, 'gate')
+      const message = `sh -c 'while [ ! -e ${gate} ]; do sleep 0.05; done'`
+      const send = () => node.call('/tasks', { method: 'POST', body: JSON.stringify({ team_id: 'sh', message }) })
+      const tasks = [await send(), await send(), await send()].map((ack) => ack.task_id)
+      for (const [place, task] of [[1, tasks[1]], [2, tasks[2]]]) {
+        await page.goto(`${node.url}/tasks/${task}`)
+        await page.getByText(`place ${place} in line`).first().waitFor()
+      }
+      await shot(page, 'line-task')
+      await page.goto(`${node.url}/devices`)
+      await page.getByText('1/1 +2').waitFor()
+      await shot(page, 'line-devices')
+      await set({ draining: true })
+      await page.goto(`${node.url}/tasks/${tasks[2]}`)
+      await page.getByText('the devices that fit get no new work (draining)').first().waitFor()
+      await shot(page, 'line-draining')
+      await set({ draining: false })
+      writeFileSync(gate, '')
+      await waitStatus(page, 'COMPLETED')
+      await page.goto(`${node.url}/devices`)
+      await page.getByText('0/1', { exact: true }).waitFor()
+    },
+  },
   {
     name: 'devices joined, set and revoked',
     async run(world) {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use troupe_types::Timestamp;
 use troupe_wire::device::{LinkAgo, limits::LINK_SPANS_MAX};
 
-/// In the agent's directory.
-pub(crate) const FILE: &str = "links.json";
+/// When this device was linked, in the agent's directory.
+pub const FILE: &str = "links.json";
 /// So often the end of a live link is noted, for the case that the agent is killed.
 pub(super) const NOTE_EVERY: Duration = Duration::from_secs(60);
 /// Nothing was noted for longer: the machine slept, or its clock jumped.

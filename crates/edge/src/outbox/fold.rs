@@ -120,9 +120,7 @@ impl Said {
             RunEvent::Block { .. } | RunEvent::Step { .. } | RunEvent::Status(_) => {}
         }
     }
-}
 
-impl Said {
     fn begin(&mut self, name: &str, block: &Block) {
         let BlockKind::Tool { tool_name, display_name, tool_input, .. } = &block.kind else {
             return;

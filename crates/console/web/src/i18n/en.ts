@@ -88,6 +88,7 @@ export const en = {
     no_device_online: 'none of your devices is connected',
     no_device_fits: 'no connected device fits',
     devices_busy: 'every fitting device is busy',
+    devices_busy_draining: 'the devices that fit get no new work (draining)',
     devices_busy_placed: 'every fitting device is busy; place {{place}} in line',
     device_refused: '{{device}} does not take it: {{text}}',
     no_containers: 'no node runs containers',

@@ -90,6 +90,7 @@ export const zh: Words = {
     no_device_online: '你的设备都没有连接',
     no_device_fits: '没有合适的已连接设备',
     devices_busy: '合适的设备都在忙',
+    devices_busy_draining: '合适的设备都不接新任务（排空中）',
     devices_busy_placed: '合适的设备都在忙；排在第 {{place}} 位',
     device_refused: '{{device}} 不接受：{{text}}',
     no_containers: '没有节点提供容器',

@@ -77,7 +77,9 @@ export function useWaitWords(): (wait: Wait | undefined) => string | null {
     const { position, ahead } = wait.args
     const place = position ?? (typeof ahead === 'string' ? placeAfter(ahead) : undefined)
     const args = { ...wait.args, place }
-    const keys = [...(place === undefined ? [] : [`wait.${wait.code}_placed`]), `wait.${wait.code}`]
+    const { devices, draining } = wait.args
+    const drains = draining !== undefined && draining === devices
+    const keys = [...(drains ? [`wait.${wait.code}_draining`] : []), ...(place === undefined ? [] : [`wait.${wait.code}_placed`]), `wait.${wait.code}`]
     const key = keys.find((known) => i18n.exists(known))
     if (key) return t(key, args)
     return wait.code.replaceAll('_', ' ')
