@@ -131,6 +131,21 @@ impl LeaderTool {
         }
     }
 
+    /// What a model is told that has no tools of ours: how its text says the decision.
+    #[must_use]
+    pub fn in_text(self, plan: &TeamPlan) -> String {
+        let (name, schema) = (self.name(), self.definition(plan).input_schema);
+        let when = if self.is_required() {
+            "Instead, your answer ends with"
+        } else {
+            "Instead, when you would call it, your answer ends with"
+        };
+        format!(
+            "`{name}` is not among your tools. {when} exactly one fenced json block that holds its \
+             arguments, as this JSON Schema says: {schema}"
+        )
+    }
+
     /// What the model is told after a try that led to nothing.
     #[must_use]
     pub fn ask_again(self, fault: &str) -> String {

@@ -18,7 +18,7 @@ use troupe_types::MessageKind;
 use crate::record::past_messages;
 
 pub use budget::{Compaction, Fitted, Window, fit, fits};
-pub use rules::system;
+pub use rules::{role, system};
 pub(crate) use skills::section;
 pub use skills::{on_offer, preloaded};
 pub(crate) use summary::{Summary, Told, instructions};

@@ -231,7 +231,7 @@ impl Policy {
         self.check_workspace(&job.workspace.source)?;
         if !self.mcp_programs {
             let program = |s: &McpServer| matches!(s, McpServer::Stdio { .. });
-            if let Some((name, _)) = job.mcp_servers.iter().find(|(_, server)| program(server)) {
+            if let Some((name, _)) = job.all_mcp_servers().find(|(_, server)| program(server)) {
                 return refuse("mcp-programs", format!("the program of the MCP server `{name}`"));
             }
         }

@@ -3,6 +3,8 @@
 //! The program speaks this crate's event model itself; approvals and questions are asked
 //! inside its tools, so that agents and teams wait for a person alike.
 
+mod agents;
+
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use async_trait::async_trait;
@@ -29,11 +31,10 @@ use crate::{
 
 /// The version that this was built and tested with.
 pub const AGNO_VERSION: &str = "3.1.10";
-const WAY_OUT: &str = "python3 -m venv DIR && DIR/bin/pip install agno==3.1.10 openai==3.54.0 'sqlalchemy[asyncio]==2.1.9', then name DIR/bin/python in the device's configuration";
+const WAY_OUT: &str = "python3 -m venv DIR && DIR/bin/pip install 'agno[mcp]==3.1.10' openai==3.54.0 'sqlalchemy[asyncio]==2.1.9', then name DIR/bin/python in the device's configuration";
 /// The runner, written out at start.
 const RUNNER: &str = include_str!("agno/runner.py");
 const NAME: &str = "Agno";
-const KEY_VARIABLE: &str = "TROUPE_MODEL_KEY";
 const PROBE: &str = "import importlib.metadata as m; m.version('openai'); print(m.version('agno'))";
 
 /// Drives Agno.
@@ -70,6 +71,7 @@ impl Runtime for Agno {
             input: true,
             interrupt: true,
             resume: true,
+            mcp: true,
             skills: true,
             teams: true,
             ..Abilities::default()
@@ -93,20 +95,11 @@ impl Runtime for Agno {
         let python = self.find()?;
         let state = launch.state_dir.join("agno");
         make_private(&state)?;
-        let Some(model) = &launch.job.model else {
-            return Err(StartError::job("model", "Agno needs a model: give the Bot one"));
-        };
-        let Some(base_url) = &model.base_url else {
-            return Err(StartError::job("model.base_url", "Agno needs the model's address"));
-        };
         let mut env = Environment::new(&self.machine, &launch, &launch.state_dir)?;
         env.set("AGNO_TELEMETRY", "false");
         env.set("PYTHONUNBUFFERED", "1");
         env.set("PYTHONDONTWRITEBYTECODE", "1");
-        if !env.key(&launch, KEY_VARIABLE)? {
-            // Local servers take any key, the client insists on one.
-            env.set(KEY_VARIABLE, "none");
-        }
+        let agents = agents::agents(&launch, &mut env)?;
         let runner = state.join("runner.py");
         let written = fs::write(&runner, RUNNER);
         written.map_err(|e| StartError::machine("write the runner of Agno", e))?;
@@ -115,16 +108,13 @@ impl Runtime for Agno {
         let session = wanted.clone().filter(|_| known);
         let session = session.unwrap_or_else(|| SessionId(Uuid::new_v4().to_string()));
         let job = json!({
-            "bot": launch.job.bot,
-            "instructions": instructions(&launch),
+            "agents": agents,
             "prompt": match known || launch.job.history.is_empty() {
                 true => launch.job.prompt.text.clone(),
                 false => format!("{}\n\n{}", launch.job.history, launch.job.prompt.text),
             },
             "session_id": session, "known_session": known, "state_dir": state,
             "permissions": launch.job.permissions, "grants": launch.job.grants,
-            "members": launch.job.members,
-            "model": {"model": model.model, "base_url": base_url, "retries": model.retries},
         });
         let program = Program {
             program: python,
@@ -138,7 +128,6 @@ impl Runtime for Agno {
         let dialect = AgnoDialect {
             job,
             lost: wanted.is_some() && !known,
-            no_mcp: !launch.job.mcp_servers.is_empty(),
             busy: true,
             interrupted: false,
             finishing: false,
@@ -151,25 +140,10 @@ impl Runtime for Agno {
     }
 }
 
-/// The Bot's rules, and where its skills lie.
-fn instructions(launch: &Launch) -> String {
-    let mut all = launch.job.instructions.clone();
-    if !launch.job.skills.is_empty() {
-        all.push_str(
-            "\n\nSkills: read the file SKILL.md of one with read_file before you use it.\n",
-        );
-        for skill in &launch.job.skills {
-            all.push_str(&format!("- {}: {}\n", skill.name, skill.path.join("SKILL.md").display()));
-        }
-    }
-    all
-}
-
 #[derive(Debug)]
 struct AgnoDialect {
     job: Value,
     lost: bool,
-    no_mcp: bool,
     busy: bool,
     interrupted: bool,
     finishing: bool,
@@ -303,13 +277,6 @@ impl Dialect for AgnoDialect {
         let mut out = Effects::default();
         if self.lost {
             out.event(session_lost(NAME));
-        }
-        if self.no_mcp {
-            let text = "Agno is not given MCP servers by this version; their tools are missing";
-            out.event(RuntimeEvent::Notice {
-                code: "mcp_failed".to_owned(),
-                text: text.to_owned(),
-            });
         }
         let job = std::mem::take(&mut self.job);
         out.json(&job);

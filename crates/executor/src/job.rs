@@ -71,6 +71,13 @@ pub struct Job {
     pub limits: Limits,
 }
 
+impl Job {
+    /// The MCP servers of the Bot and of all members, with their names.
+    pub fn all_mcp_servers(&self) -> impl Iterator<Item = (&String, &McpServer)> {
+        self.mcp_servers.iter().chain(self.members.iter().flat_map(|m| &m.mcp_servers))
+    }
+}
+
 /// Which program does the work.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RuntimeKind {
@@ -275,6 +282,12 @@ pub struct TeamMember {
     /// Its rules.
     #[serde(default)]
     pub instructions: String,
+    /// Its model; `None`: the job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelAccess>,
+    /// Its MCP servers by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mcp_servers: BTreeMap<String, McpServer>,
 }
 
 /// Where an execution works.

@@ -19,7 +19,7 @@ use troupe_types::Clock;
 
 pub use self::variables::is_free_variable;
 use crate::{
-    job::{Job, SkillDir, SkillText},
+    job::{Job, ModelAccess, SkillDir, SkillText},
     process::{Containment, find, is_program},
     runtime::{Launch, ProbeError, StartError},
 };
@@ -139,10 +139,22 @@ impl Environment {
     /// The key of the job's model, if it has one. One without a letter is none: runtimes would take
     /// another login for it.
     pub(crate) fn key(&mut self, launch: &Launch, variable: &str) -> Result<bool, StartError> {
-        let Some(name) = launch.job.model.as_ref().and_then(|model| model.key.as_ref()) else {
-            return Ok(false);
-        };
-        let missing = || StartError::Secret { field: "model.key".to_owned(), name: name.clone() };
+        match &launch.job.model {
+            Some(model) => self.key_of(launch, "model", model, variable),
+            None => Ok(false),
+        }
+    }
+
+    /// The same for the model in a field of the job.
+    pub(crate) fn key_of(
+        &mut self,
+        launch: &Launch,
+        field: &str,
+        model: &ModelAccess,
+        variable: &str,
+    ) -> Result<bool, StartError> {
+        let Some(name) = &model.key else { return Ok(false) };
+        let missing = || StartError::Secret { field: format!("{field}.key"), name: name.clone() };
         let key = launch.secrets.get(name).ok_or_else(missing)?;
         if key.expose().trim().is_empty() {
             return Ok(false);

@@ -37,6 +37,8 @@ const STEP_RESULT_BYTES_MAX: usize = 16 * 1024;
 const STEP_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Largest arguments in a step record, in bytes of JSON.
 const STEP_INPUT_BYTES_MAX: usize = 16 * 1024;
+/// What a sub-agent said, in its block: the end of it.
+const SUBAGENT_BYTES_MAX: usize = 16 * 1024;
 /// Live output of a running tool that is shown: its end.
 const LIVE_BYTES_MAX: usize = 4 * 1024;
 /// Live output is shown anew after so many bytes.
@@ -88,7 +90,8 @@ pub struct Translator {
     /// Blocks that exist, and whether they are final; such leave when a step ends, as in the Task.
     blocks: BTreeMap<String, bool>,
     open: BTreeSet<String>,
-    subagents: BTreeSet<String>,
+    /// What each said, its end.
+    subagents: BTreeMap<String, String>,
     /// Live output of running tools, and how much came since it was shown.
     live: BTreeMap<String, (String, usize)>,
     unknown: u32,
@@ -112,7 +115,7 @@ impl Translator {
             awaited: BTreeSet::new(),
             blocks: BTreeMap::new(),
             open: BTreeSet::new(),
-            subagents: BTreeSet::new(),
+            subagents: BTreeMap::new(),
             live: BTreeMap::new(),
             unknown: 0,
             standing: Standing::Running,
@@ -157,13 +160,8 @@ impl Translator {
             RuntimeEvent::Thinking { text, parent: None } => {
                 self.output(Output::Thinking(text), &mut out);
             }
-            // Their length is without bound: the newest text of a sub-agent stands in its block.
             RuntimeEvent::Text { text, parent: Some(parent) } => {
-                self.patch(
-                    &parent,
-                    BlockPatch { content: Some(text), ..BlockPatch::default() },
-                    &mut out,
-                );
+                self.said_within(&parent, &text, &mut out);
             }
             RuntimeEvent::Thinking { parent: Some(_), .. }
             | RuntimeEvent::Session(_)
@@ -179,6 +177,7 @@ impl Translator {
             RuntimeEvent::SubagentStarted { id, title } => self.subagent(id, &title, now, &mut out),
             RuntimeEvent::SubagentEnded { id, ok } => {
                 let status = if ok { BlockStatus::Done } else { BlockStatus::Error };
+                self.subagents.remove(&id);
                 self.patch(
                     &id,
                     BlockPatch { status: Some(status), ..BlockPatch::default() },
@@ -432,10 +431,22 @@ impl Translator {
         self.fresh = true;
     }
 
+    /// Their length is without bound: the end of what a sub-agent said stands in its block.
+    fn said_within(&mut self, id: &str, text: &str, out: &mut Vec<RunEvent>) {
+        let Some(said) = self.subagents.get_mut(id) else { return };
+        said.push_str(text);
+        if said.len() > SUBAGENT_BYTES_MAX {
+            let from = said.ceil_char_boundary(said.len() - SUBAGENT_BYTES_MAX);
+            said.drain(..from);
+        }
+        let content = Some(said.trim().to_owned());
+        self.patch(id, BlockPatch { content, ..BlockPatch::default() }, out);
+    }
+
     fn subagent(&mut self, id: String, title: &str, now: Timestamp, out: &mut Vec<RunEvent>) {
         let input = json!({"description": title});
         self.calls.push(Call { id: id.clone(), tool: "subagent".to_owned(), input });
-        self.subagents.insert(id.clone());
+        self.subagents.insert(id.clone(), String::new());
         let kind =
             other(json!({"type": "subagent", "tool_use_id": id, "title": title, "content": ""}));
         self.block(&id, kind, BlockStatus::Running, None, now, out);

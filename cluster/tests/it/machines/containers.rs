@@ -22,17 +22,20 @@ async fn everywhere(rules: Vec<Rule>) -> Result<FakeModel> {
     Ok(fake)
 }
 
-async fn whole_job(shell: &str, script: Script) -> Result<()> {
+async fn whole_job(script: Script) -> Result<()> {
     let Some(mut engine) = Engine::new()? else { return Ok(()) };
-    let openai = script.openai;
     let fake = everywhere(script.rules()).await?;
     let home = Home::new()?;
     let options = engine.options().env("TROUPE__CONTAINERS__IDLE_SECONDS", 1);
     let node = Node::start_with(&home, &options).await?;
     let who = node.setup().await?;
     let gateway = engine.opened(&home).await?;
-    let url = format!("http://{gateway}:{}{}", fake.addr().port(), if openai { "/v1" } else { "" });
-    node.apply(&who, &contained(&team(shell, &url))).await?;
+    let url = format!(
+        "http://{gateway}:{}{}",
+        fake.addr().port(),
+        if script.openai { "/v1" } else { "" }
+    );
+    node.apply(&who, &contained(&script.team(&url))).await?;
     let task = node.run(&who, "devs", "the job").await?;
 
     let block = asked(&node, &who, &task).await?;
@@ -67,6 +70,9 @@ async fn whole_job(shell: &str, script: Script) -> Result<()> {
     let told = format!("{:?}", node.assert_fold(&who, &task).await?);
     assert!(last_answer(&node, &who, &task).await?.ends_with("All done."), "{told}");
     let frames = node.get(&format!("/api/v1/tasks/{task}/frames?after=0"), &who).await?.to_string();
+    for shown in script.shows() {
+        assert!(frames.contains(shown), "{shown}: {frames}");
+    }
     assert!(frames.contains(&format!("{{\"id\":\"{name}\",\"kind\":\"container\"}}")), "{frames}");
     engine.until_count(0).await?;
     let devices = node.get("/api/v1/devices", &who).await?;
@@ -77,17 +83,22 @@ async fn whole_job(shell: &str, script: Script) -> Result<()> {
 
 #[tokio::test]
 async fn claude_code_works_in_a_container() -> Result<()> {
-    whole_job("ClaudeCode", Script::claude_code()).await
+    whole_job(Script::claude_code()).await
 }
 
 #[tokio::test]
 async fn codex_works_in_a_container() -> Result<()> {
-    whole_job("Codex", Script::codex()).await
+    whole_job(Script::codex()).await
 }
 
 #[tokio::test]
 async fn agno_works_in_a_container() -> Result<()> {
-    whole_job("Agno", Script::agno()).await
+    whole_job(Script::agno()).await
+}
+
+#[tokio::test]
+async fn an_agno_team_works_in_a_container() -> Result<()> {
+    whole_job(Script::agno_team()).await
 }
 
 /// kill -9 of the agent within its container: another one goes on, in the session of the first.

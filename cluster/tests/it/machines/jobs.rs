@@ -16,27 +16,27 @@ use super::{
 use crate::node::{Home, Node, PATIENCE, Person};
 
 /// What every runtime has to do: two things that it may, one that it may not, an answer.
-async fn whole_job(shell: &str, script: Script) -> Result<()> {
+async fn whole_job(script: Script) -> Result<()> {
     let Some(runtimes) = runtimes() else { return Ok(()) };
-    let openai = script.openai;
     let fake = model(script.rules()).await?;
     let home = Home::new()?;
     let node = node(&home).await?;
     let who = node.setup().await?;
-    let url = if openai { fake.openai_url() } else { fake.url() };
+    let url = if script.openai { fake.openai_url() } else { fake.url() };
     let mut machine = Machine::new(Some(&runtimes))?;
-    work_through(&home, &node, &who, &mut machine, &team(shell, &url)).await
+    work_through(&home, &node, &who, &mut machine, &script, &url).await
 }
 
-/// A machine joins, and a Team of one does the job of its [`Script`] on it.
+/// A machine joins, and a Team does the job of its [`Script`] on it, with the model at `url`.
 pub(super) async fn work_through(
     home: &Home,
     node: &Node,
     who: &Person,
     machine: &mut Machine,
-    team: &str,
+    script: &Script,
+    url: &str,
 ) -> Result<()> {
-    node.apply(who, team).await?;
+    node.apply(who, &script.team(url)).await?;
     let device = machine.join(node, who).await?;
     let task = node.run(who, "devs", "the job").await?;
 
@@ -61,6 +61,9 @@ pub(super) async fn work_through(
     let frames = node.get(&format!("/api/v1/tasks/{task}/frames?after=0"), who).await?;
     let id = device["id"].as_str().context("no id")?;
     assert!(frames.to_string().contains(id), "its start says where it ran");
+    for shown in script.shows() {
+        assert!(frames.to_string().contains(shown), "{shown}: {frames}");
+    }
     assert_eq!(machine.files_with(KEY), Vec::<PathBuf>::new(), "the key lies nowhere");
     let log = home.log() + &machine.log() + &frames.to_string();
     assert!(!log.contains(KEY), "nor does a log tell it");
@@ -69,17 +72,22 @@ pub(super) async fn work_through(
 
 #[tokio::test]
 async fn claude_code_does_a_whole_job() -> Result<()> {
-    whole_job("ClaudeCode", Script::claude_code()).await
+    whole_job(Script::claude_code()).await
 }
 
 #[tokio::test]
 async fn codex_does_a_whole_job() -> Result<()> {
-    whole_job("Codex", Script::codex()).await
+    whole_job(Script::codex()).await
 }
 
 #[tokio::test]
 async fn agno_does_a_whole_job() -> Result<()> {
-    whole_job("Agno", Script::agno()).await
+    whole_job(Script::agno()).await
+}
+
+#[tokio::test]
+async fn an_agno_team_does_a_whole_job() -> Result<()> {
+    whole_job(Script::agno_team()).await
 }
 
 /// Two Bots on Agno, one after the other on one machine: the second is told what the first said.
@@ -110,6 +118,42 @@ async fn a_team_of_agno_bots_hands_over() -> Result<()> {
     let told = format!("{:?}", node.assert_fold(&who, &task).await?);
     assert!(told.contains("Draft one."), "{told}");
     is_free(&node, &who, &device).await
+}
+
+/// An agent has no tool of ours to choose with: it is told how its text says whom it chooses.
+#[tokio::test]
+async fn a_leader_on_a_device_chooses_who_answers() -> Result<()> {
+    let Some(runtimes) = runtimes() else { return Ok(()) };
+    let choice = "Ann it is.\n```json\n{\"member\": \"ann\", \"reason\": \"Ann knows.\"}\n```\n";
+    let fake = model(vec![
+        Rule::any().system("`choose_member` is not among your tools").then(Answer::text(choice)),
+        Rule::any().human("the job").then(Answer::text("Ann was here.")),
+    ])
+    .await?;
+    let home = Home::new()?;
+    let node = node(&home).await?;
+    let who = node.setup().await?;
+    let agno = team("Agno", &fake.openai_url()).replace("name: sh}", "name: agno}");
+    let ann: Vec<String> = agno
+        .split("---\n")
+        .filter(|text| !text.contains("kind: Team") && !text.contains("kind: Ghost"))
+        .map(|text| {
+            text.replace("name: fake", "name: fake-openai")
+                .replace("{name: dev}\nspec:\n", "{name: ann}\nspec:\n")
+        })
+        .collect();
+    let route = team("ClaudeCode", &fake.url()).replace("solo", "route")
+        + "  - {botRef: {name: ann}}\n  - {botRef: {name: dev}}\n---\n"
+        + &ann.join("---\n");
+    node.apply(&who, &route).await?;
+    let mut machine = Machine::new(Some(&runtimes))?;
+    machine.join(&node, &who).await?;
+    let task = node.run(&who, "devs", "the job").await?;
+    node.settled(&who, &task, "COMPLETED").await?;
+    assert_eq!(last_answer(&node, &who, &task).await?, "Ann was here.");
+    let told = node.get(&format!("/api/v1/tasks/{task}/frames?after=0"), &who).await?.to_string();
+    assert!(told.contains("Ann it is.") && !told.contains("\"fallback\""), "{told}");
+    Ok(())
 }
 
 /// Asked by the agent, answered by its person; a second turn knows the first.

@@ -10,7 +10,7 @@ use troupe_testkit::{FakeModel, Script as Model};
 
 use super::{
     jobs::work_through,
-    kit::{KEY, Machine, options, runtimes, team},
+    kit::{KEY, Machine, options, runtimes},
     script::Script,
 };
 use crate::node::{Home, Node, NodeOptions};
@@ -101,10 +101,9 @@ impl Drop for Namespace {
 }
 
 /// The whole job of a runtime; the node and its model are at the other end of the cable.
-async fn whole_job(shell: &str, script: Script) -> Result<()> {
+async fn whole_job(script: Script) -> Result<()> {
     let Some(runtimes) = runtimes() else { return Ok(()) };
     let Some(namespace) = Namespace::new()? else { return Ok(()) };
-    let openai = script.openai;
     let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let fake = FakeModel::start_at(anywhere, Model::rules(script.rules())).await?;
     fake.require_key(KEY);
@@ -118,23 +117,28 @@ async fn whole_job(shell: &str, script: Script) -> Result<()> {
     let node = Node::start_with(&home, &NodeOptions { args: edge.into(), ..options() }).await?;
     let who = node.setup().await?;
     let mut machine = Machine::new(Some(&runtimes))?.within(&namespace.prefix());
-    let url = format!("http://{}:{port}{}", namespace.here, if openai { "/v1" } else { "" });
-    work_through(&home, &node, &who, &mut machine, &team(shell, &url)).await?;
+    let url = format!("http://{}:{port}{}", namespace.here, if script.openai { "/v1" } else { "" });
+    work_through(&home, &node, &who, &mut machine, &script, &url).await?;
     ensure!(fake.request_count() >= 4, "the model was asked");
     namespace.is_closed(port)
 }
 
 #[tokio::test]
 async fn claude_code_works_where_there_is_no_way_but_to_the_cluster() -> Result<()> {
-    whole_job("ClaudeCode", Script::claude_code()).await
+    whole_job(Script::claude_code()).await
 }
 
 #[tokio::test]
 async fn codex_works_where_there_is_no_way_but_to_the_cluster() -> Result<()> {
-    whole_job("Codex", Script::codex()).await
+    whole_job(Script::codex()).await
 }
 
 #[tokio::test]
 async fn agno_works_where_there_is_no_way_but_to_the_cluster() -> Result<()> {
-    whole_job("Agno", Script::agno()).await
+    whole_job(Script::agno()).await
+}
+
+#[tokio::test]
+async fn an_agno_team_works_where_there_is_no_way_but_to_the_cluster() -> Result<()> {
+    whole_job(Script::agno_team()).await
 }

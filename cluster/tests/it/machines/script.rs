@@ -4,10 +4,15 @@
 use serde_json::json;
 use troupe_testkit::{Answer, Piece, Rule};
 
+use super::kit::team;
+
 /// What the model of a runtime says.
 pub(super) struct Script {
+    shell: &'static str,
     /// It speaks as OpenAI's do.
     pub(super) openai: bool,
+    /// A leader has a member of its Team do it.
+    delegates: bool,
     steps: [Answer; 3],
 }
 
@@ -20,7 +25,7 @@ impl Script {
             args: json!({"file_path": "a.txt", "content": "one\ntwo\n"}),
         });
         let steps = [write, bash("echo ran > b.txt"), bash("touch denied.txt")];
-        Self { openai: false, steps }
+        Self { shell: "ClaudeCode", openai: false, delegates: false, steps }
     }
 
     pub(super) fn codex() -> Self {
@@ -28,7 +33,7 @@ impl Script {
         let patch = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: a.txt\n+one\n+two\n\
                      *** End Patch\nEOF\n";
         let steps = [exec(patch), exec("echo ran > b.txt"), exec("touch denied.txt")];
-        Self { openai: true, steps }
+        Self { shell: "Codex", openai: true, delegates: false, steps }
     }
 
     pub(super) fn agno() -> Self {
@@ -36,16 +41,44 @@ impl Script {
         let write = json!({"path": "a.txt", "content": "one\ntwo\n"});
         let write = Answer::tool("write_file", write);
         let steps = [write, run("echo ran > b.txt"), run("touch denied.txt")];
-        Self { openai: true, steps }
+        Self { shell: "Agno", openai: true, delegates: false, steps }
+    }
+
+    /// An Agno team: its leader has a member do all of it.
+    pub(super) fn agno_team() -> Self {
+        Self { delegates: true, ..Self::agno() }
+    }
+
+    /// The Team `devs`, with a model at this address.
+    pub(super) fn team(&self, base_url: &str) -> String {
+        let team = team(self.shell, base_url);
+        if !self.delegates {
+            return team;
+        }
+        team.replace("collaborationModel: solo\n", "collaborationModel: coordinate\n")
+            + "  - {botRef: {name: hand}, prompt: You do the steps.}\n---\n\
+             kind: Bot\nmetadata: {name: hand}\nspec:\n  ghostRef: {name: dev}\n  \
+             shellRef: {name: sh}\n  modelRef: {name: fake}\n"
+    }
+
+    /// What the Task shows of it, besides the end.
+    pub(super) const fn shows(&self) -> &'static [&'static str] {
+        if self.delegates { &["hand: do the steps", "I did what I may."] } else { &[] }
     }
 
     /// The rules of a model that is asked for `the job`; ends with `All done.`.
-    pub(super) fn rules(self) -> Vec<Rule> {
-        let [write, ran, denied] = self.steps;
+    pub(super) fn rules(&self) -> Vec<Rule> {
+        let [write, ran, denied] = self.steps.clone();
         let last = Answer::text("All done.").thinking("hm");
-        let rule =
-            Rule::any().human("the job").then(write).then(ran).then(denied).then(last.clone());
+        let asked = if self.delegates { "do the steps" } else { "the job" };
+        let rule = Rule::any().human(asked).then(write).then(ran).then(denied);
+        if self.delegates {
+            let to = json!({"member_id": "hand", "task": "do the steps"});
+            let give = Answer::tool("delegate_task_to_member", to);
+            let leader = Rule::any().human("the job").then(give).then(last);
+            return vec![rule.then(Answer::text("I did what I may.")), leader];
+        }
         // Codex hears why as a message of its person.
-        vec![rule, Rule::any().human("not today").then(last)]
+        vec![rule.then(last.clone()), Rule::any().human("not today").then(last)]
     }
 }

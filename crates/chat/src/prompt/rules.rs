@@ -28,6 +28,11 @@ fn rules(plan: &TeamPlan, member: u32, work: &Work) -> String {
     let (own, leader) = (format!("You are `{me}`"), plan.leader == member);
     match work {
         Work::Answer if plan.size() == 1 => String::new(),
+        Work::Answer if plan.runs_as_one() => format!(
+            "{own}, the leader of the team `{team}`. Give its members the parts of the last request \
+             that are theirs: each part needs all that it takes to do it. Read what they say, and \
+             write the answer for the person: one text, not a report of who did what. {MARKS}"
+        ),
         Work::Answer => {
             format!("{own}, a member of the team `{team}`. Answer the last request. {MARKS}")
         }
@@ -114,15 +119,22 @@ fn roster(plan: &TeamPlan, but: u32) -> String {
     let others = (0_u32..).zip(&plan.members).filter(|(index, _)| *index != but);
     let line = |(index, member): (u32, &MemberPlan)| {
         let name = plain(&label(plan, index, &member.name));
-        let role = if member.prompt.trim().is_empty() {
-            member.system_prompt.clone()
-        } else {
-            format!("{} {}", member.prompt, member.system_prompt)
-        };
-        let role = role.split_whitespace().collect::<Vec<_>>().join(" ");
-        let more = if role.chars().count() > ROLE_CHARS_MAX { "…" } else { "" };
-        let role: String = role.chars().take(ROLE_CHARS_MAX).collect();
-        format!("- `{name}`: {role}{more}")
+        let role = role(member);
+        format!("- `{name}`: {role}")
     };
     others.map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// What a member is good for, in a line for its leader.
+#[must_use]
+pub fn role(member: &MemberPlan) -> String {
+    let role = if member.prompt.trim().is_empty() {
+        member.system_prompt.clone()
+    } else {
+        format!("{} {}", member.prompt, member.system_prompt)
+    };
+    let role = role.split_whitespace().collect::<Vec<_>>().join(" ");
+    let more = if role.chars().count() > ROLE_CHARS_MAX { "…" } else { "" };
+    let role: String = role.chars().take(ROLE_CHARS_MAX).collect();
+    format!("{role}{more}")
 }

@@ -22,13 +22,16 @@ export function runtimes() {
 export function withAgent(node, dir) {
   const home = join(node.dir, 'home')
   mkdirSync(home)
-  node.env = { PATH: `${join(dir, 'claude-code/node_modules/.bin')}:${process.env.PATH}`, HOME: home }
+  node.env = { PATH: [join(dir, 'claude-code/node_modules/.bin'), join(dir, 'agno/bin'), process.env.PATH].join(':'), HOME: home }
 }
 
-/** Steers the fake model: it calls this tool once, then says a sentence. */
-export const calls = (tool, args, more = '') => `[[fake tool=${tool} ${more} args=${JSON.stringify(args)}]] Do it`
+/** Steers the fake model: it calls this tool once, then says a sentence. What it is to pass on may steer it there. */
+export const calls = (tool, args, more = '') => {
+  const inner = JSON.stringify(args).replaceAll('[[', '[\\u005b').replaceAll(']]', ']\\u005d')
+  return `[[fake tool=${tool} ${more} args=${inner}]] Do it`
+}
 
-/** The Team `devs`: one member, Claude Code, the fake model. */
+/** The Teams `devs`: one member, Claude Code; and `agnos`: a leader and a hand on Agno. All have the fake model. */
 export async function team(node, close) {
   const ready = join(node.dir, 'model.json')
   const child = spawn(beside('troupe-fake-model'), ['--ready-file', ready], { stdio: 'ignore' })
@@ -44,6 +47,11 @@ export async function team(node, close) {
     document('Model', 'fake', { modelConfig: { env: { model: 'claude', model_id: 'fake-model', api_key: 'none', base_url: url } } }),
     document('Ghost', 'dev', { systemPrompt: 'You are dev.' }),
     document('Bot', 'dev', { ghostRef: { name: 'dev' }, shellRef: { name: 'claude' }, modelRef: { name: 'fake' } }),
+    document('Shell', 'agno', { shellType: 'Agno' }),
+    document('Model', 'fake-openai', { modelConfig: { env: { model: 'openai', model_id: 'fake-model', api_key: 'none', base_url: `${url}/v1` } } }),
+    document('Bot', 'lead', { ghostRef: { name: 'dev' }, shellRef: { name: 'agno' }, modelRef: { name: 'fake-openai' } }),
+    document('Bot', 'hand', { ghostRef: { name: 'dev' }, shellRef: { name: 'agno' }, modelRef: { name: 'fake-openai' } }),
+    document('Team', 'agnos', { collaborationModel: 'coordinate', members: [{ botRef: { name: 'lead' } }, { botRef: { name: 'hand' } }] }),
     document('Team', 'devs', { collaborationModel: 'solo', members: [{ botRef: { name: 'dev' } }] }),
   ]) {
     await node.call('/namespaces/default/apply', { method: 'POST', body: JSON.stringify(body) })

@@ -32,6 +32,31 @@ async function begin({ browser, node, track, close }, dir, view) {
 
 export const asks = [
   {
+    name: "an agent's own team",
+    async run(world) {
+      const dir = runtimes()
+      if (!dir) return SKIPPED
+      const { node } = world
+      const page = await begin(world, dir)
+      const within = calls('run_command', { command: 'echo $((6*7)) tides' })
+      const id = await newTask(page, node, calls('delegate_task_to_member', { member_id: 'hand', task: within }), /^agnos/)
+      // What a person is asked stands outside of what its member does.
+      await card(page, 'pending').getByText('echo $((6*7)) tides').first().waitFor()
+      const member = page.getByRole('button', { name: /^Sub-agent · hand: / })
+      await member.getByText('running').waitFor()
+      await calmed(page)
+      await card(page, 'pending').getByRole('button', { name: 'Allow', exact: true }).click()
+      await waitStatus(page, 'COMPLETED')
+      await member.getByText('done').waitFor()
+      assert.equal(await page.getByRole('button', { name: /^echo / }).count(), 0, 'its step is within')
+      await member.click()
+      await page.getByRole('button', { name: /^echo / }).click()
+      await page.locator('pre', { hasText: /^42 tides/ }).waitFor()
+      await shot(page, 'agent-team')
+      await same(page, node, id)
+    },
+  },
+  {
     name: 'asks answered once, from any page',
     async run(world) {
       const dir = runtimes()

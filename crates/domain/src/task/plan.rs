@@ -192,6 +192,18 @@ impl TeamPlan {
         u32::try_from(self.members.len()).unwrap_or(u32::MAX)
     }
 
+    /// Whether the members' runtime runs the whole Team as one of its own: `coordinate`, where
+    /// all members are Agno's at one place. Then one answer of the leader is all of a turn.
+    #[must_use]
+    pub fn runs_as_one(&self) -> bool {
+        let [first, others @ ..] = self.members.as_slice() else { return false };
+        let place = |m: &MemberPlan| (m.on.clone(), m.base_image.clone());
+        self.model == CollaborationModel::Coordinate
+            && !others.is_empty()
+            && self.members.iter().all(|m| m.shell_type == "Agno")
+            && others.iter().all(|m| place(m) == place(first))
+    }
+
     /// The Bot's name of a member; empty if there is none.
     #[must_use]
     pub fn name_of(&self, index: u32) -> &str {

@@ -10,6 +10,7 @@
 //! | pipeline | per stage a hand-off (but for the first), then the stage's answer; a gate ends the turn |
 //! | route | the leader's choice, then the chosen member's answer |
 //! | coordinate | the leader's plan, one answer per item side by side, the leader's merge |
+//! | coordinate that [runs as one](TeamPlan::runs_as_one) | one answer, of the leader |
 //! | collaborate | per round one answer of each member in order, then the leader's conclusion |
 
 mod collaborate;
@@ -150,6 +151,7 @@ fn next(at: &Situation<'_>) -> Next {
         CollaborationModel::Solo => solo::next(at),
         CollaborationModel::Pipeline => pipeline::next(at),
         _ if at.plan.members.len() < 2 => solo::alone(at),
+        _ if at.plan.runs_as_one() => solo::next(at),
         CollaborationModel::Route => route::next(at),
         CollaborationModel::Coordinate => coordinate::next(at),
         CollaborationModel::Collaborate => collaborate::next(at),

@@ -280,6 +280,36 @@ fn a_failed_item_is_retried_while_others_work() {
     assert_eq!(world.execution(world.last()).work, Work::Merge);
 }
 
+/// Agno has teams of its own; one that is not Agno's alone, or works at several places, is ours.
+#[test]
+fn coordinate_of_agno_bots_at_one_place_is_one_answer_of_the_leader() {
+    let agno = |name: &str, on: Option<&str>| MemberPlan {
+        shell_type: "Agno".into(),
+        on: on.map(str::to_owned),
+        ..member(name)
+    };
+    let here = || vec![agno("hand", Some("os=linux")), agno("lead", Some("os=linux"))];
+    let plan = |model, members| Arc::new(plan_of(model, members, 1));
+    let mut world = World::begun(&plan(CollaborationModel::Coordinate, here()));
+    restart(&mut world);
+    world.start_all();
+    world.answer(None);
+    assert_eq!(world.state.status, Status::Completed);
+    assert_eq!(rows(&world), [(MessageKind::Answer, Some(1), None)]);
+    let mut mixed = here();
+    mixed[0].shell_type = "Codex".into();
+    let apart = vec![agno("hand", Some("os=macos")), agno("lead", Some("os=linux"))];
+    for (model, members) in [
+        (CollaborationModel::Coordinate, mixed),
+        (CollaborationModel::Coordinate, apart),
+        (CollaborationModel::Coordinate, vec![agno("lead", None)]),
+        (CollaborationModel::Route, here()),
+        (CollaborationModel::Solo, here()),
+    ] {
+        assert!(!plan(model, members.clone()).runs_as_one(), "{model:?} {members:?}");
+    }
+}
+
 #[test]
 fn collaborate_stops_when_all_are_done_or_after_the_last_round() {
     let plan = team(CollaborationModel::Collaborate, 2);

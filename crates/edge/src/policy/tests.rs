@@ -33,6 +33,9 @@ fn every_field_refuses_by_its_name() {
     assert_eq!(refused("", job(&files)), "clone-hosts");
     let mcp = serde_json::json!({"mcp_servers": {"x": {"type": "stdio", "command": "sh"}}});
     assert_eq!(refused("", job(&mcp)), "mcp-programs");
+    let of_a_member = serde_json::json!({"members": [{"name": "hand",
+        "mcp_servers": {"x": {"type": "stdio", "command": "sh"}}}]});
+    assert_eq!(refused("", job(&of_a_member)), "mcp-programs");
     let mut command = job(&serde_json::json!({"runtime": "Command"}));
     command.command =
         Some(CommandSpec { program: "rm".to_owned(), args: Vec::new(), stdin: String::new() });

@@ -1,22 +1,24 @@
 //! The job of an attempt on a device, from the plan and the conversation. Pure.
 
+mod members;
 mod servers;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use troupe_chat::{Conversation, prompt};
-use troupe_domain::task::{
-    CollaborationModel, Execution, MemberPlan, SkillPlan, TaskState, TeamPlan,
-};
+use troupe_chat::{Conversation, decision::LeaderTool, prompt};
+use troupe_domain::task::{CollaborationModel, Execution, MemberPlan, TaskState, TeamPlan};
 use troupe_executor::{
-    CommandSpec, Job, Limits, ModelAccess, Permissions, Prompt, RuntimeKind, SkillText,
-    WorkspaceSource, WorkspaceSpec,
+    CommandSpec, Job, Limits, ModelAccess, Permissions, Prompt, RuntimeKind, WorkspaceSource,
+    WorkspaceSpec,
 };
 use troupe_llm::{Part, Role as Speaker};
 use troupe_types::{Role, Status, TaskId, TurnId};
 
-use self::servers::servers;
+use self::{
+    members::{members, skill_texts},
+    servers::servers,
+};
 use crate::git::GitTokenRow;
 
 /// Earlier conversation that a job carries, in bytes: its end.
@@ -48,9 +50,10 @@ pub(super) struct Asked<'a> {
     pub(super) git_token: Option<&'a GitTokenRow>,
 }
 
-/// The turn right before the last one, if it is one Bot's alone and was answered.
+/// The turn right before the last one, if it is one run's alone and was answered.
 pub(super) fn previous(state: &TaskState) -> Option<TurnId> {
-    if state.plan()?.model != CollaborationModel::Solo {
+    let plan = state.plan()?;
+    if plan.model != CollaborationModel::Solo && !plan.runs_as_one() {
         return None;
     }
     let [.., before, _] = state.turns.as_slice() else { return None };
@@ -81,9 +84,14 @@ pub(super) fn job(asked: &Asked<'_>, conversation: Conversation) -> Result<JobAn
         RuntimeKind::Command => Some(command(&said.unwrap_or_default())?),
         _ => None,
     };
-    let rules = prompt::system(plan, execution.member, &execution.work);
-    let (model, mut secrets) = model(member);
+    let mut rules = prompt::system(plan, execution.member, &execution.work);
+    if let Some(tool) = LeaderTool::of(&execution.work) {
+        rules = format!("{rules}\n\n{}", tool.in_text(plan));
+    }
+    let (model, key) = model(member, MODEL_KEY);
+    let mut secrets = BTreeMap::from_iter(key);
     let mcp_servers = servers(member, asked.variables, &mut secrets);
+    let others = members(plan, asked.variables, &mut secrets);
     let workspace = workspace(labels, asked.git_token, &mut secrets);
     let job = Job {
         task,
@@ -103,10 +111,10 @@ pub(super) fn job(asked: &Asked<'_>, conversation: Conversation) -> Result<JobAn
         grants: grants.iter().filter_map(|g| serde_json::from_value(g.clone()).ok()).collect(),
         mcp_servers,
         skills: Vec::new(),
-        skill_texts: member.skill_texts.iter().map(skill).collect(),
+        skill_texts: skill_texts(plan, member),
         workspace,
         command,
-        members: Vec::new(),
+        members: others,
         env: BTreeMap::new(),
         limits: Limits::default(),
     };
@@ -126,11 +134,6 @@ fn instructions(member: &MemberPlan, mut all: String) -> String {
         all = format!("{all}{gap}{text}");
     }
     all
-}
-
-fn skill(skill: &SkillPlan) -> SkillText {
-    let SkillPlan { name, description, text, preload: _, package } = skill.clone();
-    SkillText { name, description, text, package }
 }
 
 fn text_of(message: &troupe_llm::Message) -> String {
@@ -194,31 +197,29 @@ fn command(line: &str) -> Result<CommandSpec, String> {
     Ok(CommandSpec { program, args: words.collect(), stdin: String::new() })
 }
 
-/// The model of a member, and its key as a secret. Without a key of ours, and for the scripted
-/// demo, the runtime uses the login of the device; not with an address of the Model's own, whose
-/// server would be shown it: a device refuses that.
-fn model(member: &MemberPlan) -> (Option<ModelAccess>, BTreeMap<String, String>) {
+/// The model of a member, and its key as a secret of this name. Without a key of ours, and for the
+/// scripted demo, the runtime uses the login of the device; not with an address of the Model's own,
+/// whose server would be shown it: a device refuses that.
+fn model(member: &MemberPlan, secret: &str) -> (Option<ModelAccess>, Option<(String, String)>) {
     let Some(plan) = member.model.as_ref().filter(|plan| plan.provider != "demo") else {
-        return (None, BTreeMap::new());
+        return (None, None);
     };
-    let mut secrets = BTreeMap::new();
-    let key = plan.sealed_key.as_ref().map(|sealed| {
-        secrets.insert(MODEL_KEY.to_owned(), sealed.clone());
-        MODEL_KEY.to_owned()
-    });
+    let key = plan.sealed_key.as_ref().map(|sealed| (secret.to_owned(), sealed.clone()));
     let access = ModelAccess {
         model: plan.model_id.clone(),
         small_model: plan.small_model.clone(),
         base_url: plan.base_url.clone(),
-        key,
+        key: key.as_ref().map(|(name, _)| name.clone()),
         bearer: plan.bearer,
         retries: 4,
     };
-    (Some(access), secrets)
+    (Some(access), key)
 }
 
 #[cfg(test)]
 mod tests {
+    use troupe_domain::task::SkillPlan;
+
     use super::*;
 
     #[test]
@@ -249,11 +250,11 @@ mod tests {
                 "name": "m", "provider": "claude", "model_id": "big", "headers": {},
                 "sealed_key": "sealed:v1:k:c", "context_window": 1, "trusted": false}});
         let mut member: MemberPlan = serde_json::from_value(member).unwrap();
-        let access = model(&member).0.unwrap();
+        let access = model(&member, MODEL_KEY).0.unwrap();
         assert_eq!((access.small_model, access.bearer), (None, false));
         let plan = member.model.as_mut().unwrap();
         (plan.small_model, plan.bearer) = (Some("small".to_owned()), true);
-        let access = model(&member).0.unwrap();
+        let access = model(&member, MODEL_KEY).0.unwrap();
         assert_eq!((access.small_model.as_deref(), access.bearer), (Some("small"), true));
     }
 

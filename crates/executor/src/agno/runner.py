@@ -19,6 +19,8 @@ os.dup2(2, 1)
 OUTPUT_BYTES_MAX = 64 * 1024
 FILE_BYTES_MAX = 256 * 1024
 COMMAND_SECONDS_MAX = 600
+MCP_CONNECT_SECONDS_MAX = 30
+MCP_CALL_SECONDS_MAX = 600
 
 
 def say(event, **fields):
@@ -95,17 +97,20 @@ def end_group(group):
         pass
 
 
+def public_env():
+    """The variables of this process without its keys, which are not for the programs that it runs."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("TROUPE_MODEL", "TROUPE_MCP"))}
+
+
 def tools(desk):
     async def run_command(command: str) -> str:
         """Runs a shell command in the workspace and returns its output and exit code."""
         refused = await desk.allowed("run_command", command, {"command": command}, command)
         if refused:
             return refused
-        # The keys of this process are not for the programs that it runs.
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("TROUPE_MODEL", "TROUPE_MCP"))}
         stops = desk.stops
         process = await asyncio.create_subprocess_exec(
-            "/bin/sh", "-c", command, env=env, start_new_session=True,
+            "/bin/sh", "-c", command, env=public_env(), start_new_session=True,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT)
         desk.groups.add(process.pid)
@@ -158,31 +163,87 @@ def tools(desk):
     return [run_command, write_file, read_file, list_files, ask_person]
 
 
-def build(job, desk):
+class Servers:
+    """The MCP servers of all agents, each connected once. What they can do, a person allows."""
+
+    def __init__(self, desk):
+        self.desk = desk
+        self.known = {}
+
+    async def of(self, agent):
+        """What the servers of an agent offer, as toolkits."""
+        kits = []
+        for name, server in agent["mcp_servers"].items():
+            told = dict(server)
+            for field in ("env", "headers"):
+                if field in told:
+                    told[field] = {k: os.environ[v] for k, v in told[field].items()}
+            if "url" in told:
+                told["url"] = os.environ[told["url"]]
+            same = json.dumps([name, told], sort_keys=True)
+            if same not in self.known:
+                self.known[same] = await self.connect(name, told)
+            kits.extend(filter(None, [self.known[same]]))
+        return kits
+
+    async def connect(self, name, server):
+        try:
+            from agno.tools.mcp import MCPTools
+            from mcp import StdioServerParameters
+
+            # The server's name goes before the tool's, where only these letters are allowed.
+            prefix = "mcp__" + "".join(c if c.isascii() and c.isalnum() else "_" for c in name) + "_"
+            common = {"tool_name_prefix": prefix, "timeout_seconds": MCP_CALL_SECONDS_MAX}
+            if server["type"] == "stdio":
+                program = StdioServerParameters(
+                    command=server["command"], args=server["args"],
+                    env={**public_env(), **server["env"]}, cwd=os.getcwd())
+                kit = MCPTools(transport="stdio", server_params=program, **common)
+            else:
+                kit = MCPTools(transport="streamable-http", url=server["url"],
+                               headers=server["headers"], **common)
+            await asyncio.wait_for(kit.connect(), MCP_CONNECT_SECONDS_MAX)
+            if not kit.initialized:
+                raise ConnectionError("no connection")
+        except Exception as error:  # noqa: BLE001 - the agent works without it, and that is said
+            say("notice", code="mcp_failed",
+                text=f"The MCP server {name} is not there ({type(error).__name__}); its tools are missing")
+            return None
+        for tool, function in kit.functions.items():
+            function.tool_hooks = [self.gate(tool)]
+        return kit
+
+    def gate(self, tool):
+        async def gate(function_name, function_call, arguments):
+            refused = await self.desk.allowed(tool, tool, arguments)
+            return refused or await function_call(**arguments)
+
+        return gate
+
+
+async def build(job, desk):
     from agno.agent import Agent
     from agno.db.sqlite import SqliteDb
     from agno.models.openai import OpenAILike
     from agno.team import Team
 
-    model = job["model"]
+    servers = Servers(desk)
 
-    def llm():
-        return OpenAILike(
-            id=model["model"], base_url=model["base_url"], api_key=os.environ["TROUPE_MODEL_KEY"],
+    async def part(agent):
+        model = agent["model"]
+        llm = OpenAILike(
+            id=model["model"], base_url=model["base_url"], api_key=os.environ[model["key"]],
             max_retries=model["retries"], timeout=600)
+        return {"name": agent["name"], "model": llm, "instructions": agent["instructions"],
+                "tools": tools(desk) + await servers.of(agent), "telemetry": False}
 
+    bot, *members = job["agents"]
     database = SqliteDb(db_file=os.path.join(job["state_dir"], "sessions.db"))
-    common = {"db": database, "add_history_to_context": True, "telemetry": False}
-    if not job["members"]:
-        return Agent(name=job["bot"], id="bot", model=llm(), tools=tools(desk),
-                     instructions=job["instructions"], **common)
-    members = [
-        Agent(name=m["name"], id=m["name"], role=m["role"], model=llm(), tools=tools(desk),
-              instructions=m["instructions"], telemetry=False)
-        for m in job["members"]
-    ]
-    return Team(name=job["bot"], id="bot", members=members, model=llm(),
-                instructions=job["instructions"], **common)
+    common = {"id": "bot", "db": database, "add_history_to_context": True, **await part(bot)}
+    if not members:
+        return Agent(**common)
+    members = [Agent(id=m["name"], role=m["role"], **await part(m)) for m in members]
+    return Team(members=members, **common)
 
 
 class Teller:
@@ -191,14 +252,25 @@ class Teller:
     DELEGATE = ("delegate_task_to_member", "delegate_task_to_members")
 
     def __init__(self, job):
-        self.team = bool(job["members"])
-        self.delegated = []
+        self.team = len(job["agents"]) > 1
+        # Open delegations: the member of each, and which one a member's run belongs to.
+        self.delegated = {}
+        self.runs = {}
+        # What a member said of its message so far, by delegation: it is told whole.
+        self.said = {}
         self.tools = set()
         self.error = None
         self.cancelled = False
 
-    def parent(self, own):
-        return None if own or not self.delegated else self.delegated[-1]
+    def parent(self, e):
+        """The delegation that a member's event belongs to; members work side by side."""
+        run = getattr(e, "run_id", None)
+        if run not in self.runs:
+            member = getattr(e, "agent_id", None)
+            free = [d for d, m in self.delegated.items() if d not in self.runs.values()]
+            fits = [d for d in free if self.delegated[d] == member] or free or [*self.delegated]
+            self.runs[run] = fits[0] if fits else None
+        return self.runs[run]
 
     def usage(self, e):
         count = lambda name: getattr(e, name, None) or 0
@@ -209,12 +281,15 @@ class Teller:
         name = e.event
         own = name.startswith("Team") or not self.team
         name = name.removeprefix("Team")
-        parent = self.parent(own)
+        parent = None if own else self.parent(e)
         if name in ("RunContent", "RunIntermediateContent"):
             if thought := getattr(e, "reasoning_content", None):
                 say("thinking", text=thought, parent=parent)
             if isinstance(e.content, str) and e.content:
-                say("text", text=e.content, parent=parent)
+                if own:
+                    say("text", text=e.content, parent=None)
+                else:
+                    self.said[parent] = self.said.get(parent, "") + e.content
         elif name == "ToolCallStarted" and e.tool:
             self.started(e.tool, parent)
         elif name in ("ToolCallCompleted", "ToolCallError") and e.tool:
@@ -225,16 +300,21 @@ class Teller:
                 say("model_done", usage=usage)
             else:
                 say("usage", **usage)
+                self.whole(parent)
         elif name == "RunError" and own:
             self.error = str(e.content or "the run failed")
         elif name == "RunCancelled":
             self.cancelled = True
 
+    def whole(self, parent):
+        if (text := self.said.pop(parent, "")) and parent:
+            say("text", text=text + "\n\n", parent=parent)
+
     def started(self, tool, parent):
         ident, args = tool.tool_call_id, tool.tool_args or {}
         self.tools.add(ident)
         if tool.tool_name in self.DELEGATE:
-            self.delegated.append(ident)
+            self.delegated[ident] = args.get("member_id")
             say("subagent_started", id=ident, title=f"{args.get('member_id', 'all')}: {args.get('task', '')}")
             return
         title = args.get("command") or args.get("path") or args.get("question") or tool.tool_name
@@ -247,17 +327,18 @@ class Teller:
         self.tools.discard(ident)
         failed = failed or bool(tool.tool_call_error)
         if ident in self.delegated:
-            self.delegated.remove(ident)
+            del self.delegated[ident]
+            self.whole(ident)
             say("subagent_ended", id=ident, ok=not failed)
         output = cut(str(tool.result if tool.result is not None else ""))
         say("tool_ended", id=ident, outcome="failed" if failed else "done", output=output)
 
 
 class Runner:
-    def __init__(self, job):
+    def __init__(self, job, desk, runnable):
         self.job = job
-        self.desk = Desk(job)
-        self.runnable = build(job, self.desk)
+        self.desk = desk
+        self.runnable = runnable
         self.task = None
         self.run_id = None
         self.interrupted = False
@@ -319,10 +400,11 @@ async def main():
     job = json.loads(await reader.readline())
     from importlib.metadata import version
 
-    runner = Runner(job)
+    desk = Desk(job)
+    runner = Runner(job, desk, await build(job, desk))
     known = job["known_session"]
     say("session", session=job["session_id"], version=version("agno"),
-        model=job["model"]["model"], resumed=known)
+        model=job["agents"][0]["model"]["model"], resumed=known)
     runner.begin(job["prompt"])
     while line := await reader.readline():
         await runner.command(json.loads(line))

@@ -314,10 +314,14 @@ impl ClaudeDialect {
         for block in message["content"].as_array().into_iter().flatten() {
             let said = |name: &str| block[name].as_str().unwrap_or_default();
             match said("type") {
-                "text" => out.events.extend(
-                    text::pieces(said("text"))
-                        .map(|text| RuntimeEvent::Text { text, parent: parent.clone() }),
-                ),
+                "text" => {
+                    // A message of a sub-agent comes whole, and the next one stands below it.
+                    let end = if parent.is_some() { "\n\n" } else { "" };
+                    out.events.extend(
+                        text::pieces(&format!("{}{end}", said("text")))
+                            .map(|text| RuntimeEvent::Text { text, parent: parent.clone() }),
+                    );
+                }
                 "thinking" => out.events.extend(
                     text::pieces(said("thinking"))
                         .map(|text| RuntimeEvent::Thinking { text, parent: parent.clone() }),

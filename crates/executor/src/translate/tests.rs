@@ -206,7 +206,9 @@ fn sub_agents_stay_out_of_the_answer() {
     let (_, out) = all(vec![
         RuntimeEvent::SubagentStarted { id: "s".into(), title: "look".into() },
         model_done(),
-        RuntimeEvent::Text { text: "inner".into(), parent: parent.clone() },
+        RuntimeEvent::Text { text: "inner\n\n".into(), parent: parent.clone() },
+        RuntimeEvent::Text { text: "x".repeat(SUBAGENT_BYTES_MAX - 4), parent: parent.clone() },
+        RuntimeEvent::Text { text: "y\n\n".into(), parent: parent.clone() },
         RuntimeEvent::ToolStarted(ToolCall {
             id: "b".into(),
             tool: "Read".into(),
@@ -220,6 +222,13 @@ fn sub_agents_stay_out_of_the_answer() {
         done(),
     ]);
     assert_eq!(streamed(&out), "");
+    let mut contents = out.iter().filter_map(|event| match event {
+        RunEvent::BlockChanged { patch, .. } => patch.content.as_deref(),
+        _ => None,
+    });
+    assert_eq!(contents.next(), Some("inner"));
+    assert!(contents.next().is_some_and(|text| text.starts_with("er\n\nxxx")));
+    assert!(contents.next().is_some_and(|text| text.starts_with("xxx") && text.ends_with("xy")));
     let nested = out.iter().any(|event| {
         matches!(event, RunEvent::Block { block, .. } if block.parent_tool_use_id.as_deref() == Some("s"))
     });

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use serde_json::json;
 use troupe_executor::{
-    Agno, CommandError, Decision, Launch, Permissions, Prompt, Reply, RunCommand, Runtime as _,
-    RuntimeEvent, RuntimeKind, TeamMember, ToolOutcome, TurnEnd,
+    Agno, CommandError, Decision, Launch, ModelAccess, Permissions, Prompt, Reply, RunCommand,
+    Runtime as _, RuntimeEvent, RuntimeKind, TeamMember, ToolOutcome, TurnEnd,
 };
-use troupe_testkit::{Answer, FakeModel, Fault, Piece, Rule, Script, wait_until};
+use troupe_testkit::{Answer, FakeModel, Fault, Gate, McpServer, Piece, Rule, Script, wait_until};
 use troupe_types::ErrorType;
 
 use crate::kit::{
@@ -123,6 +123,8 @@ async fn a_team_delegates() {
         name: "counter".into(),
         role: "Counts things".into(),
         instructions: "Count.".into(),
+        model: None,
+        mcp_servers: BTreeMap::new(),
     }];
     let mut run = Run::start(&kit.runtime, launch).await;
     assert!(matches!(run.turn_end().await, TurnEnd::Completed { .. }));
@@ -135,13 +137,181 @@ async fn a_team_delegates() {
             _ => None,
         })
         .collect();
-    assert_eq!(inner, "Seven stars.");
+    assert_eq!(inner, "Seven stars.\n\n");
     assert!(run.seen.iter().any(
         |e| matches!(e, RuntimeEvent::SubagentStarted { title, .. } if title == "counter: count the stars")
     ));
     assert!(run.seen.iter().any(|e| matches!(e, RuntimeEvent::SubagentEnded { ok: true, .. })));
     run.handle.stop().await;
 }
+
+/// Members that work side by side, with Models of their own: each one's words are in its own block.
+#[tokio::test]
+async fn members_work_side_by_side_with_their_own_models() {
+    let give = |to: &str, task: &str| Piece::Tool {
+        name: "delegate_task_to_member".into(),
+        args: json!({"member_id": to, "task": task}),
+    };
+    let (of_stars, of_moons) = (Gate::closed(), Gate::closed());
+    let say = |text: &str, gate: &Gate| Answer::text(text).held_by(gate, 2);
+    let rules = vec![
+        Rule::any().human("count the stars").then(say("Seven of all the stars.", &of_stars)),
+        Rule::any()
+            .human("count both")
+            .then(
+                Answer::text("")
+                    .and(give("a", "count the stars"))
+                    .and(give("b", "count the moons")),
+            )
+            .then(Answer::text("Nine.")),
+    ];
+    let Some(kit) = Kit::new(rules).await else { return };
+    let moons = Rule::any().human("count the moons").then(say("Two of all the moons.", &of_moons));
+    let other = FakeModel::start(Script::rules(vec![moons])).await.unwrap();
+    other.require_key("sk-other-0123456789");
+    let mut launch = kit.launch("count both");
+    launch.secrets.insert("other", troupe_executor::Secret::new("sk-other-0123456789"));
+    let member = |name: &str, model| TeamMember {
+        name: name.into(),
+        role: "Counts things".into(),
+        instructions: "Count.".into(),
+        model,
+        mcp_servers: BTreeMap::new(),
+    };
+    let theirs = ModelAccess { key: Some("other".into()), ..model(other.openai_url()) };
+    launch.job.members = vec![member("a", None), member("b", Some(theirs))];
+    let mut run = Run::start(&kit.runtime, launch).await;
+    let says = |event: &RuntimeEvent, what: &str| matches!(event, RuntimeEvent::Text { text, parent: Some(_) } if text.contains(what));
+    wait_until(WAIT, || {
+        std::future::ready(kit.fake.request_count() > 1 && other.request_count() > 0)
+    })
+    .await;
+    of_moons.open();
+    run.until(|event| says(event, "moons")).await;
+    of_stars.open();
+    assert!(matches!(run.turn_end().await, TurnEnd::Completed { .. }));
+    assert_eq!(run.text(), "Nine.");
+    let mut said = BTreeMap::<&str, String>::new();
+    for event in &run.seen {
+        if let RuntimeEvent::Text { text, parent: Some(parent) } = event {
+            said.entry(parent).or_default().push_str(text);
+        }
+    }
+    for event in &run.seen {
+        let RuntimeEvent::SubagentStarted { id, title, .. } = event else { continue };
+        let words = if title.starts_with("a:") {
+            "Seven of all the stars.\n\n"
+        } else {
+            "Two of all the moons.\n\n"
+        };
+        assert_eq!(said.get(id.as_str()).map(String::as_str), Some(words), "{title}: {said:?}");
+    }
+    assert_eq!(said.len(), 2);
+    run.handle.stop().await;
+}
+
+/// The Bot has a server over HTTP and one that is not there, its member one that is a program.
+fn with_servers(kit: &Kit, url: String, token: &str) -> Launch {
+    let program = kit.world.dir.path().join("shout.py");
+    fs::write(&program, SHOUT).unwrap();
+    let mut launch = kit.launch("the job");
+    launch.secrets.insert("mcp", troupe_executor::Secret::new(token));
+    let secret = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    let headers = secret("Authorization", "Bearer ${secret:mcp}");
+    let demo = troupe_executor::McpServer::StreamableHttp { url, headers };
+    let stdio = |command: &str, args: Vec<String>, env| troupe_executor::McpServer::Stdio {
+        command: command.to_owned(),
+        args,
+        env,
+    };
+    let gone = stdio("/nonexistent/server", Vec::new(), BTreeMap::new());
+    let program = program.to_str().unwrap().to_owned();
+    let louder = stdio("python3", vec![program], secret("MARK", "!${secret:mcp}"));
+    launch.job.mcp_servers = BTreeMap::from([("demo".into(), demo), ("gone".into(), gone)]);
+    launch.job.members = vec![TeamMember {
+        name: "hand".into(),
+        role: "Shouts".into(),
+        instructions: "Shout.".into(),
+        model: None,
+        mcp_servers: BTreeMap::from([("loud er".into(), louder)]),
+    }];
+    launch
+}
+
+/// The Bot's server is reached over HTTP, the member's is a program; a person allows what they do.
+#[tokio::test]
+async fn mcp_servers_are_handed_over() {
+    const TOKEN: &str = "mcp-token-987654321";
+    let rules = vec![
+        Rule::any()
+            .human("say it loudly")
+            .then(Answer::tool("mcp__loud_er__shout", json!({"text": "hi"})))
+            .then(Answer::text("Said.")),
+        Rule::any()
+            .human("the job")
+            .then(Answer::tool("mcp__demo__echo", json!({"text": "azure"})))
+            .then(Answer::tool("mcp__demo__count", json!({})))
+            .then(Answer::tool(
+                "delegate_task_to_member",
+                json!({"member_id": "hand", "task": "say it loudly"}),
+            ))
+            .then(Answer::text("ok")),
+    ];
+    let Some(kit) = Kit::new(rules).await else { return };
+    let mcp = McpServer::start().await.unwrap();
+    mcp.require_token(TOKEN);
+    let launch = with_servers(&kit, mcp.url(), TOKEN);
+    let mut run = Run::start(&kit.runtime, launch).await;
+    let request = approval(&mut run).await;
+    assert_eq!(request.tool, "mcp__demo__echo");
+    assert!(mcp.calls().is_empty(), "not before somebody allows it");
+    approve(&run, &request.id, Decision::Allow { input: None }).await.unwrap();
+    let request = approval(&mut run).await;
+    approve(&run, &request.id, Decision::Deny { message: "not that".into() }).await.unwrap();
+    let request = approval(&mut run).await;
+    assert_eq!(request.tool, "mcp__loud_er__shout");
+    approve(&run, &request.id, Decision::Allow { input: None }).await.unwrap();
+    assert!(matches!(run.turn_end().await, TurnEnd::Completed { .. }));
+    run.handle.tell(RunCommand::Finish).await.unwrap();
+    let exit = run.exit().await;
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    let outcomes = outcomes(&run);
+    let has = |n: usize, text: &str| outcomes[n].1.contains(text);
+    assert!(has(0, "azure") && has(1, "not that"), "{outcomes:?}");
+    assert!(has(2, &format!("HI! {} []", TOKEN.len() + 1)), "{outcomes:?}");
+    let tools: Vec<_> = mcp.calls().into_iter().map(|call| call.tool).collect();
+    assert_eq!(tools, ["echo"], "what was denied is not done");
+    let told = run.seen.iter().any(|event| {
+        matches!(event, RuntimeEvent::Notice { code, text }
+            if code == "mcp_failed" && text.contains("gone"))
+    });
+    assert!(told, "{:?}", run.seen);
+    kit.world.holds_none_of(&[TOKEN, KEY]);
+}
+
+/// A server of one tool, over its standard pipes.
+const SHOUT: &str = r#"
+import json, os, sys
+for line in sys.stdin:
+    said = json.loads(line)
+    if "id" not in said:
+        continue
+    method, params = said["method"], said.get("params", {})
+    if method == "initialize":
+        result = {"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}},
+                  "serverInfo": {"name": "shout", "version": "1"}}
+    elif method == "tools/list":
+        schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+        result = {"tools": [{"name": "shout", "description": "Shouts.", "inputSchema": schema}]}
+    elif method == "tools/call":
+        keys = [k for k in os.environ if k.startswith(("TROUPE_MODEL", "TROUPE_MCP"))]
+        mark = os.environ["MARK"]
+        text = f"{params['arguments']['text'].upper()}{mark[0]} {len(mark)} {keys}"
+        result = {"content": [{"type": "text", "text": text}]}
+    else:
+        result = {}
+    print(json.dumps({"jsonrpc": "2.0", "id": said["id"], "result": result}), flush=True)
+"#;
 
 /// Cancel in mid-tool leaves no process and the next prompt is taken; kill -9, then the same
 /// session.

@@ -364,12 +364,7 @@ async fn mcp_servers_and_skills_are_handed_over() {
     assert!(body.contains("mcp__demo__"), "tools of the server are on offer");
     assert!(body.contains("You are the azure bot."));
     assert!(body.contains("Paints things azure."));
-    let grep = std::process::Command::new("grep")
-        .args(["-r", "-l", "-e", "mcp-token-987654321", "-e", KEY])
-        .arg(claude.world.dir.path())
-        .output()
-        .unwrap();
-    assert_eq!(String::from_utf8_lossy(&grep.stdout), "");
+    claude.world.holds_none_of(&["mcp-token-987654321", KEY]);
 }
 
 /// Settings of a repository neither allow anything nor run anything; its notes are read.

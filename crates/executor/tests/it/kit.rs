@@ -61,6 +61,14 @@ impl World {
         self.dir.path().join("work")
     }
 
+    /// No file of the device has one of these.
+    pub(crate) fn holds_none_of(&self, secrets: &[&str]) {
+        let mut grep = std::process::Command::new("grep");
+        grep.args(["-r", "-l", "-F"]).args(secrets.iter().flat_map(|secret| ["-e", secret]));
+        let output = grep.arg(self.dir.path()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    }
+
     pub(crate) fn launch(&self, job: Job) -> Launch {
         Launch {
             job,

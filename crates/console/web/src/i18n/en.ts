@@ -255,6 +255,9 @@ export const en = {
     wrap: 'Wrap lines',
     image: 'Image from {{host}}: click to load',
     linkHost: 'leads to {{host}}',
+    subagent: 'Sub-agent',
+    steps_one: '{{count}} step',
+    steps_other: '{{count}} steps',
     other: 'Unknown block “{{type}}”',
   },
   gate: {

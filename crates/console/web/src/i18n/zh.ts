@@ -253,6 +253,9 @@ export const zh: Words = {
     wrap: '自动换行',
     image: '来自 {{host}} 的图片：点击加载',
     linkHost: '指向 {{host}}',
+    subagent: '子智能体',
+    steps_one: '{{count}} 个步骤',
+    steps_other: '{{count}} 个步骤',
     other: '未知内容块“{{type}}”',
   },
   gate: {

@@ -4,14 +4,15 @@ import { useTranslation } from 'react-i18next'
 import type { Block } from '../api/types'
 import { duration } from '../i18n/format'
 import { Markdown } from '../parts/markdown'
-import { Diff } from './diff'
 import { Fold } from './fold'
 import { useSession, useThrottled, useTopic } from './hooks'
+import { isWithin } from './items'
 import type { Row } from './row'
 import { Output } from './text-segment'
 
 // They come with the first Task that asks.
 const Approval = lazy(() => import('./approval').then((m) => ({ default: m.Approval })))
+const DiffView = lazy(() => import('./diff').then((m) => ({ default: m.Diff })))
 const Question = lazy(() => import('./question').then((m) => ({ default: m.Question })))
 
 const LINES_MAX = 40
@@ -22,6 +23,7 @@ export function BlockView({ row, block }: { row: Row; block: Block }) {
   const { store } = useSession()
   useTopic(store, block.id)
   if (isAsk(block)) return <Ask block={block} live />
+  if (block.type === 'subagent') return <SubAgent row={row} block={block} />
   return <StaticBlock block={block} ends={endOf(row, block)} />
 }
 
@@ -62,7 +64,13 @@ export function StaticBlock({ block, ends = null, output = false }: { block: Blo
     case 'question':
       return <Ask block={block} />
     case 'diff':
-      return <Diff block={block} />
+      return (
+        <Suspense fallback={<div className="h-14" />}>
+          <DiffView block={block} />
+        </Suspense>
+      )
+    case 'subagent':
+      return <SubAgent block={block} />
     case 'confirmation':
       // The decision itself stands behind the answer.
       return null
@@ -103,13 +111,58 @@ const STATE_COLOUR: Record<string, string> = {
   unknown: 'text-warn',
 }
 
+function State({ status }: { status: Block['status'] }) {
+  const { t } = useTranslation()
+  const Icon = status === 'done' ? Check : status === 'error' ? X : status === 'unknown' ? CircleHelp : Loader
+  return (
+    <span className={`flex shrink-0 items-center gap-1 pr-1 text-meta ${STATE_COLOUR[status] ?? 'text-text-2'}`}>
+      <Icon size={14} strokeWidth={1.5} aria-hidden />
+      {t(`block.states.${status}`)}
+    </span>
+  )
+}
+
+/** A sub-agent, or a member of a team that its runtime runs; with its row, what it does. */
+function SubAgent({ block, row }: { block: Block; row?: Row }) {
+  const { t } = useTranslation()
+  const { store } = useSession()
+  useTopic(store, row?.view.subtask_id ?? block.id)
+  const title = typeof block.title === 'string' ? block.title : ''
+  const live = block.status === 'running'
+  const text = useThrottled(block.content ?? '', live)
+  const steps = row?.view.blocks.filter((b) => isWithin(b, block)) ?? []
+  return (
+    <Fold
+      line={
+        <>
+          <span className="font-semibold">{t('block.subagent')}</span>
+          {title && <span>{` · ${title}`}</span>}
+        </>
+      }
+      end={
+        <>
+          {steps.length > 0 && <span className="shrink-0 text-meta text-text-3">{t('block.steps', { count: steps.length })}</span>}
+          <State status={block.status} />
+        </>
+      }
+    >
+      {row && steps.map((step) => <BlockView key={step.id} row={row} block={step} />)}
+      {text ? (
+        <div className="prose">
+          <Markdown source={text} />
+        </div>
+      ) : (
+        <p className="text-meta text-text-3">{t('block.noOutput')}</p>
+      )}
+    </Fold>
+  )
+}
+
 function Tool({ block }: { block: Block }) {
   const { t } = useTranslation()
   const name = block.display_name ?? block.tool_name ?? t('block.tool')
   const input = block.tool_input
   const short = input && typeof input === 'object' ? JSON.stringify(input) : ''
-  const icon =
-    block.status === 'done' ? <Check size={14} strokeWidth={1.5} aria-hidden /> : block.status === 'error' ? <X size={14} strokeWidth={1.5} aria-hidden /> : block.status === 'unknown' ? <CircleHelp size={14} strokeWidth={1.5} aria-hidden /> : <Loader size={14} strokeWidth={1.5} aria-hidden />
   return (
     <Fold
       line={
@@ -119,12 +172,7 @@ function Tool({ block }: { block: Block }) {
           {short && short !== '{}' && <span className="font-mono text-text-3">{` ${short}`}</span>}
         </>
       }
-      end={
-        <span className={`flex shrink-0 items-center gap-1 pr-1 text-meta ${STATE_COLOUR[block.status] ?? 'text-text-2'}`}>
-          {icon}
-          {t(`block.states.${block.status}`)}
-        </span>
-      }
+      end={<State status={block.status} />}
     >
       {block.status === 'unknown' && <p className="mb-2 text-warn">{t('block.unknownTool')}</p>}
       <Clipped label={t('block.input')} text={typeof input === 'string' ? input : JSON.stringify(input ?? null, null, 2)} />

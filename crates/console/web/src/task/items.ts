@@ -32,13 +32,20 @@ export function itemsOf(row: Row, segmenterOf: (block: Block) => Segmenter): Ite
     block.content = view.content
     push(items, row, block, segmenterOf)
   }
-  for (const block of view.blocks) push(items, row, block, segmenterOf)
+  for (const block of view.blocks) {
+    // What a sub-agent does stands in its block.
+    if (block.parent_tool_use_id && view.blocks.some((b) => isWithin(block, b))) continue
+    push(items, row, block, segmenterOf)
+  }
   if (view.status === 'RUNNING' || view.status === 'PENDING') {
     row.notes.forEach((note, i) => items.push({ kind: 'note', key: `${id}~${i}`, row, note }))
   }
   items.push({ kind: 'foot', key: `${id}$`, row })
   return items
 }
+
+/** Whether a block is what this sub-agent did. */
+export const isWithin = (block: Block, agent: Block): boolean => agent.type === 'subagent' && !!block.parent_tool_use_id && block.parent_tool_use_id === agent.tool_use_id
 
 function push(items: Item[], row: Row, block: Block, segmenterOf: (b: Block) => Segmenter): void {
   if (block.type !== 'text') {
