@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
-use troupe_edge::{identity::IdentityError, link::PAST_FILE, tools::host_name};
+use troupe_edge::{identity::IdentityError, link::past_files, tools::host_name};
 use troupe_link::device::{EnrolError, EnrolFacts, Invitation, enrol};
 
 use crate::{
@@ -112,7 +112,9 @@ pub(crate) async fn join(home: &Home, global: &Global, args: JoinArgs) -> Result
     let others = grant.addresses.iter().filter(|address| **address != here).cloned();
     let addresses: Vec<String> = [here.clone()].into_iter().chain(others).collect();
     // It was linked as another device.
-    show::remove(&home.dir.join(PAST_FILE))?;
+    for file in past_files(&home.dir) {
+        show::remove(&file)?;
+    }
     identity.keep(&device, &grant.name, &grant.cluster, &addresses)?;
     let mut settings = home.settings()?;
     settings.slots = args.slots.unwrap_or(settings.slots);
@@ -138,7 +140,9 @@ pub(crate) async fn leave(home: &Home, global: &Global, args: &LeaveArgs) -> Res
     let facts = home.facts()?;
     let _lock = home.lock().context("stop the agent first")?;
     home.identity().forget()?;
-    show::remove(&home.dir.join(PAST_FILE))?;
+    for file in past_files(&home.dir) {
+        show::remove(&file)?;
+    }
     if args.purge {
         for name in ["executions", "workspaces", "edge.toml"] {
             show::remove(&home.dir.join(name))?;

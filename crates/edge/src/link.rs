@@ -14,7 +14,7 @@ use troupe_types::{Clock, DeviceId, Uuid};
 use troupe_wire::device::{Capabilities, DeviceFrame, limits::TO_DEVICE_CREDIT_BYTES};
 
 pub use actor::{LinkActor, LinkMsg};
-pub use past::FILE as PAST_FILE;
+pub use past::{FILE as PAST_FILE, files as past_files};
 
 use crate::{identity::IdentityStore, outbox::Outbox, status::LinkStatus};
 

@@ -145,6 +145,8 @@ async fn a_device_leaves_and_joins_as_another() -> Result<()> {
     machine.ask_to_stop().await?;
     assert_eq!(machine.ended().await?, Some(0), "{}", machine.log());
 
+    // Killed while it wrote that it was linked.
+    fs::write(dir.join("links.new"), "[")?;
     let (code, out, err) = machine.say(&["leave", "--purge", "-o", "json"]).await?;
     assert_eq!(code, Some(0), "{out}{err}");
     assert_eq!(serde_json::from_str::<Value>(&out)?["device"], next["id"], "{out}");

@@ -1,7 +1,11 @@
 //! When the device was linked, a day back. Only the device knows it through restarts of either side,
 //! so it tells the cluster with each hello.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use troupe_types::Timestamp;
@@ -9,6 +13,16 @@ use troupe_wire::device::{LinkAgo, limits::LINK_SPANS_MAX};
 
 /// When this device was linked, in the agent's directory.
 pub const FILE: &str = "links.json";
+/// Written first, then moved over the other: it is there if the agent ended in between.
+const PART: &str = "new";
+
+/// The files with when this device was linked, in the agent's directory.
+#[must_use]
+pub fn files(dir: &Path) -> [PathBuf; 2] {
+    let file = dir.join(FILE);
+    [file.with_extension(PART), file]
+}
+
 /// So often the end of a live link is noted, for the case that the agent is killed.
 pub(super) const NOTE_EVERY: Duration = Duration::from_secs(60);
 /// Nothing was noted for longer: the machine slept, or its clock jumped.
@@ -92,7 +106,7 @@ impl Past {
     /// A few KiB at most, and not synced: it is for people to look at, and without it everything
     /// works.
     fn keep(&self) {
-        let part = self.file.with_extension("new");
+        let part = self.file.with_extension(PART);
         let text = serde_json::to_vec(&self.spans).unwrap_or_default();
         let kept = fs::write(&part, text).and_then(|()| fs::rename(&part, &self.file));
         if let Err(error) = kept {
