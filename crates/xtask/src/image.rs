@@ -77,14 +77,6 @@ pub(crate) fn image(ws: &Workspace, args: &ImageArgs) -> Result<()> {
     Ok(())
 }
 
-/// For the Rust suite: the base image, made if it is not there, and what makes a network beside it.
-pub(crate) fn for_tests(ws: &Workspace, engine: &str) -> Result<String> {
-    if which("ip").is_none() {
-        apt(&["iproute2"])?;
-    }
-    base(ws, engine)
-}
-
 fn docker(engine: &str) -> Command {
     let mut docker = Command::new("docker");
     docker.args(["-H", engine]);
@@ -105,7 +97,7 @@ fn add(engine: &str, base: &str, program: &Path, tag: &str) -> Result<()> {
 }
 
 /// The name of the base image, made if it is not there.
-fn base(ws: &Workspace, engine: &str) -> Result<String> {
+pub(crate) fn base(ws: &Workspace, engine: &str) -> Result<String> {
     ensure!(which("docker").is_some(), "there is no `docker` on the path: install docker.io");
     let files = [AGNO, "crates/xtask/src/image.rs", "crates/xtask/src/runtimes.rs"];
     let what = hash_files(&ws.root, &files.map(str::to_owned), SUITE)?;

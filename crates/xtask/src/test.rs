@@ -274,11 +274,19 @@ impl Kit {
         for (variable, address) in services.iter().flat_map(|services| &services.env) {
             self.env.push((variable, PathBuf::from(address)));
         }
+        if chosen.contains(&Suite::Rust)
+            && let Err(error) = tools::networks()
+        {
+            if in_ci() {
+                return Err(error.context("networks of their own are needed in CI"));
+            }
+            step(&format!("tests in networks of their own are left out: {error:#}"));
+        }
         if [Suite::Rust, Suite::Browser].iter().any(|suite| chosen.contains(suite)) {
             self.env.extend(runtimes::for_tests(ws)?);
         }
         if let Some(engine) = services.as_ref().and_then(ForTests::docker) {
-            match image::for_tests(ws, &engine) {
+            match image::base(ws, &engine) {
                 Ok(base) => self.env.push((image::VARIABLE, PathBuf::from(base))),
                 Err(error) if in_ci() => return Err(error.context("the image is needed in CI")),
                 Err(error) => step(&format!("containers are left out: {error:#}")),

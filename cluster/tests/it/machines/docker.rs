@@ -175,8 +175,7 @@ impl Drop for Engine {
 
 /// A Team that runs in containers.
 pub(super) fn contained(team: &str) -> String {
-    let members = team.rfind("- {").map_or(team.len(), |at| at + 3);
-    format!("{}on: container, {}", &team[..members], &team[members..])
+    team.replace("- {botRef", "- {on: container, botRef")
 }
 
 /// The only container of a person's devices.

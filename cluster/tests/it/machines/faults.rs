@@ -3,12 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use troupe_testkit::{Nat, try_until};
 
-use super::back::{Back, KILL, P95_MAX};
 use super::kit::{COMMANDS, COUNT, Machine, counted, is_free, last_answer, node, options, until};
 use crate::node::{Home, Node, NodeOptions, PATIENCE, Person, Rest};
 
@@ -31,9 +29,19 @@ impl Door {
         Self::with(&[]).await
     }
 
+    /// Its door is at this address, where a machine behind a [`Router`] finds it.
+    pub(super) async fn outside(at: SocketAddr) -> Result<(Self, Node)> {
+        let args = vec!["--edge".to_owned(), at.to_string()];
+        Self::with_options(NodeOptions { args, ..options() }).await
+    }
+
     pub(super) async fn with(settings: &[(&str, &str)]) -> Result<(Self, Node)> {
-        let home = Home::new()?;
         let options = settings.iter().fold(options(), |options, (k, v)| options.env(k, v));
+        Self::with_options(options).await
+    }
+
+    async fn with_options(options: NodeOptions) -> Result<(Self, Node)> {
+        let home = Home::new()?;
         let node = Node::start_with(&home, &options).await?;
         let ready = std::fs::read(home.path().join("ready.json"))?;
         let ready: Value = serde_json::from_slice(&ready)?;
@@ -196,111 +204,10 @@ async fn a_turn_that_ends_without_a_network_arrives_with_it() -> Result<()> {
     is_free(&node, &who, &device).await
 }
 
-/// Faults unless `TROUPE_TEST_CUTS` says otherwise.
-const CUTS: u64 = 20;
-
+/// What the environment says; else `or`.
 pub(super) fn number(name: &str, or: u64) -> u64 {
     let given = std::env::var_os(name);
     given.and_then(|text| text.to_str()?.parse().ok()).unwrap_or(or)
-}
-
-/// What can happen to a network.
-#[derive(Clone, Copy, Debug)]
-enum Weather {
-    Cut { up: bool, down: bool },
-    Rebound,
-    Loss(u32),
-}
-
-impl Weather {
-    fn begins(self, nat: &Nat) {
-        match self {
-            Self::Cut { up, down } => nat.cut(up, down),
-            Self::Rebound => nat.rebind(),
-            Self::Loss(thousandths) => nat.lose(thousandths),
-        }
-    }
-}
-
-/// What can happen between a device and a viewer.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    Network(Weather),
-    Kill,
-}
-
-impl Fault {
-    fn any(dice: &mut StdRng) -> Self {
-        Self::Network(match dice.random_range(0..16) {
-            0..4 => Weather::Cut { up: true, down: true },
-            4..6 => Weather::Cut { up: true, down: false },
-            6..8 => Weather::Cut { up: false, down: true },
-            8..11 => Weather::Rebound,
-            11..14 => Weather::Loss(dice.random_range(10..300)),
-            _ => return Self::Kill,
-        })
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Network(Weather::Cut { up: true, down: true }) => "cut both ways",
-            Self::Network(Weather::Cut { up: true, .. }) => "cut from the device",
-            Self::Network(Weather::Cut { .. }) => "cut to the device",
-            Self::Network(Weather::Rebound) => "another address",
-            Self::Network(Weather::Loss(_)) => "loss of 1 to 30 %",
-            Self::Kill => KILL,
-        }
-    }
-}
-
-/// Random faults one after the other, on real QUIC: after each the stream goes on.
-#[tokio::test]
-async fn any_faults_in_a_row_lose_nothing() -> Result<()> {
-    let seed = number("TROUPE_TEST_SEED", rand::random());
-    let cuts = number("TROUPE_TEST_CUTS", CUTS);
-    println!("TROUPE_TEST_SEED={seed} TROUPE_TEST_CUTS={cuts}");
-    let mut dice = StdRng::seed_from_u64(seed);
-    let (door, mut node) = Door::new().await?;
-    // A key: a login ends before the long form does.
-    let who = node.with_key(&node.setup().await?).await?;
-    let nat = Nat::start(door.at).await?;
-    let mut machine = Machine::new(None)?;
-    machine.allow_sh()?;
-    let invitation = json!({"address": nat.addr().to_string()});
-    let device = machine.join_at(&node, &who, &invitation).await?;
-    let task = counting(&node, &who, &machine).await?;
-    let mut slowest = Duration::ZERO;
-    let mut back = Back::watch(&node, &who, &task);
-    for cut in 0..cuts {
-        let until = Instant::now() + Duration::from_millis(dice.random_range(0..4_000));
-        let fault = Fault::any(&mut dice);
-        match fault {
-            Fault::Network(fault) => fault.begins(&nat),
-            Fault::Kill => {
-                back.gone();
-                node.kill().await?;
-                node = door.again().await?;
-                back.again(&node);
-            }
-        }
-        try_until(Duration::from_secs(5), async || Instant::now() >= until).await;
-        nat.cut(false, false);
-        nat.lose(0);
-        let begun = Instant::now();
-        let context = || format!("cut {cut}: {fault:?}\n{}", machine.log());
-        back.streams(fault.name()).await.with_context(context)?;
-        let now = beyond(&machine, 0).await?;
-        follows(&node, &who, &task, now).await.with_context(context)?;
-        slowest = slowest.max(begun.elapsed());
-    }
-    println!("{cuts} faults; all there again within {:.2} s", slowest.as_secs_f64());
-    let p95 = back.report().unwrap_or_default();
-    // A machine that does other things is no measure.
-    let is_long = std::env::var_os("TROUPE_TEST_CUTS").is_some();
-    ensure!(!is_long || p95 < P95_MAX, "streaming again after {p95:?}");
-    machine.put_beside("n", "go")?;
-    whole(&node, &who, &task).await?;
-    is_free(&node, &who, &device).await
 }
 
 /// The Task has a line.

@@ -2,6 +2,7 @@
 //! is told once, and the session goes on.
 
 use std::{
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,13 +14,14 @@ use anyhow::{Context as _, Result, ensure};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use troupe_testkit::{Answer, FakeModel, Gate, Nat, Piece, Rule, Script, Turn, try_until};
+use troupe_testkit::{Answer, FakeModel, Gate, Piece, Rule, Script, Turn, try_until};
 
 use super::{
     faults::{Door, number},
     kit::{
         Begun, KEY, Machine, answer, asked, asked_now, is_free, last_answer, model, runtimes, team,
     },
+    router::Router,
 };
 use crate::node::{PATIENCE, Person, Rest};
 
@@ -205,15 +207,16 @@ async fn any_faults_and_kills_in_a_row_tell_every_step_once() -> Result<()> {
     println!("TROUPE_TEST_SEED={seed} TROUPE_TEST_CUTS={faults}");
     let mut dice = StdRng::seed_from_u64(seed);
     let steps = Steps::default();
-    let fake = FakeModel::start(steps.script()).await?;
+    let Some(router) = Router::new()? else { return Ok(()) };
+    let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let fake = FakeModel::start_at(anywhere, steps.script()).await?;
     fake.require_key(KEY);
-    let (door, mut node) = Door::with(&[]).await?;
+    let (door, mut node) = Door::outside(router.here()).await?;
     let who = node.with_key(&node.setup().await?).await?;
-    node.apply(&who, &team("ClaudeCode", &fake.url())).await?;
-    let nat = Nat::start(door.at()).await?;
-    let mut machine = Machine::new(Some(&runtimes))?;
-    let invitation = json!({"address": nat.addr().to_string()});
-    let device = machine.join_at(&node, &who, &invitation).await?;
+    let url = format!("http://{}:{}", router.here().ip(), fake.addr().port());
+    node.apply(&who, &team("ClaudeCode", &url)).await?;
+    let mut machine = Machine::new(Some(&runtimes))?.within(&router.prefix());
+    let device = machine.join(&node, &who).await?;
     let task = allowed_for_good(&node, &who).await?;
     let (mut kills, mut slowest) = (0, Duration::ZERO);
     for fault in 0..faults {
@@ -221,10 +224,10 @@ async fn any_faults_and_kills_in_a_row_tell_every_step_once() -> Result<()> {
         // One at least.
         let kind = if fault == 0 { 8 } else { dice.random_range(0..12) };
         match kind {
-            0..2 => nat.cut(true, true),
-            2 => nat.cut(dice.random_bool(0.5), true),
-            3..5 => nat.rebind(),
-            5..7 => nat.lose(dice.random_range(10..300)),
+            0..2 => router.cut(true, true)?,
+            2 => router.cut(dice.random_bool(0.5), true)?,
+            3..5 => router.rebind()?,
+            5..7 => router.lose(dice.random_range(10..300))?,
             7 => {
                 node.kill().await?;
                 node = door.again().await?;
@@ -236,8 +239,7 @@ async fn any_faults_and_kills_in_a_row_tell_every_step_once() -> Result<()> {
             }
         }
         try_until(Duration::from_secs(5), async || Instant::now() >= until).await;
-        nat.cut(false, false);
-        nat.lose(0);
+        router.clear()?;
         let back = Instant::now();
         let tells = tells(&node, &who, &task, steps.given() + 1).await;
         tells.with_context(|| format!("fault {fault} ({kind})\n{}", machine.log()))?;
