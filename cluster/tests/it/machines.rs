@@ -1,5 +1,6 @@
 //! Machines that join with the real `troupe-edge` and run real agents against a scripted model.
 
+mod ages;
 mod asks;
 mod back;
 mod cancels;

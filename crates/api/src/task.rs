@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use troupe_types::{
-    Attempt, Block, ErrorType, FrameSeq, LogId, MessageId, MessageKind, Ordinal, Place, Role,
-    RunStep, Sender, StageFrame, Status, TaskId, Timestamp, TurnId, UserId, Uuid, Wait,
+    Attempt, Block, DeviceId, ErrorType, FrameSeq, LogId, MessageId, MessageKind, Ordinal, Place,
+    Role, RunStep, Sender, StageFrame, Status, TaskId, Timestamp, TurnId, UserId, Uuid, Wait,
 };
 
 /// A Task in a list (contract: TaskLite).
@@ -384,4 +384,7 @@ pub struct WhyAnswer {
     /// What a person can do about it.
     #[serde(default)]
     pub next_steps: Vec<String>,
+    /// Devices that its attempts run on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceId>,
 }

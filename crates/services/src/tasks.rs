@@ -8,6 +8,7 @@ mod live;
 mod problems;
 mod rows;
 mod send;
+mod why;
 
 use std::fmt;
 
@@ -28,6 +29,7 @@ use crate::caller::Caller;
 
 pub use live::{LiveTasks, TeamResolver};
 pub(crate) use problems::{ask_problem, task_problem};
+pub(crate) use why::why;
 
 /// What to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,13 +8,9 @@ use clap::Args;
 use crate::{
     run::{run, shown, step},
     services,
-    tools::{apt, is_root, which},
+    tools::{for_faults, is_root},
     workspace::{Workspace, in_ci},
 };
-
-/// Program and Debian package that faults are made with.
-const TOOLS: [(&str, &str); 3] =
-    [("ip", "iproute2"), ("nft", "nftables"), ("faketime", "faketime")];
 
 /// What fits into a run of CI: about three minutes.
 const CI: &str = "crash,redis-down,rolling-restart";
@@ -92,11 +88,7 @@ pub(crate) fn chaos(ws: &Workspace, args: &ChaosArgs) -> Result<()> {
         if !is_root() {
             bail!("network namespaces and packet filters need root");
         }
-        let missing = TOOLS.iter().filter(|(name, _)| which(name).is_none());
-        let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
-        if !missing.is_empty() {
-            apt(&missing)?;
-        }
+        for_faults()?;
         let home = ws.target.join("chaos");
         fs::create_dir_all(&home).context("make a directory")?;
         let recipes = home.join("recipes.json");

@@ -275,12 +275,12 @@ impl Kit {
             self.env.push((variable, PathBuf::from(address)));
         }
         if chosen.contains(&Suite::Rust)
-            && let Err(error) = tools::networks()
+            && let Err(error) = tools::for_faults()
         {
             if in_ci() {
-                return Err(error.context("networks of their own are needed in CI"));
+                return Err(error.context("what faults are made with is needed in CI"));
             }
-            step(&format!("tests in networks of their own are left out: {error:#}"));
+            step(&format!("tests of some faults are left out: {error:#}"));
         }
         if [Suite::Rust, Suite::Browser].iter().any(|suite| chosen.contains(suite)) {
             self.env.extend(runtimes::for_tests(ws)?);

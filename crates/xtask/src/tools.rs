@@ -31,15 +31,15 @@ pub(crate) fn which(name: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
-/// Programs and Debian packages that tests make networks of their own with.
-const NETWORKS: [(&str, &str); 3] =
-    [("ip", "iproute2"), ("nft", "nftables"), ("conntrack", "conntrack")];
+/// Programs and Debian packages that faults are made with: networks, and clocks that go wrong.
+const FAULTS: [(&str, &str); 4] =
+    [("ip", "iproute2"), ("nft", "nftables"), ("conntrack", "conntrack"), ("faketime", "faketime")];
 
-/// Installs what makes networks and their faults.
-pub(crate) fn networks() -> Result<()> {
+/// Installs what faults are made with.
+pub(crate) fn for_faults() -> Result<()> {
     // Those of the system's administrator may not be on a user's search path.
     let sbin = |name: &str| PathBuf::from("/usr/sbin").join(name).is_file();
-    let missing = NETWORKS.iter().filter(|(name, _)| which(name).is_none() && !sbin(name));
+    let missing = FAULTS.iter().filter(|(name, _)| which(name).is_none() && !sbin(name));
     let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
     if missing.is_empty() { Ok(()) } else { apt(&missing) }
 }

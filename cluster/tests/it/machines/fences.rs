@@ -6,7 +6,7 @@ use troupe_testkit::try_until;
 
 use super::{
     docker::{Engine, contained, only},
-    kit::{COMMANDS, COUNT, counted, last_answer},
+    kit::{COMMANDS, COUNT, counted, last_answer, retry},
 };
 use crate::node::{Home, Node, PATIENCE, Person};
 
@@ -118,11 +118,7 @@ async fn what_does_not_listen_ends_and_what_dies_is_told() -> Result<()> {
     let (kind, text) = failure(&ended(&node, &who, &task, 2).await?)?;
     assert_eq!(kind, "container_error", "{text}");
     assert!(text.contains("exit code 137"), "{text}");
-    let (_, turns) = node.turns(&who, &task).await?;
-    let failed = turns.last().and_then(|turn| turn["messages"].as_array()?.last().cloned());
-    let subtask = failed.context("no message")?["subtask_id"].clone();
-    let body = json!({"subtask_id": subtask, "client_message_id": troupe_types::Uuid::new_v4()});
-    node.post(&format!("/api/v1/tasks/{task}/retry"), Some(&who), &body).await?;
+    retry(&node, &who, &task).await?;
     let mut other = Value::Null;
     let again = try_until(PATIENCE, async || {
         other = only(&node, &who).await.unwrap_or_default();

@@ -286,6 +286,16 @@ fn find(dir: &Path, name: &str) -> Option<PathBuf> {
     None
 }
 
+/// Retries the last message of a Task.
+pub(super) async fn retry(node: &Rest, who: &Person, task: &str) -> Result<()> {
+    let (_, turns) = node.turns(who, task).await?;
+    let failed = turns.last().and_then(|turn| turn["messages"].as_array()?.last().cloned());
+    let subtask = failed.context("no message")?["subtask_id"].clone();
+    let body = json!({"subtask_id": subtask, "client_message_id": troupe_types::Uuid::new_v4()});
+    node.post(&format!("/api/v1/tasks/{task}/retry"), Some(who), &body).await?;
+    Ok(())
+}
+
 pub(super) async fn invite(node: &Rest, who: &Person, body: &Value) -> Result<Value> {
     node.post("/api/v1/devices/invitations", Some(who), body).await
 }

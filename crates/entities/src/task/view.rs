@@ -119,10 +119,11 @@ impl TaskActor {
     pub(super) fn why(&self) -> WhyAnswer {
         let view = &self.public.view;
         let mut details = Vec::new();
-        let mut next_steps = Vec::new();
+        let (mut next_steps, mut devices) = (Vec::new(), Vec::new());
         for execution in self.state.executions.iter().filter(|e| !e.state.is_terminal()) {
             let bot = self.state.plan().map_or("", |p| p.name_of(execution.member));
             let steps = execution.steps;
+            devices.extend(execution.device.as_ref().map(|run| run.device));
             let state = word_of(&execution.state);
             details.push(format!(
                 "{bot}, message {}: attempt {} is {state}, {steps} step(s) finished",
@@ -155,7 +156,9 @@ impl TaskActor {
             (Status::Running | Status::Pending, None) => "runs".to_owned(),
             (status, None) => format!("does nothing: {}", status_word(status).to_lowercase()),
         };
-        WhyAnswer { task_id: view.id, status: view.status, summary, details, next_steps }
+        devices.sort_unstable();
+        devices.dedup();
+        WhyAnswer { task_id: view.id, status: view.status, summary, details, next_steps, devices }
     }
 }
 

@@ -505,6 +505,7 @@ impl Tasks for FakeTasks {
             summary: "It runs.".into(),
             details: Vec::new(),
             next_steps: Vec::new(),
+            devices: Vec::new(),
         })
     }
 }

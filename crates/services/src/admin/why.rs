@@ -11,7 +11,10 @@ use troupe_store::{WakeKind, WakeRow};
 use troupe_types::{EntityId, TaskId, Timestamp, limits::ENTITY_QUEUE_MAX};
 
 use super::{EntityPlace, Operations, admin, in_time, local::long};
-use crate::{caller::Caller, tasks::task_problem};
+use crate::{
+    caller::Caller,
+    tasks::{task_problem, why},
+};
 
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Wake rows of one shard that are looked through.
@@ -41,7 +44,7 @@ impl Operations {
         let place = places.into_iter().next().ok_or_else(|| Problem::not_found("task"))?;
         let wakes = self.wakes_of(entity).await;
         let address = TaskAddress::new(self.parts.router.clone(), task);
-        let (view, why) = tokio::join!(address.view(), address.why());
+        let (view, why) = tokio::join!(address.view(), why(&self.parts.router, &address));
         let lost = |problem: Problem| self.explain(problem, &place);
         let view = view.map_err(|error| lost(task_problem(&error)))?;
         let why = why.map_err(|error| lost(task_problem(&error)))?;

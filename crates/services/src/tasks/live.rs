@@ -300,6 +300,6 @@ impl Tasks for LiveTasks {
 
     async fn why(&self, caller: &Caller, task: TaskId) -> Result<WhyAnswer, Problem> {
         let address = self.authorize(caller, task).await?;
-        address.why().await.map_err(|e| task_problem(&e))
+        super::why(&self.router, &address).await.map_err(|e| task_problem(&e))
     }
 }
