@@ -249,3 +249,48 @@ async fn isolated_containers_get_no_further_than_this_machine() -> Result<()> {
     }
     Ok(())
 }
+
+/// Two loops for three seconds; how much time of a processor they had.
+const BUSY: &str = "import os, resource, time
+end = time.monotonic() + 3
+for _ in range(2):
+    if os.fork() == 0:
+        while time.monotonic() < end: pass
+        os._exit(0)
+for _ in range(2): os.wait()
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime)";
+
+/// A container has its share of the processors, whatever it does, gets no new privileges, and does
+/// not reach another container.
+#[tokio::test]
+async fn a_container_has_its_share_and_no_neighbours() -> Result<()> {
+    let Some(mut engine) = Engine::new()? else { return Ok(()) };
+    let home = Home::new()?;
+    let half = [("TROUPE__CONTAINERS__CPUS", "0.5")];
+    let (node, who) = small(&mut engine, &home, &half).await?;
+    for _ in 0..2 {
+        let task = node.run(&who, "sh", "sh -c 'echo here'").await?;
+        node.settled(&who, &task, "COMPLETED").await?;
+    }
+    let names = engine.containers()?;
+    assert_eq!(names.len(), 2, "each Task has its own: {names:?}");
+    let (_, said) = engine.within(&names[0], &format!("python3 -c '{BUSY}'"))?;
+    let used: f64 = said.trim().parse().with_context(|| said.clone())?;
+    ensure!((0.1..2.0).contains(&used), "half a processor for 3 s, of two: {used} s");
+    let (_, status) = engine.within(&names[0], "grep NoNewPrivs /proc/1/status")?;
+    assert_eq!(status.split_whitespace().last(), Some("1"), "{status}");
+
+    let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let at = |name: &str| Ok::<_, anyhow::Error>(engine.say(&["inspect", "-f", address, name])?);
+    let dial = |ip: &str| {
+        let code = format!("import socket; socket.create_connection((\"{ip}\", 9), 3)");
+        engine.within(&names[0], &format!("python3 -c '{code}'"))
+    };
+    let (_, own) = dial(at(&names[0])?.trim())?;
+    ensure!(own.contains("ConnectionRefusedError"), "its own address is there: {own}");
+    let (_, other) = dial(at(&names[1])?.trim())?;
+    let cut = ["timed out", "unreachable", "TimeoutError"].iter().any(|word| other.contains(word));
+    ensure!(cut, "a neighbour is out of reach: {other}");
+    Ok(())
+}
