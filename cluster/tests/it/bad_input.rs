@@ -1,6 +1,8 @@
 //! Oversized, deeply nested and wrongly typed bodies over REST.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::node::{Home, Node, Person};
@@ -145,5 +147,47 @@ async fn strange_requests_get_a_clear_no() -> Result<()> {
         .send()
         .await?;
     assert_eq!(host.status().as_u16(), 421);
+    node.assert_well(&who).await
+}
+
+/// Every document of the corpus of bad ones, posted: what has to be said about it is, with its
+/// place, and nothing is changed.
+#[tokio::test]
+async fn bad_documents_are_told_with_every_place_and_change_nothing() -> Result<()> {
+    let (_home, node, who) = node().await?;
+    let before = inventory(&node, &who).await?;
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/resources/tests/corpus");
+    let mut posted = 0;
+    for entry in fs::read_dir(corpus)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).context("no name")?;
+        if name.ends_with(".expected.json") {
+            continue;
+        }
+        let expected = fs::read_to_string(path.with_file_name(format!("{name}.expected.json")))?;
+        let expected: Vec<Value> = serde_json::from_str(&expected)?;
+        let kind = if name.ends_with(".json") { JSON } else { YAML };
+        let body = Some((kind, fs::read(&path)?));
+        let url = format!("/api/v1/namespaces/default/apply?file={name}");
+        let answer = node.raw("POST", &url, Some(&who), body).await?;
+        answer.assert_problem(&[422]);
+        let told: Vec<(String, &str)> = answer.body["errors"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|e| (format!("{}:{}", e["line"], e["column"]), e["path"].as_str().unwrap_or("")))
+            .collect();
+        for fault in expected.iter().filter(|fault| fault["severity"] == "error") {
+            let at = (
+                fault["at"].as_str().unwrap_or("").to_owned(),
+                fault["path"].as_str().unwrap_or(""),
+            );
+            ensure!(told.contains(&at), "{name}: {at:?} is not told: {told:?}");
+        }
+        ensure!(answer.body["errors"][0]["file"] == name, "{name}: {}", answer.text);
+        posted += 1;
+    }
+    ensure!(posted > 100, "{posted} documents");
+    assert_eq!(inventory(&node, &who).await?, before, "nothing changed");
     node.assert_well(&who).await
 }

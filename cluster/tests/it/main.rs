@@ -55,6 +55,7 @@ mod traces;
 #[cfg(test)]
 mod two_users;
 #[cfg(test)]
+mod versions;
 mod viewer;
 
 #[cfg(test)]

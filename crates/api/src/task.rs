@@ -369,6 +369,9 @@ pub struct TaskPatch {
     pub labels: Option<BTreeMap<String, String>>,
 }
 
+/// [`WhyAnswer::summary`] of a Task that does what it is to do.
+pub const RUNS: &str = "runs";
+
 /// Answer to `GET .../why`: why it waits or what it does, in words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

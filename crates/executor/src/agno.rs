@@ -114,6 +114,7 @@ impl Runtime for Agno {
                 false => format!("{}\n\n{}", launch.job.history, launch.job.prompt.text),
             },
             "session_id": session, "known_session": known, "state_dir": state,
+            "skills": launch.job.skills.iter().map(|skill| &skill.path).collect::<Vec<_>>(),
             "permissions": launch.job.permissions, "grants": launch.job.grants,
         });
         let program = Program {

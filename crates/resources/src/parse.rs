@@ -79,6 +79,24 @@ pub struct Parsed {
     pub documents: Vec<Located>,
     /// Errors and warnings, in the order of the texts.
     pub problems: Vec<Problem>,
+    /// What the documents with errors say they are.
+    pub refused: Refused,
+}
+
+/// What documents with errors say they are.
+#[derive(Clone, Debug, Default)]
+pub struct Refused {
+    keys: Vec<ResourceKey>,
+    /// Some do not say it, or were not even found.
+    nameless: bool,
+}
+
+impl Refused {
+    /// Whether one of them may be of this kind and name, in whatever namespace.
+    #[must_use]
+    pub fn may_be(&self, kind: Kind, name: &str) -> bool {
+        self.nameless || self.keys.iter().any(|key| key.kind == kind && key.name == name)
+    }
 }
 
 /// Documents that were refused.
@@ -130,14 +148,19 @@ pub fn parse(sources: &[Source<'_>], options: &ParseOptions) -> Parsed {
     for source in sources {
         let mut problems = Problems::default();
         let trees = syntax::read(source.bytes, source.format, &mut problems);
+        // What stands behind an error of the syntax may not have been read.
+        parsed.refused.nameless |= problems.errors() > 0;
         if trees.is_empty() && problems.errors() == 0 {
             let message = "there is no document in it";
             problems.push(Problem::new(Position::new(1, 1), "", Code::Empty, message));
         }
-        let mut reader = Reader { source, options, problems: &mut problems, seen: &mut seen };
+        let (problems_now, refused) = (&mut problems, &mut parsed.refused);
+        let mut reader =
+            Reader { source, options, problems: problems_now, seen: &mut seen, refused };
         for tree in trees {
             reader.document_or_list(tree, &mut parsed.documents);
             if reader.problems.is_full() {
+                reader.refused.nameless = true;
                 break;
             }
         }
@@ -155,6 +178,7 @@ struct Reader<'a> {
     problems: &'a mut Problems,
     /// Where each resource was read first.
     seen: &'a mut HashMap<ResourceKey, String>,
+    refused: &'a mut Refused,
 }
 
 impl Reader<'_> {
@@ -188,7 +212,10 @@ impl Reader<'_> {
             ignore_unknown: self.options.ignore_unknown,
             path: path.to_owned(),
         };
-        let mut document = checker.object(&node, schema::document())?;
+        let Some(mut document) = checker.object(&node, schema::document()) else {
+            self.refused.nameless = true;
+            return None;
+        };
         let kind = document.get("kind").and_then(Value::as_str).and_then(Kind::from_name);
         let metadata = part(&mut checker, &node, "metadata", &schema::METADATA);
         if let Some(kind) = kind.filter(|_| !self.options.names_only) {
@@ -206,6 +233,8 @@ impl Reader<'_> {
             }
         }
         if broken || self.problems.errors() > errors_before {
+            self.refused.nameless |= key.is_none();
+            self.refused.keys.extend(key);
             return None;
         }
         if let Some((kind, instead)) = kind.and_then(|kind| Some((kind, schema::unused(kind)?))) {

@@ -8,6 +8,8 @@ pub const MESSAGE_BYTES_MAX: usize = 60_000;
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 /// Text of one execution is flushed into a frame at this size at the latest.
 pub const TEXT_BUFFER_BYTES_MAX: usize = 16 * 1024;
+/// Secrets of one attempt on a device.
+pub const JOB_SECRETS_MAX: usize = 64;
 /// Messages that wait for one entity.
 pub const ENTITY_QUEUE_MAX: usize = 256;
 /// Appends of one entity that are under way at once.

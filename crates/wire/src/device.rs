@@ -91,7 +91,7 @@ pub mod limits {
     /// Longest attempt token.
     pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
     /// Secrets of one execution.
-    pub const SECRETS_MAX: usize = 64;
+    pub const SECRETS_MAX: usize = troupe_types::limits::JOB_SECRETS_MAX;
     /// Longest secret.
     pub const SECRET_BYTES_MAX: usize = 16 * 1024;
     /// Longest sentence for people.

@@ -151,11 +151,16 @@ fn next(at: &Situation<'_>) -> Next {
         CollaborationModel::Solo => solo::next(at),
         CollaborationModel::Pipeline => pipeline::next(at),
         _ if at.plan.members.len() < 2 => solo::alone(at),
-        _ if at.plan.runs_as_one() => solo::next(at),
+        // A turn that was begun in parts, by an older node, ends in parts.
+        _ if at.plan.runs_as_one() && !at.executions.iter().any(is_part) => solo::next(at),
         CollaborationModel::Route => route::next(at),
         CollaborationModel::Coordinate => coordinate::next(at),
         CollaborationModel::Collaborate => collaborate::next(at),
     }
+}
+
+const fn is_part(e: &Execution) -> bool {
+    matches!(e.work, Work::Split | Work::Item { .. } | Work::Merge)
 }
 
 /// Starts a turn with a person's message and plans its first rows.

@@ -13,7 +13,7 @@ use troupe_executor::{
     WorkspaceSpec,
 };
 use troupe_llm::{Part, Role as Speaker};
-use troupe_types::{Role, Status, TaskId, TurnId};
+use troupe_types::{Role, Status, TaskId, TurnId, limits::JOB_SECRETS_MAX};
 
 use self::{
     members::{members, skill_texts},
@@ -93,6 +93,12 @@ pub(super) fn job(asked: &Asked<'_>, conversation: Conversation) -> Result<JobAn
     let mcp_servers = servers(member, asked.variables, &mut secrets);
     let others = members(plan, asked.variables, &mut secrets);
     let workspace = workspace(labels, asked.git_token, &mut secrets);
+    if secrets.len() > JOB_SECRETS_MAX {
+        let many = secrets.len();
+        return Err(format!(
+            "its members have {many} keys and tokens, {JOB_SECRETS_MAX} are allowed"
+        ));
+    }
     let job = Job {
         task,
         turn,

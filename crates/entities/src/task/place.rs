@@ -19,6 +19,7 @@ use troupe_sharding::{Crash, Router};
 use troupe_store::Directory;
 use troupe_types::{
     Attempt, Clock, DeviceId, ErrorType, ExecutionId, Place, TaskId, UserId, Uuid, Wait,
+    limits::ENTRY_BYTES_MAX,
 };
 
 use super::{
@@ -75,6 +76,9 @@ impl Placing {
         self.stage == Stage::Resting && !self.wants_slot(attempt)
     }
 }
+
+/// Largest job as it is offered; the rest of an offer is secrets.
+const SPEC_BYTES_MAX: usize = ENTRY_BYTES_MAX - 32 * 1024;
 
 /// What a search found. `Debug` shows no token.
 pub enum Placed {
@@ -416,6 +420,15 @@ impl Search {
             let text = "the job cannot be written".to_owned();
             return Placed::Failed(ErrorType::GenericError, text);
         };
+        // It travels as a text within a text.
+        let length = serde_json::to_string(&spec).map_or(usize::MAX, |text| text.len());
+        if length > SPEC_BYTES_MAX {
+            let (has, max) = (length / 1024, SPEC_BYTES_MAX / 1024);
+            let text = format!(
+                "the job has {has} KiB of instructions, Skills and history, {max} are allowed"
+            );
+            return Placed::Failed(ErrorType::PayloadTooLarge, text);
+        }
         let Has { execution, attempt } = self.has();
         let (mut refusals, mut never) = (Vec::new(), all);
         for view in free {

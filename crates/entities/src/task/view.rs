@@ -2,7 +2,7 @@
 
 use troupe_api::{
     WaitWords,
-    task::{OutlineRow, TaskView, WhyAnswer},
+    task::{OutlineRow, RUNS, TaskView, WhyAnswer},
 };
 use troupe_domain::task::{TaskEntry, TaskState};
 use troupe_types::{FrameBody, FrameSeq, LogId, Status, TaskId, Timestamp, UserId, Uuid};
@@ -153,7 +153,7 @@ impl TaskActor {
                     .push("answer: troupe approve, deny or answer; or in the inbox".to_owned());
                 format!("an agent waits for you: {blocks}")
             }
-            (Status::Running | Status::Pending, None) => "runs".to_owned(),
+            (Status::Running | Status::Pending, None) => RUNS.to_owned(),
             (status, None) => format!("does nothing: {}", status_word(status).to_lowercase()),
         };
         devices.sort_unstable();

@@ -21,6 +21,8 @@ FILE_BYTES_MAX = 256 * 1024
 COMMAND_SECONDS_MAX = 600
 MCP_CONNECT_SECONDS_MAX = 30
 MCP_CALL_SECONDS_MAX = 600
+# What servers of models take.
+TOOL_NAME_CHARS_MAX = 64
 
 
 def say(event, **fields):
@@ -102,7 +104,7 @@ def public_env():
     return {k: v for k, v in os.environ.items() if not k.startswith(("TROUPE_MODEL", "TROUPE_MCP"))}
 
 
-def tools(desk):
+def tools(desk, roots):
     async def run_command(command: str) -> str:
         """Runs a shell command in the workspace and returns its output and exit code."""
         refused = await desk.allowed("run_command", command, {"command": command}, command)
@@ -147,13 +149,26 @@ def tools(desk):
             file.write(content)
         return f"Wrote {path}."
 
+    async def outside(tool, path):
+        """None if the path may be read: what lies elsewhere, this process's keys too, is asked for."""
+        real = os.path.realpath(path)
+        if any(real == root or real.startswith(root + os.sep) for root in roots):
+            return None
+        return await desk.allowed(tool, real, {"path": real})
+
     async def read_file(path: str) -> str:
         """Reads a text file; the path is relative to the workspace."""
+        refused = await outside("read_file", path)
+        if refused:
+            return refused
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(FILE_BYTES_MAX)
 
     async def list_files(path: str = ".") -> str:
         """Lists a directory of the workspace."""
+        refused = await outside("list_files", path)
+        if refused:
+            return refused
         return "\n".join(sorted(os.listdir(path))[:1000])
 
     async def ask_person(question: str, options: list[str] | None = None) -> str:
@@ -163,55 +178,81 @@ def tools(desk):
     return [run_command, write_file, read_file, list_files, ask_person]
 
 
+def told(server):
+    """A server with its values, which travel as variables of this process."""
+    values = {f: {k: os.environ[v] for k, v in server[f].items()} for f in ("env", "headers") if f in server}
+    return {**server, **values, **({"url": os.environ[server["url"]]} if "url" in server else {})}
+
+
 class Servers:
     """The MCP servers of all agents, each connected once. What they can do, a person allows."""
 
     def __init__(self, desk):
         self.desk = desk
-        self.known = {}
+        self.kits = {}
+        self.names = set()
 
-    async def of(self, agent):
+    def of(self, agent):
         """What the servers of an agent offer, as toolkits."""
-        kits = []
-        for name, server in agent["mcp_servers"].items():
-            told = dict(server)
-            for field in ("env", "headers"):
-                if field in told:
-                    told[field] = {k: os.environ[v] for k, v in told[field].items()}
-            if "url" in told:
-                told["url"] = os.environ[told["url"]]
-            same = json.dumps([name, told], sort_keys=True)
-            if same not in self.known:
-                self.known[same] = await self.connect(name, told)
-            kits.extend(filter(None, [self.known[same]]))
-        return kits
+        keys = (self.key(name, server) for name, server in agent["mcp_servers"].items())
+        return [self.kits[key] for key in keys if key in self.kits]
 
-    async def connect(self, name, server):
+    def key(self, name, server):
+        return json.dumps([name, told(server)], sort_keys=True)
+
+    async def connect(self, agents):
+        """Connects all of them side by side; who is not there is said, and its tools are missing."""
+        every = {self.key(n, s): (n, told(s)) for a in agents for n, s in a["mcp_servers"].items()}
+        kits = await asyncio.gather(*(self.one(n, s) for n, s in every.values()))
+        for key, (name, _), kit in zip(every, every.values(), kits):
+            if kit:
+                self.name(name, kit)
+                self.kits[key] = kit
+
+    async def one(self, name, server):
         try:
             from agno.tools.mcp import MCPTools
             from mcp import StdioServerParameters
 
-            # The server's name goes before the tool's, where only these letters are allowed.
-            prefix = "mcp__" + "".join(c if c.isascii() and c.isalnum() else "_" for c in name) + "_"
-            common = {"tool_name_prefix": prefix, "timeout_seconds": MCP_CALL_SECONDS_MAX}
             if server["type"] == "stdio":
                 program = StdioServerParameters(
                     command=server["command"], args=server["args"],
                     env={**public_env(), **server["env"]}, cwd=os.getcwd())
-                kit = MCPTools(transport="stdio", server_params=program, **common)
+                kit = MCPTools(transport="stdio", server_params=program,
+                               timeout_seconds=MCP_CALL_SECONDS_MAX)
             else:
                 kit = MCPTools(transport="streamable-http", url=server["url"],
-                               headers=server["headers"], **common)
+                               headers=server["headers"], timeout_seconds=MCP_CALL_SECONDS_MAX)
             await asyncio.wait_for(kit.connect(), MCP_CONNECT_SECONDS_MAX)
             if not kit.initialized:
                 raise ConnectionError("no connection")
+            return kit
+        except ImportError:
+            why = "pip install 'agno[mcp]' on this device"
+        except asyncio.TimeoutError:
+            why = f"no answer within {MCP_CONNECT_SECONDS_MAX} s"
         except Exception as error:  # noqa: BLE001 - the agent works without it, and that is said
-            say("notice", code="mcp_failed",
-                text=f"The MCP server {name} is not there ({type(error).__name__}); its tools are missing")
-            return None
-        for tool, function in kit.functions.items():
-            function.tool_hooks = [self.gate(tool)]
-        return kit
+            why = str(error) or type(error).__name__
+        say("notice", code="mcp_failed",
+            text=f"The MCP server {name} is not there ({why}); its tools are missing")
+        return None
+
+    def name(self, server, kit):
+        """Names its tools as models take names, each once, whatever server has it."""
+        functions = list(kit.functions.values())
+        kit.functions.clear()
+        for function in functions:
+            name = f"mcp__{server}__{function.name}"
+            name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)
+            base, n = name[:TOOL_NAME_CHARS_MAX], 1
+            name = base
+            while name in self.names:
+                n += 1
+                name = f"{base[:TOOL_NAME_CHARS_MAX - 4]}_{n}"
+            self.names.add(name)
+            function.name = name
+            function.tool_hooks = [self.gate(name)]
+            kit.functions[name] = function
 
     def gate(self, tool):
         async def gate(function_name, function_call, arguments):
@@ -221,6 +262,27 @@ class Servers:
         return gate
 
 
+def member():
+    """Agents whose leader reads how they failed: Agno gives it an empty result."""
+    from agno.agent import Agent
+    from agno.run.agent import RunContentEvent
+
+    class Member(Agent):
+        def arun(self, *args, **kwargs):
+            run = super().arun(*args, **kwargs)
+            return self.told(run) if kwargs.get("stream") else run
+
+        async def told(self, run):
+            async for event in run:
+                if getattr(event, "event", None) == "RunError":
+                    why = event.content or "no reason was told"
+                    yield RunContentEvent(content=f"\n\nThis member failed: {why}", run_id=event.run_id,
+                                          agent_id=self.id, agent_name=self.name)
+                yield event
+
+    return Member
+
+
 async def build(job, desk):
     from agno.agent import Agent
     from agno.db.sqlite import SqliteDb
@@ -228,21 +290,23 @@ async def build(job, desk):
     from agno.team import Team
 
     servers = Servers(desk)
+    await servers.connect(job["agents"])
+    roots = [os.path.realpath(path) for path in (os.getcwd(), *job["skills"])]
 
-    async def part(agent):
+    def part(agent):
         model = agent["model"]
         llm = OpenAILike(
             id=model["model"], base_url=model["base_url"], api_key=os.environ[model["key"]],
             max_retries=model["retries"], timeout=600)
         return {"name": agent["name"], "model": llm, "instructions": agent["instructions"],
-                "tools": tools(desk) + await servers.of(agent), "telemetry": False}
+                "tools": tools(desk, roots) + servers.of(agent), "telemetry": False}
 
     bot, *members = job["agents"]
     database = SqliteDb(db_file=os.path.join(job["state_dir"], "sessions.db"))
-    common = {"id": "bot", "db": database, "add_history_to_context": True, **await part(bot)}
+    common = {"id": "bot", "db": database, "add_history_to_context": True, **part(bot)}
     if not members:
         return Agent(**common)
-    members = [Agent(id=m["name"], role=m["role"], **await part(m)) for m in members]
+    members = [member()(id=m["name"], role=m["role"], **part(m)) for m in members]
     return Team(members=members, **common)
 
 
@@ -258,9 +322,15 @@ class Teller:
         self.runs = {}
         # What a member said of its message so far, by delegation: it is told whole.
         self.said = {}
+        # Tokens of members since the leader's last call of its model.
+        self.members = {}
         self.tools = set()
         self.error = None
         self.cancelled = False
+        self.failed = set()
+
+    def is_own(self, e):
+        return not self.team or e.event.startswith("Team")
 
     def parent(self, e):
         """The delegation that a member's event belongs to; members work side by side."""
@@ -279,7 +349,7 @@ class Teller:
 
     def tell(self, e):
         name = e.event
-        own = name.startswith("Team") or not self.team
+        own = self.is_own(e)
         name = name.removeprefix("Team")
         parent = None if own else self.parent(e)
         if name in ("RunContent", "RunIntermediateContent"):
@@ -291,18 +361,26 @@ class Teller:
                 else:
                     self.said[parent] = self.said.get(parent, "") + e.content
         elif name == "ToolCallStarted" and e.tool:
-            self.started(e.tool, parent)
+            self.started(e.tool, self.ident(e, own), parent)
         elif name in ("ToolCallCompleted", "ToolCallError") and e.tool:
-            self.ended(e.tool, name == "ToolCallError")
+            self.ended(e.tool, self.ident(e, own), name == "ToolCallError")
         elif name == "ModelRequestCompleted":
             usage = self.usage(e)
             if own:
+                # What members used is the leader's next step's: nothing else counts it.
+                for name, count in self.members.items():
+                    usage[name] += count
+                self.members = {}
                 say("model_done", usage=usage)
             else:
+                for name in ("input", "output", "cached"):
+                    self.members[name] = self.members.get(name, 0) + usage[name]
                 say("usage", **usage)
                 self.whole(parent)
         elif name == "RunError" and own:
             self.error = str(e.content or "the run failed")
+        elif name == "RunError":
+            self.failed.add(parent)
         elif name == "RunCancelled":
             self.cancelled = True
 
@@ -310,22 +388,25 @@ class Teller:
         if (text := self.said.pop(parent, "")) and parent:
             say("text", text=text + "\n\n", parent=parent)
 
-    def started(self, tool, parent):
-        ident, args = tool.tool_call_id, tool.tool_args or {}
+    def ident(self, e, own):
+        """Some servers of models number calls in each answer: a member's are told apart by its run."""
+        return e.tool.tool_call_id if own else f"{str(e.run_id)[:8]}-{e.tool.tool_call_id}"
+
+    def started(self, tool, ident, parent):
+        args = tool.tool_args or {}
         self.tools.add(ident)
-        if tool.tool_name in self.DELEGATE:
+        if parent is None and tool.tool_name in self.DELEGATE:
             self.delegated[ident] = args.get("member_id")
             say("subagent_started", id=ident, title=f"{args.get('member_id', 'all')}: {args.get('task', '')}")
             return
         title = args.get("command") or args.get("path") or args.get("question") or tool.tool_name
         say("tool_started", id=ident, tool=tool.tool_name, title=str(title), input=args, parent=parent)
 
-    def ended(self, tool, failed):
-        ident = tool.tool_call_id
+    def ended(self, tool, ident, failed):
         if ident not in self.tools:
             return
         self.tools.discard(ident)
-        failed = failed or bool(tool.tool_call_error)
+        failed = failed or bool(tool.tool_call_error) or ident in self.failed
         if ident in self.delegated:
             del self.delegated[ident]
             self.whole(ident)
@@ -345,20 +426,27 @@ class Runner:
 
     async def turn(self, text):
         teller, failure = Teller(self.job), None
-        self.interrupted = False
+        before = asyncio.all_tasks()
         say("turn_started")
         try:
             stream = self.runnable.arun(
                 text, stream=True, stream_events=True, session_id=self.job["session_id"],
                 user_id="troupe")
             async for event in stream:
-                self.run_id = getattr(event, "run_id", None) or self.run_id
                 if hasattr(event, "event"):
+                    if teller.is_own(event):
+                        self.run_id = getattr(event, "run_id", None) or self.run_id
                     teller.tell(event)
         except asyncio.CancelledError:
             self.interrupted = True
         except Exception as error:  # noqa: BLE001 - whatever a library raises ends the turn only
             failure = f"{type(error).__name__}: {error}"
+        # Members that worked side by side do not end with the stream that was cut.
+        left = asyncio.all_tasks() - before
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=2)
         failure = teller.error or failure
         if self.interrupted or teller.cancelled:
             say("turn_ended", end="interrupted")
@@ -369,6 +457,7 @@ class Runner:
         self.task = None
 
     def begin(self, text):
+        self.interrupted = False
         self.task = asyncio.ensure_future(self.turn(text))
 
     async def interrupt(self):

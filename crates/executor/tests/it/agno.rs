@@ -148,10 +148,6 @@ async fn a_team_delegates() {
 /// Members that work side by side, with Models of their own: each one's words are in its own block.
 #[tokio::test]
 async fn members_work_side_by_side_with_their_own_models() {
-    let give = |to: &str, task: &str| Piece::Tool {
-        name: "delegate_task_to_member".into(),
-        args: json!({"member_id": to, "task": task}),
-    };
     let (of_stars, of_moons) = (Gate::closed(), Gate::closed());
     let say = |text: &str, gate: &Gate| Answer::text(text).held_by(gate, 2);
     let rules = vec![
@@ -171,13 +167,6 @@ async fn members_work_side_by_side_with_their_own_models() {
     other.require_key("sk-other-0123456789");
     let mut launch = kit.launch("count both");
     launch.secrets.insert("other", troupe_executor::Secret::new("sk-other-0123456789"));
-    let member = |name: &str, model| TeamMember {
-        name: name.into(),
-        role: "Counts things".into(),
-        instructions: "Count.".into(),
-        model,
-        mcp_servers: BTreeMap::new(),
-    };
     let theirs = ModelAccess { key: Some("other".into()), ..model(other.openai_url()) };
     launch.job.members = vec![member("a", None), member("b", Some(theirs))];
     let mut run = Run::start(&kit.runtime, launch).await;
@@ -207,6 +196,106 @@ async fn members_work_side_by_side_with_their_own_models() {
         assert_eq!(said.get(id.as_str()).map(String::as_str), Some(words), "{title}: {said:?}");
     }
     assert_eq!(said.len(), 2);
+    run.handle.stop().await;
+}
+
+fn give(to: &str, task: &str) -> Piece {
+    Piece::Tool {
+        name: "delegate_task_to_member".into(),
+        args: json!({"member_id": to, "task": task}),
+    }
+}
+
+fn member(name: &str, model: Option<ModelAccess>) -> TeamMember {
+    TeamMember {
+        name: name.into(),
+        role: "Counts things".into(),
+        instructions: "Count.".into(),
+        model,
+        mcp_servers: BTreeMap::new(),
+    }
+}
+
+/// A member whose model refuses it has failed, and its leader reads why.
+#[tokio::test]
+async fn a_leader_reads_how_a_member_failed() {
+    let rules = vec![
+        Rule::any()
+            .human("ask it")
+            .then(Answer::text("").and(give("a", "count the stars")))
+            .then(Answer::text("It could not.")),
+    ];
+    let Some(kit) = Kit::new(rules).await else { return };
+    let other = FakeModel::start(Script::rules(Vec::new())).await.unwrap();
+    other.require_key("sk-other-0123456789");
+    let mut launch = kit.launch("ask it");
+    launch.job.members = vec![member("a", Some(model(other.openai_url())))];
+    let mut run = Run::start(&kit.runtime, launch).await;
+    assert!(matches!(run.turn_end().await, TurnEnd::Completed { .. }));
+    assert_eq!(run.text(), "It could not.");
+    let failed =
+        |event: &RuntimeEvent| matches!(event, RuntimeEvent::SubagentEnded { ok: false, .. });
+    assert!(run.seen.iter().any(failed), "{:#?}", run.seen);
+    let last = kit.fake.requests().pop().unwrap().body["messages"].to_string();
+    assert!(last.contains("This member failed"), "{last}");
+    run.handle.stop().await;
+}
+
+/// Two members at work, one at a command: an interrupt leaves neither, and nothing goes on.
+#[tokio::test]
+async fn an_interrupt_ends_all_members() {
+    let slow = "echo $$ > tool.pid; exec python3 -c 'import time; time.sleep(1000)'";
+    let gate = Gate::closed();
+    let rules = vec![
+        Rule::any().human("after").then(Answer::text("Still here.")),
+        Rule::any().human("count the stars").then(command(slow)).then(Answer::text("never")),
+        Rule::any().human("count the moons").then(Answer::text("Two of all.").held_by(&gate, 2)),
+        Rule::any().human("count both").then(
+            Answer::text("").and(give("a", "count the stars")).and(give("b", "count the moons")),
+        ),
+    ];
+    let Some(kit) = Kit::new(rules).await else { return };
+    let mut launch = kit.launch("count both");
+    launch.job.permissions = Permissions::Bypass;
+    launch.job.members = vec![member("a", None), member("b", None)];
+    let mut run = Run::start(&kit.runtime, launch).await;
+    let work = kit.world.work();
+    let at_work = || pids(&work).iter().any(|pid| lives(*pid)) && kit.fake.request_count() >= 3;
+    wait_until(WAIT, || std::future::ready(at_work())).await;
+    let tool = pids(&work)[0];
+    run.handle.tell(RunCommand::Interrupt).await.unwrap();
+    assert_eq!(run.turn_end().await, TurnEnd::Interrupted);
+    wait_until(WAIT, || std::future::ready(!lives(tool))).await;
+    let asked = kit.fake.request_count();
+    gate.open();
+    run.handle.tell(RunCommand::Input { prompt: Prompt::text("after") }).await.unwrap();
+    assert!(matches!(run.turn_end().await, TurnEnd::Completed { .. }));
+    assert_eq!(run.text(), "Still here.");
+    assert_eq!(kit.fake.request_count(), asked + 1, "no member asked its model again");
+    run.handle.stop().await;
+}
+
+/// What lies outside of the workspace is asked for: the keys of the runner's own process, too.
+#[tokio::test]
+async fn nothing_outside_is_read_without_a_person() {
+    let read = |path: &str| Answer::tool("read_file", json!({"path": path}));
+    let rule = Rule::any()
+        .human("look")
+        .then(read("./here.txt"))
+        .then(read("/proc/self/environ"))
+        .then(Answer::tool("list_files", json!({"path": ".."})))
+        .then(Answer::text("Seen."));
+    let Some(kit) = Kit::new(vec![rule]).await else { return };
+    fs::write(kit.file("here.txt"), "here").unwrap();
+    let mut launch = kit.launch("look");
+    launch.job.permissions = Permissions::ReadOnly;
+    let mut run = Run::start(&kit.runtime, launch).await;
+    assert!(matches!(run.turn_end().await, TurnEnd::Completed { .. }));
+    let outcomes: Vec<_> = outcomes(&run).into_iter().map(|(_, said)| said).collect();
+    assert_eq!(outcomes[0], "here");
+    assert!(outcomes[1..].iter().all(|said| said.starts_with("Refused")), "{outcomes:?}");
+    let told = kit.fake.requests().pop().unwrap().body.to_string();
+    assert!(!told.contains(KEY), "the model does not hear it");
     run.handle.stop().await;
 }
 

@@ -91,7 +91,7 @@ fn status_of(fault: &Fault) -> (u16, &'static str) {
     }
 }
 
-fn fault_error(fault: &Fault, documents: &[Located]) -> FieldError {
+pub(super) fn fault_error(fault: &Fault, documents: &[Located]) -> FieldError {
     let (key, path, message) = match fault {
         Fault::Missing { key } | Fault::Exists { key } => (key, "metadata.name", fault.to_string()),
         Fault::Conflict { key, .. } => (

@@ -7,10 +7,11 @@ use troupe_api::{
     Problem,
     resource::{ApplyAnswer, NamespaceVersion},
 };
-use troupe_domain::namespace::{Apply, Change, Key, Outcome, Precondition, Target};
+use troupe_domain::namespace::{Apply, Change, Fault, Key, Outcome, Precondition, Target};
+use troupe_entities::namespace::{NamespaceError, NamespaceRefusal};
 use troupe_resources::{
     Resource,
-    parse::{Located, ParseOptions, Source, parse},
+    parse::{Located, ParseOptions, Parsed, Refused, Source, parse},
     problem::Code,
     public,
     reference::references,
@@ -24,11 +25,26 @@ use super::{
     ApplyOptions, Resources,
     documents::{by_namespace, internal, parse_kind, results, sealed_lookalikes, strip},
     live::{LiveResources, PUBLIC_NAMESPACE, Place, seal_path},
-    problems::{field_error, namespace_problem, rejected, rejected_with},
+    problems::{fault_error, field_error, namespace_problem, rejected, rejected_with},
 };
 use crate::caller::Caller;
 
 pub(super) type Warnings = Vec<troupe_resources::problem::Problem>;
+
+/// Documents, and what is wrong in themselves.
+struct Read {
+    documents: Vec<Located>,
+    warnings: Warnings,
+    errors: Vec<troupe_resources::problem::Problem>,
+    refused: Refused,
+}
+
+/// Whether what lacks its target has it once the documents that were refused are right.
+fn mended_by(fault: &Fault, refused: &Refused) -> bool {
+    let Fault::BrokenReference { target, .. } = fault else { return false };
+    let name = target.key.name.rsplit_once('/').map_or(&*target.key.name, |(_, name)| name);
+    refused.may_be(target.key.kind, name)
+}
 
 /// What public documents may be referred to, as of now.
 #[derive(Debug, Default)]
@@ -41,32 +57,77 @@ impl Shared {
 }
 
 impl LiveResources {
-    pub(super) fn parse(
-        body: &[u8],
-        options: &ApplyOptions,
-        names_only: bool,
-    ) -> Result<(Vec<Located>, Warnings), Problem> {
+    /// Reads documents with all that is wrong in themselves.
+    fn documents(body: &[u8], options: &ApplyOptions, names_only: bool) -> Read {
         let parse_options = ParseOptions {
             ignore_unknown: options.ignore_unknown,
             namespace: options.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
             names_only,
         };
-        let source = Source { name: &options.file, bytes: body, format: Format::Auto };
-        let (documents, warnings) =
-            parse(&[source], &parse_options).into_result().map_err(|r| rejected(&r.problems))?;
-        if let Some(wanted) = &options.namespace
-            && let Some(other) = documents.iter().find(|d| d.resource.metadata.namespace != *wanted)
-        {
-            let message = format!("this call writes namespace `{wanted}` alone");
-            return Err(rejected(&[other.problem("metadata.namespace", Code::Conflict, message)]));
+        let source =
+            Source { name: &options.file, bytes: body, format: Format::of_file(&options.file) };
+        let Parsed { documents, problems, refused } = parse(&[source], &parse_options);
+        let (mut errors, warnings): (Vec<_>, Vec<_>) =
+            problems.into_iter().partition(troupe_resources::problem::Problem::is_error);
+        for document in &documents {
+            if let Some(wanted) = &options.namespace
+                && document.resource.metadata.namespace != *wanted
+            {
+                let message = format!("this call writes namespace `{wanted}` alone");
+                errors.push(document.problem("metadata.namespace", Code::Conflict, message));
+            }
+            errors.extend(sealed_lookalikes(&document.resource).iter().map(|path| {
+                let message = "text that begins with `sealed:` is not allowed here";
+                document.problem(path, Code::NotAllowed, message)
+            }));
         }
-        let sealed = documents.iter().flat_map(|document| {
-            let message = "text that begins with `sealed:` is not allowed here";
-            let problem = |path: String| document.problem(&path, Code::NotAllowed, message);
-            sealed_lookalikes(&document.resource).into_iter().map(problem).collect::<Vec<_>>()
-        });
-        let sealed: Vec<_> = sealed.collect();
-        if sealed.is_empty() { Ok((documents, warnings)) } else { Err(rejected(&sealed)) }
+        Read { documents, warnings, errors, refused }
+    }
+
+    pub(super) fn parse(
+        body: &[u8],
+        options: &ApplyOptions,
+        names_only: bool,
+    ) -> Result<(Vec<Located>, Warnings), Problem> {
+        let Read { documents, warnings, errors, .. } = Self::documents(body, options, names_only);
+        if errors.is_empty() { Ok((documents, warnings)) } else { Err(rejected(&errors)) }
+    }
+
+    /// What is wrong with documents of which some cannot be taken: also what the others lack.
+    async fn all_faults(&self, caller: &Caller, read: Read) -> Problem {
+        let mut problem = rejected(&read.errors);
+        // Whoever may not write them is told what can be told without a look at what is there.
+        for (place, documents) in places(caller, read.documents).unwrap_or_default() {
+            let Ok(apply) = self.changes(caller, &place, &documents).await else { continue };
+            let apply = Apply { dry_run: true, ..apply };
+            let refused = self.address(&place).apply(apply).await;
+            if let Err(NamespaceError::Refused(NamespaceRefusal::Faults { faults })) = refused {
+                let told = faults.iter().filter(|fault| !mended_by(fault, &read.refused));
+                problem.errors.extend(told.map(|fault| fault_error(fault, &documents)));
+            }
+        }
+        problem.errors.sort_by_key(|error| (error.line, error.column));
+        if let many @ 2.. = problem.errors.len() {
+            problem.detail = format!("{many} errors in the documents; nothing was changed");
+        }
+        problem
+    }
+
+    /// The changes that documents of one Namespace ask for.
+    async fn changes(
+        &self,
+        caller: &Caller,
+        place: &Place,
+        documents: &[Located],
+    ) -> Result<Apply, Problem> {
+        let shared = self.shared(caller, place).await?;
+        let mut apply = Apply::default();
+        for document in documents {
+            let (change, external) = self.put(place, &shared, document, None)?;
+            apply.changes.push(change);
+            apply.external.extend(external);
+        }
+        Ok(apply)
     }
 
     /// A wanted change of one document: secrets sealed, references found.
@@ -167,23 +228,20 @@ impl LiveResources {
         body: &[u8],
         options: ApplyOptions,
     ) -> Result<ApplyAnswer, Problem> {
-        let (documents, warnings) = Self::parse(body, &options, false)?;
-        let warnings = warnings.iter().map(field_error).collect();
+        let read = Self::documents(body, &options, false);
+        if !read.errors.is_empty() {
+            return Err(self.all_faults(caller, read).await);
+        }
         let mut answer = ApplyAnswer {
             success: true,
             dry_run: options.dry_run,
-            warnings,
+            warnings: read.warnings.iter().map(field_error).collect(),
             ..ApplyAnswer::default()
         };
-        for (place, documents) in places(caller, documents)? {
-            let shared = self.shared(caller, &place).await;
-            let shared = shared.map_err(|problem| rejected_with(problem, &answer.namespaces))?;
-            let mut apply = Apply { dry_run: options.dry_run, ..Apply::default() };
-            for document in &documents {
-                let (change, external) = self.put(&place, &shared, document, None)?;
-                apply.changes.push(change);
-                apply.external.extend(external);
-            }
+        for (place, documents) in places(caller, read.documents)? {
+            let changes = self.changes(caller, &place, &documents).await;
+            let changes = changes.map_err(|problem| rejected_with(problem, &answer.namespaces))?;
+            let apply = Apply { dry_run: options.dry_run, ..changes };
             self.write_one(&place, apply, &documents, &mut answer).await?;
         }
         Ok(answer)

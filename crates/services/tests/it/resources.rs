@@ -71,6 +71,42 @@ async fn references_lead_to_public_resources_that_were_applied() {
     }
 }
 
+/// What is wrong in documents and what they lack is told in one go; what stands in a document that
+/// is wrong itself is not said to be missing.
+#[tokio::test]
+async fn faults_of_every_kind_are_told_in_one_go() {
+    let node = Node::start().await;
+    let file = "kind: Ghost\nmetadata: {name: g}\nspec: {systemPromt: You are g.}\n---\n\
+        kind: Shell\nmetadata: {name: s}\nspec: {shellType: Chat}\n---\n\
+        kind: Bot\nmetadata: {name: b}\nspec:\n  ghostRef: {name: g}\n  shellRef: {name: s}\n  \
+        modelRef: {name: nowhere}\n---\n\
+        kind: Team\nmetadata: {name: t}\nspec:\n  collaborationModel: sole\n  members: []\n---\n\
+        kind: Team\nmetadata: {name: u}\nspec:\n  collaborationModel: solo\n  members:\n  \
+        - botRef: {name: c}\n";
+    let refused = node.apply(&bob(), file).await.unwrap_err();
+    assert_eq!((refused.status, refused.code.as_str()), (422, "invalid"));
+    let told: Vec<_> = refused.errors.iter().map(|e| (e.line.unwrap(), e.path.as_str())).collect();
+    assert!(told.is_sorted(), "{told:?}");
+    for place in [
+        (3, "spec.systemPromt"),
+        (14, "spec.modelRef"),
+        (19, "spec.collaborationModel"),
+        (27, "spec.members[0].botRef"),
+    ] {
+        assert!(told.contains(&place), "{place:?}: {told:?}");
+    }
+    assert!(
+        !told.iter().any(|(_, path)| path.contains("ghostRef")),
+        "its Ghost is there: {told:?}"
+    );
+    assert!(refused.detail.contains(&format!("{} errors", told.len())), "{}", refused.detail);
+    let list = node.resources.get(&bob(), "default", "shell", "s", None).await;
+    assert_eq!(list.unwrap_err().status, 404, "nothing was changed");
+    // A document that cannot be read at all could be any of those that are missing.
+    let refused = node.apply(&bob(), &format!("{file}---\nkind: [\n")).await.unwrap_err();
+    assert!(!refused.errors.iter().any(|e| e.path.contains("Ref")), "{:?}", refused.errors);
+}
+
 #[tokio::test]
 async fn a_reference_that_broke_is_told_with_its_place() {
     let node = Node::start().await;

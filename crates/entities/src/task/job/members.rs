@@ -38,17 +38,21 @@ pub(super) fn members(
 }
 
 /// The Skills of the Bot, and of all members if the Team runs as one. A member's Skill whose name
-/// means another one already is `BOT_NAME`.
+/// means another one already is `NAME_2`.
 pub(super) fn skill_texts(plan: &TeamPlan, member: &MemberPlan) -> Vec<SkillText> {
     let mut all: Vec<SkillText> = member.skill_texts.iter().map(skill).collect();
     let others = plan.members.iter().filter(|_| plan.runs_as_one());
-    for (bot, one) in others.flat_map(|m| m.skill_texts.iter().map(|one| (&m.name, one))) {
-        let mut one = skill(one);
-        while all.iter().any(|there| there.name == one.name && *there != one) {
-            one.name = format!("{bot}_{}", one.name);
-        }
-        if !all.contains(&one) {
-            all.push(one);
+    for one in others.flat_map(|m| m.skill_texts.iter().map(skill)) {
+        let mut named = one.clone();
+        for n in 2.. {
+            match all.iter().find(|there| there.name == named.name) {
+                None => {
+                    all.push(named);
+                    break;
+                }
+                Some(there) if *there == named => break,
+                Some(_) => named.name = format!("{}_{n}", one.name),
+            }
         }
     }
     all
@@ -113,6 +117,6 @@ mod tests {
         ]);
         let all = skill_texts(&plan, &plan.members[1]);
         let all: Vec<_> = all.iter().map(|s| (s.name.as_str(), s.text.as_str())).collect();
-        assert_eq!(all, [("s", "one"), ("other_s", "two")]);
+        assert_eq!(all, [("s", "one"), ("s_2", "two")]);
     }
 }

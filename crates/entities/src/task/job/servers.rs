@@ -72,7 +72,9 @@ impl Texts<'_> {
         for (name, value) in given.as_object().into_iter().flatten() {
             let value = value.as_str()?;
             let value = if looks_sealed(value) {
-                let secret = format!("mcp_{}", sealed.len());
+                let known = sealed.iter().find(|(_, known)| *known == value);
+                let secret = known.map(|(name, _)| name.clone());
+                let secret = secret.unwrap_or_else(|| format!("mcp_{}", sealed.len()));
                 sealed.insert(secret.clone(), value.to_owned());
                 format!("{REFERENCE}{secret}}}")
             } else {
