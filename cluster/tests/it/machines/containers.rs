@@ -1,6 +1,6 @@
 //! Containers of Tasks, in a real Docker engine.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -137,10 +137,13 @@ async fn an_agent_that_is_killed_in_its_container_goes_on() -> Result<()> {
 async fn containers_outlive_the_node_and_strangers_go() -> Result<()> {
     let Some(mut engine) = Engine::new()? else { return Ok(()) };
     let home = Home::new()?;
-    let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut options = engine.options().env("TROUPE__CONTAINERS__WARM", 1);
-    options.args = vec!["--edge".to_owned(), format!("127.0.0.1:{port}")];
+    options.args = vec!["--edge".to_owned(), "127.0.0.1:0".to_owned()];
     let node = Node::start_with(&home, &options).await?;
+    // Its door stays where it is.
+    let ready = std::fs::read(home.path().join("ready.json"))?;
+    let ready: serde_json::Value = serde_json::from_slice(&ready)?;
+    options.args[1] = ready["edge"].as_str().context("no door")?.to_owned();
     let who = node.setup().await?;
     engine.opened(&home).await?;
     // One waits for a Task before there is any.
