@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use tokio::process::{Child, Command};
-use troupe_testkit::{client::rest::Rest, try_until};
+use troupe_testkit::{client::rest::Rest, faketime, try_until};
 
 use crate::place;
 
@@ -103,7 +103,9 @@ impl Node {
         }
         if let Some(clock) = &self.clock {
             command.env("FAKETIME_TIMESTAMP_FILE", clock).env("FAKETIME_NO_CACHE", "1");
-            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("LD_PRELOAD", faketime()?);
+            command
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                .env("LD_PRELOAD", faketime().context("faketime is not installed")?);
         }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         self.child = Some(command.spawn().with_context(|| format!("start {}", self.name()))?);
@@ -239,14 +241,6 @@ pub(crate) fn is_there(pid: u32) -> bool {
     }
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
-}
-
-/// Debian's library that shows a process another wall clock.
-fn faketime() -> Result<PathBuf> {
-    let lib = Path::new("/usr/lib");
-    let dirs = fs::read_dir(lib)?.flatten().map(|entry| entry.path().join("faketime"));
-    let mut files = dirs.map(|dir| dir.join("libfaketimeMT.so.1"));
-    files.find(|file| file.is_file()).context("faketime is not installed")
 }
 
 pub(crate) fn tail(log: &Path) -> String {

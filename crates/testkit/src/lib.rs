@@ -8,6 +8,7 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod fake;
+mod faketime;
 pub mod mcp;
 mod nat;
 mod wait;
@@ -16,6 +17,7 @@ pub use fake::{
     Answer, FakeModel, Fault, Gate, Piece, Recorded, Rule, Script, ToolOffer, ToolOutcome, Turn,
     Wire,
 };
+pub use faketime::faketime;
 pub use mcp::{McpCall, McpServer};
 pub use nat::Nat;
 pub use wait::{try_until, wait_until};

@@ -14,9 +14,7 @@ use crate::node::{Home, PATIENCE};
 
 /// What gives a program another clock; `None`, and said: it is not there. In CI it is.
 fn faketime() -> Option<PathBuf> {
-    let dirs = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    let mut files = dirs.map(|dir| dir.path().join("faketime/libfaketimeMT.so.1"));
-    let found = files.find(|file| file.is_file());
+    let found = troupe_testkit::faketime();
     if found.is_none() {
         assert!(std::env::var_os("CI").is_none(), "no faketime, and it is CI");
         println!("skipped: `cargo xtask test` installs faketime");

@@ -223,9 +223,8 @@ class Servers:
             else:
                 kit = MCPTools(transport="streamable-http", url=server["url"],
                                headers=server["headers"], timeout_seconds=MCP_CALL_SECONDS_MAX)
-            await asyncio.wait_for(kit.connect(), MCP_CONNECT_SECONDS_MAX)
-            if not kit.initialized:
-                raise ConnectionError("no connection")
+            # Its `connect` keeps the reason to itself.
+            await asyncio.wait_for(kit.__aenter__(), MCP_CONNECT_SECONDS_MAX)
             return kit
         except ImportError:
             why = "pip install 'agno[mcp]' on this device"
@@ -375,7 +374,6 @@ class Teller:
             else:
                 for name in ("input", "output", "cached"):
                     self.members[name] = self.members.get(name, 0) + usage[name]
-                say("usage", **usage)
                 self.whole(parent)
         elif name == "RunError" and own:
             self.error = str(e.content or "the run failed")

@@ -372,7 +372,7 @@ async fn mcp_servers_are_handed_over() {
     assert_eq!(tools, ["echo"], "what was denied is not done");
     let told = run.seen.iter().any(|event| {
         matches!(event, RuntimeEvent::Notice { code, text }
-            if code == "mcp_failed" && text.contains("gone"))
+            if code == "mcp_failed" && text.contains("gone") && text.contains("No such file"))
     });
     assert!(told, "{:?}", run.seen);
     kit.world.holds_none_of(&[TOKEN, KEY]);
