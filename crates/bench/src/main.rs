@@ -28,8 +28,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 
 use crate::node::NodeArgs;
+
+/// As in the node: docs/adr/0024.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Load generator and micro-benchmarks of Troupe.
 #[derive(Debug, Parser)]
