@@ -147,11 +147,16 @@ export const scenarios = [
       const field = page.getByLabel('Hand-off text')
       await field.waitFor()
       await field.fill(`${await field.inputValue()}\n\nAnd mention the moon.`)
-      await page.getByRole('button', { name: 'Confirm' }).click()
+      await page.getByRole('button', { name: 'Confirm', exact: true }).click()
       await waitStatus(page, 'COMPLETED')
       const handoff = await page.evaluate(() => window.troupe.session.store.messages().findLast((r) => r.view.kind === 'handoff')?.view.content)
       assert.match(handoff, /And mention the moon\./)
       await page.getByRole('list').filter({ hasText: 'passed' }).first().waitFor()
+      const first = page.getByRole('navigation', { name: 'Stages' }).getByRole('button').first()
+      const text = await first.innerText()
+      await first.click()
+      await until('the stage has the focus', () =>
+        page.evaluate((name) => name.includes(document.activeElement?.querySelector('h2')?.textContent ?? '-'), text))
       await same(page, world.node, id)
     },
   },
@@ -309,6 +314,13 @@ spec:
         await waitStatus(page, 'COMPLETED', 120_000)
         const seen = await page.evaluate(() => window.troupe.session.store.messages().map((r) => r.view.kind))
         assert.ok(seen.includes(kind), `${model}: ${seen.join(', ')}`)
+        // Who worked stands in the strip, in order; a press goes there.
+        const parts = page.getByRole('navigation', { name: 'Members at work' }).getByRole('button')
+        assert.equal(await parts.count(), seen.filter((k) => k !== 'user').length)
+        const text = await parts.nth(1).innerText()
+        await parts.nth(1).click()
+        await until('the member has the focus', () =>
+          page.evaluate((name) => name.includes(document.activeElement?.querySelector('h2')?.textContent ?? '-'), text))
         await same(page, node, id)
         await shot(page, `team-${model}`)
       }

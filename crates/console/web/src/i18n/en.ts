@@ -272,6 +272,7 @@ export const en = {
   },
   stages: {
     label: 'Stages',
+    members: 'Members at work',
     completed: 'passed',
     running: 'running',
     pending_confirmation: 'needs confirmation',

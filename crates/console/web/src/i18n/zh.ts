@@ -270,6 +270,7 @@ export const zh: Words = {
   },
   stages: {
     label: '阶段',
+    members: '参与成员',
     completed: '已通过',
     running: '运行中',
     pending_confirmation: '等待确认',

@@ -87,7 +87,7 @@ function Opened({ session }: { session: TaskSession }) {
     <main className="flex min-h-0 min-w-0 flex-1 flex-col">
       <TaskHeader jump={(turn) => void list.current?.jump(turn).catch(complain)} show={(key) => list.current?.show(key)} />
       <LinkBanner />
-      <StageStrip />
+      <StageStrip show={(key) => list.current?.show(key)} />
       {store.log === '' ? (
         <div className="min-h-0 flex-1">
           {session.phase === 'failed' ? <Trouble error={session.error} retry={() => void session.join()} /> : <Skeleton rows={8} />}

@@ -301,6 +301,11 @@ export class TaskStore {
     return this.turns.flatMap((turn) => turn.rows)
   }
 
+  /** Messages of the newest turn, oldest first. */
+  lastTurn(): readonly Row[] {
+    return this.turns.at(-1)?.rows ?? []
+  }
+
   get queue(): readonly QueuedMessage[] {
     return this.task?.queue ?? []
   }
