@@ -63,7 +63,11 @@ impl Script {
 
     /// What the Task shows of it, besides the end.
     pub(super) const fn shows(&self) -> &'static [&'static str] {
-        if self.delegates { &["hand: do the steps", "I did what I may."] } else { &[] }
+        if self.delegates {
+            &["hand: do the steps", "hand, a member of the team, asks.", "I did what I may."]
+        } else {
+            &[]
+        }
     }
 
     /// The rules of a model that is asked for `the job`; ends with `All done.`.

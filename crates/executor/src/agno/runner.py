@@ -52,8 +52,8 @@ class Desk:
         finally:
             self.open.pop(ident, None)
 
-    async def allowed(self, tool, title, arguments, command=None):
-        """None if it may; else what the model is told."""
+    async def allowed(self, who, tool, title, arguments, command=None):
+        """None if it may; else what the model is told. `who` is the member that asks."""
         edit = tool == "write_file"
         if self.permissions == "bypass" or (edit and self.permissions == "accept_edits"):
             return None
@@ -63,7 +63,9 @@ class Desk:
             return None
         ident = f"agno-{next(self.numbers)}"
         always = {"tool": tool, "command": command}
-        say("approval", id=ident, tool=tool, title=title, input=arguments, always=always)
+        reason = who and f"{who}, a member of the team, asks."
+        say("approval", id=ident, tool=tool, title=title, input=arguments, always=always,
+            reason=reason)
         answer = await self.wait(ident)
         if answer["decision"] == "allow_always":
             self.grants.add((tool, command))
@@ -71,10 +73,10 @@ class Desk:
             return None
         return answer["words"] or "Denied by a person."
 
-    async def ask(self, question, options):
+    async def ask(self, who, question, options):
         ident = f"agno-{next(self.numbers)}"
         options = [{"label": str(option), "description": ""} for option in options or []]
-        asked = {"id": "answer", "header": "", "text": question, "options": options}
+        asked = {"id": "answer", "header": who or "", "text": question, "options": options}
         say("question", id=ident, questions=[{**asked, "multiple": False}])
         return (await self.wait(ident))["words"]
 
@@ -104,10 +106,10 @@ def public_env():
     return {k: v for k, v in os.environ.items() if not k.startswith(("TROUPE_MODEL", "TROUPE_MCP"))}
 
 
-def tools(desk, roots):
+def tools(desk, roots, who):
     async def run_command(command: str) -> str:
         """Runs a shell command in the workspace and returns its output and exit code."""
-        refused = await desk.allowed("run_command", command, {"command": command}, command)
+        refused = await desk.allowed(who, "run_command", command, {"command": command}, command)
         if refused:
             return refused
         stops = desk.stops
@@ -140,7 +142,7 @@ def tools(desk, roots):
 
     async def write_file(path: str, content: str) -> str:
         """Writes a text file; the path is relative to the workspace."""
-        refused = await desk.allowed("write_file", path, {"path": path, "content": content})
+        refused = await desk.allowed(who, "write_file", path, {"path": path, "content": content})
         if refused:
             return refused
         if os.path.dirname(path):
@@ -154,7 +156,7 @@ def tools(desk, roots):
         real = os.path.realpath(path)
         if any(real == root or real.startswith(root + os.sep) for root in roots):
             return None
-        return await desk.allowed(tool, real, {"path": real})
+        return await desk.allowed(who, tool, real, {"path": real})
 
     async def read_file(path: str) -> str:
         """Reads a text file; the path is relative to the workspace."""
@@ -173,7 +175,7 @@ def tools(desk, roots):
 
     async def ask_person(question: str, options: list[str] | None = None) -> str:
         """Asks the person who gave the task, and returns the answer."""
-        return await desk.ask(question, options)
+        return await desk.ask(who, question, options)
 
     return [run_command, write_file, read_file, list_files, ask_person]
 
@@ -187,8 +189,9 @@ def told(server):
 class Servers:
     """The MCP servers of all agents, each connected once. What they can do, a person allows."""
 
-    def __init__(self, desk):
+    def __init__(self, desk, is_team):
         self.desk = desk
+        self.is_team = is_team
         self.kits = {}
         self.names = set()
 
@@ -254,8 +257,10 @@ class Servers:
             kit.functions[name] = function
 
     def gate(self, tool):
-        async def gate(function_name, function_call, arguments):
-            refused = await self.desk.allowed(tool, tool, arguments)
+        async def gate(function_name, function_call, arguments, agent=None):
+            # A team's leader asks as the team.
+            who = agent.name if agent and self.is_team else None
+            refused = await self.desk.allowed(who, tool, tool, arguments)
             return refused or await function_call(**arguments)
 
         return gate
@@ -288,24 +293,24 @@ async def build(job, desk):
     from agno.models.openai import OpenAILike
     from agno.team import Team
 
-    servers = Servers(desk)
+    servers = Servers(desk, len(job["agents"]) > 1)
     await servers.connect(job["agents"])
     roots = [os.path.realpath(path) for path in (os.getcwd(), *job["skills"])]
 
-    def part(agent):
+    def part(agent, who=None):
         model = agent["model"]
         llm = OpenAILike(
             id=model["model"], base_url=model["base_url"], api_key=os.environ[model["key"]],
             max_retries=model["retries"], timeout=600)
         return {"name": agent["name"], "model": llm, "instructions": agent["instructions"],
-                "tools": tools(desk, roots) + servers.of(agent), "telemetry": False}
+                "tools": tools(desk, roots, who) + servers.of(agent), "telemetry": False}
 
     bot, *members = job["agents"]
     database = SqliteDb(db_file=os.path.join(job["state_dir"], "sessions.db"))
     common = {"id": "bot", "db": database, "add_history_to_context": True, **part(bot)}
     if not members:
         return Agent(**common)
-    members = [member()(id=m["name"], role=m["role"], **part(m)) for m in members]
+    members = [member()(id=m["name"], role=m["role"], **part(m, m["name"])) for m in members]
     return Team(members=members, **common)
 
 
