@@ -4,6 +4,7 @@ mod behind;
 mod files;
 mod models;
 mod reset;
+mod templates;
 mod undelete;
 mod watch;
 

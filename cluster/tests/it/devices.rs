@@ -106,6 +106,44 @@ async fn a_cancel_leaves_no_process_and_gives_the_slot_back() -> Result<()> {
     Ok(())
 }
 
+/// A job that no link can carry ends at once and says why, and the device is as it was.
+#[tokio::test]
+async fn a_job_that_is_too_large_fails_with_its_reason() -> Result<()> {
+    let home = Home::new()?;
+    let (node, admin, _) = node(&home).await?;
+    let failed = async |task: &str, kind: &str, words: &str| {
+        let (state, rows) = node.turns(&admin, task).await?;
+        let told = format!("{rows:?}");
+        assert!(told.contains(kind) && told.contains(words), "{state:?}: {told}");
+        anyhow::Ok(())
+    };
+    let ghost = |rest: &str| format!("kind: Ghost\nmetadata: {{name: shell}}\nspec: {{{rest}}}\n");
+    // A line break takes three bytes in a text within a text.
+    let prompt = json!("x\n".repeat(45_000));
+    node.apply(&admin, &ghost(&format!("systemPrompt: {prompt}"))).await?;
+    let task = begin(&node, &admin, &format!("sh -c ':' {}", "x".repeat(59_000))).await?;
+    node.settled(&admin, &task, "FAILED").await?;
+    failed(&task, "payload_too_large", "KiB of instructions, Skills and history, 224 are allowed")
+        .await?;
+
+    let server = |n: usize| {
+        let headers = (0..5).map(|h| format!("X-Token-{h}: secret-{n}-{h}"));
+        let headers = headers.collect::<Vec<_>>().join(", ");
+        format!("s{n}: {{url: \"http://127.0.0.1:9/{n}\", headers: {{{headers}}}}}")
+    };
+    let servers = (0..13).map(server).collect::<Vec<_>>().join(", ");
+    node.apply(&admin, &ghost(&format!("systemPrompt: none, mcpServers: {{{servers}}}"))).await?;
+    let task = begin(&node, &admin, "sh -c ':'").await?;
+    node.settled(&admin, &task, "FAILED").await?;
+    failed(&task, "invalid_parameter", "its members have 65 keys and tokens, 64 are allowed")
+        .await?;
+
+    node.apply(&admin, TEAM).await?;
+    let task = begin(&node, &admin, "sh -c ':'").await?;
+    node.settled(&admin, &task, "COMPLETED").await?;
+    Ok(())
+}
+
 /// The machine has room for both; the Team has one slot.
 #[tokio::test]
 async fn runs_on_devices_count_for_their_teams_slots() -> Result<()> {

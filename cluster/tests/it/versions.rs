@@ -140,3 +140,30 @@ async fn a_watch_goes_on_from_any_version_that_is_known() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn an_apply_as_large_as_a_request_may_be_survives_a_kill() -> Result<()> {
+    let home = Home::new()?;
+    let node = Node::start(&home).await?;
+    let who = node.setup().await?;
+    // 12 times 80 KB in one request of less than 1 MiB.
+    let prompt = |n: usize| format!("{n} {}", "read with care ".repeat(5_400));
+    let document = |n: usize| {
+        json!({"kind": "Ghost", "metadata": {"name": format!("large-{n}")},
+            "spec": {"systemPrompt": prompt(n)}})
+    };
+    let documents: Vec<String> = (0..12).map(|n| document(n).to_string()).collect();
+    let text = documents.join("\n---\n");
+    ensure!((900_000..1_048_576).contains(&text.len()), "{}", text.len());
+    node.apply(&who, &text).await?;
+    node.kill().await?;
+    let node = Node::start(&home).await?;
+    let listed = node.get(GHOSTS, &who).await?;
+    let items = listed["items"].as_array().context("a list")?;
+    for n in 0..12 {
+        let name = format!("large-{n}");
+        let item = items.iter().find(|item| item["metadata"]["name"] == *name);
+        assert_eq!(item.context("it is there")?["spec"]["systemPrompt"], json!(prompt(n)));
+    }
+    Ok(())
+}

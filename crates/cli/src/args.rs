@@ -122,6 +122,14 @@ pub enum Verb {
   troupe undelete team review
   troupe undelete bot ann oskar")]
     Undelete(UndeleteArgs),
+    /// Makes what a Template holds in your own namespace
+    ///
+    /// What is there already under one of its names is left as it is, and nothing is made.
+    #[command(after_help = "Examples:
+  troupe get templates
+  troupe instantiate standup --dry-run
+  troupe instantiate standup")]
+    Instantiate(InstantiateArgs),
     /// Explains the fields of a kind
     #[command(after_help = "Examples:
   troupe explain team
@@ -353,6 +361,19 @@ pub struct UndeleteArgs {
     /// Namespace
     #[arg(short, long, default_value = "default")]
     pub namespace: String,
+}
+
+/// Of `instantiate`.
+#[derive(Clone, Debug, Args)]
+pub struct InstantiateArgs {
+    /// Template
+    pub name: String,
+    /// Its namespace
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+    /// Say what would be made, and make nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `model ..`

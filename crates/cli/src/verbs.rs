@@ -46,6 +46,7 @@ pub async fn run(verb: Verb, args: GlobalArgs, command: clap::Command) -> Result
                 Verb::Describe(what) => resources::describe(&client, format, what).await,
                 Verb::Delete(what) => resources::delete(&client, format, what).await,
                 Verb::Undelete(what) => resources::undelete(&client, format, what).await,
+                Verb::Instantiate(of) => resources::instantiate(&client, format, of).await,
                 Verb::Explain { what } => resources::explain(&client, format, &what).await,
                 Verb::Model(verb) => model::run(&client, format, verb).await,
                 Verb::Skill(verb) => skill::run(&client, format, verb).await,

@@ -258,13 +258,45 @@ pub enum Fault {
     },
 }
 
-/// What an accepted apply leads to; no entry if nothing changes or it was a dry run.
+/// What an accepted apply leads to; no entry if nothing changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// To append, then fold.
+    /// To append, then fold, unless it was a dry run.
     pub entry: Option<NamespaceEntry>,
     /// One per change, in order.
     pub outcomes: Vec<Outcome>,
+}
+
+impl NamespaceEntry {
+    /// The same changes in several entries, the first one with the number `first`, each of about
+    /// `bytes_max` bytes as JSON at most. A change that is larger has one of its own.
+    #[must_use]
+    pub fn split(self, first: Seq, bytes_max: usize) -> Vec<Self> {
+        let (mut entries, mut room) = (Vec::<Self>::new(), 0);
+        for mut change in self.changes {
+            let size = change.bytes();
+            if entries.is_empty() || size > room {
+                entries.push(Self { at: self.at, changes: Vec::new() });
+                room = bytes_max;
+            }
+            room = room.saturating_sub(size);
+            if let ItemChange::Written { item, .. } = &mut change {
+                item.version = Seq(first.0 + entries.len() as u64 - 1);
+            }
+            if let Some(last) = entries.last_mut() {
+                last.changes.push(change);
+            }
+        }
+        entries
+    }
+}
+
+impl ItemChange {
+    /// Its size as JSON.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        serde_json::to_vec(self).map_or(usize::MAX, |json| json.len())
+    }
 }
 
 impl NamespaceState {
@@ -373,8 +405,7 @@ pub fn decide(
     if !faults.is_empty() {
         return Err(faults);
     }
-    let entry =
-        (!changes.is_empty() && !apply.dry_run).then_some(NamespaceEntry { at: now, changes });
+    let entry = (!changes.is_empty()).then_some(NamespaceEntry { at: now, changes });
     Ok(Decision { entry, outcomes })
 }
 

@@ -35,7 +35,8 @@ pub struct Appended {
 }
 
 struct Staged<F> {
-    entry: Option<Entry>,
+    /// They leave in one append.
+    entries: Vec<Entry>,
     wake: Vec<WakeChange>,
     effects: Vec<F>,
     trace: Option<TraceParent>,
@@ -134,14 +135,35 @@ impl<F> Committer<F> {
     ) -> Seq {
         let seq = self.next;
         self.next = seq.next();
-        let entry = Some(Entry { seq, first_frame, frames, body });
-        self.staged.push_back(Staged { entry, wake, effects, trace: trace::current() });
+        let entries = vec![Entry { seq, first_frame, frames, body }];
+        self.staged.push_back(Staged { entries, wake, effects, trace: trace::current() });
         seq
+    }
+
+    /// Stages entries without frames that are committed all or none; `effects` run after that.
+    /// Answers the first one's number. What is more than an append of the store may carry fails
+    /// there.
+    pub fn stage_together(
+        &mut self,
+        first_frame: FrameSeq,
+        bodies: Vec<Bytes>,
+        effects: Vec<F>,
+    ) -> Seq {
+        let first = self.next;
+        let mut entries = Vec::with_capacity(bodies.len());
+        for body in bodies {
+            entries.push(Entry { seq: self.next, first_frame, frames: 0, body });
+            self.next = self.next.next();
+        }
+        let wake = Vec::new();
+        self.staged.push_back(Staged { entries, wake, effects, trace: trace::current() });
+        first
     }
 
     /// Stages a change of the wake index alone.
     pub fn stage_wake(&mut self, wake: Vec<WakeChange>, effects: Vec<F>) {
-        self.staged.push_back(Staged { entry: None, wake, effects, trace: trace::current() });
+        let entries = Vec::new();
+        self.staged.push_back(Staged { entries, wake, effects, trace: trace::current() });
     }
 
     /// Runs `effect` after the commit of all that is staged. `Some`: nothing is, run it now.
@@ -175,8 +197,8 @@ impl<F> Committer<F> {
         let (mut entries, mut wake, mut effects) = (Vec::new(), Vec::new(), Vec::new());
         let (mut bytes, mut trace) = (0, None);
         while let Some(staged) = self.staged.front() {
-            let size = staged.entry.as_ref().map_or(0, |e| e.body.len());
-            let full = entries.len() >= BATCH_ENTRIES_MAX
+            let size: usize = staged.entries.iter().map(|e| e.body.len()).sum();
+            let full = entries.len() + staged.entries.len() > BATCH_ENTRIES_MAX
                 || wake.len() >= BATCH_ENTRIES_MAX
                 || bytes + size > BATCH_BYTES_MAX;
             if full && !(entries.is_empty() && wake.is_empty()) {
@@ -186,7 +208,7 @@ impl<F> Committer<F> {
             bytes += size;
             // Of several traces in one append the first one shows it.
             trace = trace.or(staged.trace);
-            entries.extend(staged.entry);
+            entries.extend(staged.entries);
             wake.extend(staged.wake);
             effects.extend(staged.effects);
         }

@@ -2,6 +2,9 @@
 
 mod actor;
 mod address;
+mod log;
+mod parts;
+mod size;
 
 pub use actor::{NamespaceActor, NamespaceFactory, NamespaceInternal};
 pub use address::{

@@ -34,6 +34,10 @@ pub enum Kind {
     Retriever,
     /// A Team that is started by a trigger.
     Subscription,
+    /// A bundle of resources that a person makes their own.
+    Template,
+    /// A Skill that is on by default.
+    SkillBinding,
 }
 
 /// The text names no kind.
@@ -48,7 +52,7 @@ pub struct UnknownKind {
 
 impl Kind {
     /// Every kind, in the order in which they build on each other.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Ghost,
         Self::Model,
         Self::Shell,
@@ -61,6 +65,8 @@ impl Kind {
         Self::KnowledgeBase,
         Self::Retriever,
         Self::Subscription,
+        Self::Template,
+        Self::SkillBinding,
     ];
 
     /// As in the `kind` field of a document.
@@ -79,6 +85,8 @@ impl Kind {
             Self::KnowledgeBase => "KnowledgeBase",
             Self::Retriever => "Retriever",
             Self::Subscription => "Subscription",
+            Self::Template => "Template",
+            Self::SkillBinding => "SkillBinding",
         }
     }
 
@@ -98,6 +106,8 @@ impl Kind {
             Self::KnowledgeBase => "knowledgebases",
             Self::Retriever => "retrievers",
             Self::Subscription => "subscriptions",
+            Self::Template => "templates",
+            Self::SkillBinding => "skillbindings",
         }
     }
 
@@ -115,6 +125,7 @@ impl Kind {
             Self::Device => &["dev"],
             Self::KnowledgeBase => &["kb", "kbs", "knowledge-base", "knowledge-bases"],
             Self::Subscription => &["sub", "subs"],
+            Self::SkillBinding => &["skill-binding", "skill-bindings"],
             _ => &[],
         }
     }

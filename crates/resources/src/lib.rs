@@ -26,6 +26,7 @@ pub mod secret;
 pub mod selector;
 pub mod spec;
 pub mod syntax;
+pub mod template;
 mod validate;
 
 pub use explain::{ExplainError, Explanation, explain};
@@ -43,3 +44,4 @@ pub use secret::{
     take_secrets,
 };
 pub use syntax::Format;
+pub use template::instantiate;

@@ -51,6 +51,9 @@ pub trait Lookup {
 
     /// Among the caller's own Models, the one for Bots that name none; see [`default_model`].
     fn default_model(&self) -> Option<Found>;
+
+    /// The SkillBindings of an owner, in the order of their names.
+    fn skill_bindings(&self, owner: &Owner) -> Vec<Found>;
 }
 
 /// Finds what a resource of `from` means by this name in this namespace.
@@ -178,5 +181,14 @@ impl Lookup for ResourceSet {
             .filter(|((held_by, kind, _), _)| *held_by == owner && *kind == Kind::Model);
         let resource = Arc::clone(default_model(own.map(|(_, model)| model))?);
         Some(Found { owner, resource })
+    }
+
+    fn skill_bindings(&self, owner: &Owner) -> Vec<Found> {
+        let held = self
+            .held
+            .iter()
+            .filter(|((held_by, kind, _), _)| held_by == owner && *kind == Kind::SkillBinding);
+        held.map(|(_, resource)| Found { owner: owner.clone(), resource: Arc::clone(resource) })
+            .collect()
     }
 }

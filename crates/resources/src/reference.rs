@@ -69,6 +69,8 @@ pub fn references(resource: &Resource) -> Vec<Reference> {
                 }
             }
         }
+        Kind::Template => found.template(spec),
+        Kind::SkillBinding => found.named(Kind::Skill, spec, "skillRef"),
         Kind::Model | Kind::Skill | Kind::Workspace | Kind::Device | Kind::Retriever => {}
     }
     found.found
@@ -133,6 +135,22 @@ impl Finder<'_> {
                 let beside = self.resource.metadata.namespace.clone();
                 let namespace = reference["namespace"].as_str().unwrap_or(&beside).to_owned();
                 self.push(Kind::KnowledgeBase, &namespace, name, at(field, index));
+            }
+        }
+    }
+
+    /// What its specs name and it does not hold itself.
+    fn template(&mut self, spec: &Value) {
+        for (kind, field) in crate::template::BUNDLES {
+            for (name, inner) in spec[field].as_object().into_iter().flatten() {
+                let part = crate::template::part(self.resource, kind, name, inner);
+                let at = join(&format!("spec.{field}"), name);
+                for mut reference in references(&part) {
+                    if !crate::template::holds(spec, &reference) {
+                        reference.path = reference.path.replacen("spec", &at, 1);
+                        self.found.push(reference);
+                    }
+                }
             }
         }
     }

@@ -211,7 +211,7 @@ impl Resolver<'_> {
             on: member.on.clone(),
             system_prompt: persona.system_prompt.clone(),
             mcp_servers: mcp_servers(&ghost, &persona.mcp_servers),
-            skills: self.skills(&ghost, &persona, &shell)?,
+            skills: self.skills(team, &ghost, &persona, &shell)?,
             knowledge_bases: persona.default_knowledge_base_refs.clone(),
             shell,
             model,
@@ -237,9 +237,11 @@ impl Resolver<'_> {
         })
     }
 
-    /// The Ghost's Skills that work in this Shell, each once.
+    /// The Ghost's Skills that work in this Shell, each once; then those that are on by default
+    /// for the caller, for all, and for the group whose Team it is.
     fn skills(
         &self,
+        team: &Found,
         ghost: &Found,
         persona: &GhostSpec,
         shell: &ResolvedShell,
@@ -256,27 +258,40 @@ impl Resolver<'_> {
                 }
                 let path = format!("{path}[{index}]");
                 let found = self.skill(ghost, name, pins.get(name), &path)?;
-                let spec = found.resource.skill()?;
-                if !spec.bind_shells.contains(&shell.shell_type) {
-                    continue;
-                }
-                let mcp = spec.mcp_servers.as_ref();
-                skills.push(ResolvedSkill {
-                    mcp_servers: mcp
-                        .map(|servers| mcp_servers(&found, servers))
-                        .unwrap_or_default(),
-                    owner: found.owner.clone(),
-                    namespace: found.resource.metadata.namespace.clone(),
-                    name: name.clone(),
-                    description: spec.description,
-                    preload: persona.preload_skills.contains(name),
-                    prompt: spec.prompt,
-                    version: spec.version,
-                    package_hash: found.resource.skill_status()?.file_hash,
-                });
+                let preload = persona.preload_skills.contains(name);
+                skills.extend(resolved_skill(&found, name, preload, shell)?);
             }
         }
+        self.bound_skills(team, shell, &mut skills)?;
         Ok(skills)
+    }
+
+    /// One that leads nowhere is left out: no document of the Team names it.
+    fn bound_skills(
+        &self,
+        team: &Found,
+        shell: &ResolvedShell,
+        skills: &mut Vec<ResolvedSkill>,
+    ) -> Result<(), ResolveError> {
+        let group = matches!(team.owner, Owner::Group(_)).then(|| team.owner.clone());
+        for owner in [Owner::User(self.caller.0), Owner::Public].into_iter().chain(group) {
+            for binding in self.lookup.skill_bindings(&owner) {
+                let spec = binding.resource.skill_binding()?;
+                let (namespace, name) = (&spec.skill_ref.namespace, &spec.skill_ref.name);
+                if !spec.enabled {
+                    continue;
+                }
+                if let Some(there) = skills.iter_mut().find(|skill| skill.name == *name) {
+                    there.preload |= spec.preload;
+                    continue;
+                }
+                let (of, kind) = (&binding.owner, Kind::Skill);
+                if let Some(found) = find(self.lookup, self.caller, of, kind, namespace, name) {
+                    skills.extend(resolved_skill(&found, name, spec.preload, shell)?);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn skill(
@@ -296,6 +311,31 @@ impl Resolver<'_> {
             None => self.find(ghost, Kind::Skill, (beside, name), path),
         }
     }
+}
+
+/// A Skill as a turn uses it; nothing if it does not work in this Shell.
+fn resolved_skill(
+    found: &Found,
+    name: &str,
+    preload: bool,
+    shell: &ResolvedShell,
+) -> Result<Option<ResolvedSkill>, ResolveError> {
+    let spec = found.resource.skill()?;
+    if !spec.bind_shells.contains(&shell.shell_type) {
+        return Ok(None);
+    }
+    let servers = spec.mcp_servers.as_ref();
+    Ok(Some(ResolvedSkill {
+        mcp_servers: servers.map(|servers| mcp_servers(found, servers)).unwrap_or_default(),
+        owner: found.owner.clone(),
+        namespace: found.resource.metadata.namespace.clone(),
+        name: name.to_owned(),
+        description: spec.description,
+        preload,
+        prompt: spec.prompt,
+        version: spec.version,
+        package_hash: found.resource.skill_status()?.file_hash,
+    }))
 }
 
 /// Takes the secrets out of a mapping: what is left, and where each secret is.

@@ -241,6 +241,8 @@ typed_access! {
     knowledge_base KnowledgeBase KnowledgeBaseSpec;
     retriever Retriever RetrieverSpec;
     subscription Subscription SubscriptionSpec;
+    template Template TemplateSpec;
+    skill_binding SkillBinding SkillBindingSpec;
 }
 
 impl Resource {

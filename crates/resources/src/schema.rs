@@ -13,6 +13,7 @@ mod model;
 mod skill;
 mod subscription;
 mod team;
+mod template;
 mod work;
 
 pub(crate) use envelope::{API_VERSION, METADATA};
@@ -299,6 +300,8 @@ pub const fn spec_of(kind: Kind) -> &'static Object {
         Kind::KnowledgeBase => &knowledge::KNOWLEDGE_BASE,
         Kind::Retriever => &knowledge::RETRIEVER,
         Kind::Subscription => &subscription::SUBSCRIPTION,
+        Kind::Template => &template::TEMPLATE,
+        Kind::SkillBinding => &skill::BINDING,
     }
 }
 
@@ -318,9 +321,14 @@ pub const fn status_of(kind: Kind) -> &'static Object {
 #[must_use]
 pub const fn unused(kind: Kind) -> Option<&'static str> {
     Some(match kind {
-        Kind::Ghost | Kind::Model | Kind::Shell | Kind::Bot | Kind::Team | Kind::Skill => {
-            return None;
-        }
+        Kind::Ghost
+        | Kind::Model
+        | Kind::Shell
+        | Kind::Bot
+        | Kind::Team
+        | Kind::Skill
+        | Kind::Template
+        | Kind::SkillBinding => return None,
         Kind::Workspace => "name the repository with the Task: `troupe run --repo URL`",
         Kind::Task => "begin a Task with `troupe run`, or in the console",
         Kind::Device => "a device enrols itself: `troupe device invite`",

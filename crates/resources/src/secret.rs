@@ -173,6 +173,14 @@ fn each_of_type(
     }
 }
 
+/// Where a value with these fields holds secrets, or masks of them.
+pub(crate) fn places(value: &Value, object: &'static Object) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut visit = |slot: Slot<'_>, _: &mut String| found.push(slot.path.to_owned());
+    each_of_object(&mut value.clone(), object, &mut String::new(), &mut visit);
+    found
+}
+
 /// The resource as people may read it.
 #[must_use]
 pub fn mask(resource: &Resource) -> Resource {

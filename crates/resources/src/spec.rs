@@ -10,10 +10,12 @@ mod knowledge;
 mod model;
 mod subscription;
 mod team;
+mod template;
 mod work;
 
 pub use agent::{
-    BotSpec, GhostSpec, ShellSpec, SkillProvider, SkillSource, SkillSpec, SkillStatus, SkillTool,
+    BotSpec, GhostSpec, ShellSpec, SkillBindingSpec, SkillProvider, SkillSource, SkillSpec,
+    SkillStatus, SkillTool,
 };
 pub use common::{KnowledgeBaseRef, McpServer, McpTransport, NameRef, ShellType, SkillRef, State};
 pub use knowledge::{
@@ -33,6 +35,7 @@ pub use subscription::{
 pub use team::{
     CollaborationModel, ContextPassing, Hints, InputPlaceholder, Member, MemberRole, TeamSpec,
 };
+pub use template::TemplateSpec;
 pub use work::{
     BoundKnowledgeBase, ConnectionMode, DevicePresence, DeviceSpec, DeviceStatus, DeviceType,
     ExecutionPlace, ExecutionWorkspace, Fork, KnowledgeScope, Repository, TaskApp, TaskArchive,

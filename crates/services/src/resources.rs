@@ -8,6 +8,7 @@ mod problems;
 mod read;
 mod skills;
 mod teams;
+mod templates;
 mod used;
 mod visible;
 mod write;
@@ -169,6 +170,20 @@ pub trait Resources: fmt::Debug + Send + Sync + 'static {
         kind: &str,
         name: &str,
     ) -> Result<Value, Problem>;
+
+    /// Makes what a Template holds (`of`: kind and name, as [`get`](Self::get) finds it) in the
+    /// caller's personal namespace; all of it or nothing.
+    ///
+    /// # Errors
+    /// 409 if something of a name is there already, 404 if something that it refers to is not, 422
+    /// for a resource of another kind.
+    async fn instantiate(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        of: (&str, &str),
+        dry_run: bool,
+    ) -> Result<ApplyAnswer, Problem>;
 
     /// Deletes the resources that the documents name (kind and metadata are enough), all or
     /// nothing per Namespace.

@@ -104,10 +104,13 @@ fn yaml(fake: &FakeModel) -> String {
     let agent = bot("ullas-agent", "ullas-model", None).replace("{name: Chat}", "{name: ullas-sh}");
     let shell = "kind: Shell\nmetadata: {name: ullas-sh}\nspec: {shellType: ClaudeCode}\n---\n";
     let ghost = "kind: Ghost\nmetadata: {name: ullas-ghost}\nspec: {systemPrompt: ulla's}\n---\n";
+    let template = "kind: Template\nmetadata: {name: ullas-template}\nspec: {ghosts: {hers: \
+                    {systemPrompt: ulla's}}}\n---\n";
     [
         &model,
         shell,
         ghost,
+        template,
         &bot("ullas-bot", "ullas-model", None),
         &agent,
         &team("ullas-team", "solo", &["ullas-bot"]),
@@ -209,6 +212,7 @@ async fn things(node: &Node, who: &Person, device: &Value) -> Result<Named> {
         ("bot", "ullas-bot"),
         ("ghost", "ullas-ghost"),
         ("skill_name", "ullas-skill"),
+        ("template", "ullas-template"),
         ("shard", "7"),
     ];
     named.extend(words.map(|(what, word)| (what, word.to_owned())));

@@ -1,4 +1,4 @@
-//! `apply`, `get`, `describe`, `delete`, `undelete`, `explain`.
+//! `apply`, `get`, `describe`, `delete`, `undelete`, `instantiate`, `explain`.
 #![expect(clippy::print_stdout, reason = "a client prints")]
 #![expect(clippy::print_stderr, reason = "warnings go to standard error")]
 
@@ -18,7 +18,7 @@ use self::{
     watch::{Seen, Watch, version},
 };
 use crate::{
-    args::{ApplyArgs, DeleteArgs, DescribeArgs, Format, GetArgs},
+    args::{ApplyArgs, DeleteArgs, DescribeArgs, Format, GetArgs, InstantiateArgs},
     client::{Client, segment},
     error::CliError,
     output::{self, Table},
@@ -35,6 +35,18 @@ pub(super) async fn apply(
         None => format!("/api/v1/apply{query}"),
     };
     let answer = Files::read(&args.file)?.send(client, path).await?;
+    print_answer(format, &answer);
+    Ok(())
+}
+
+pub(super) async fn instantiate(
+    client: &Client,
+    format: Format,
+    args: InstantiateArgs,
+) -> Result<(), CliError> {
+    let path = format!("{}/{}", list_path(Some(&args.namespace), "templates"), segment(&args.name));
+    let path = format!("{path}/instantiate?dry-run={}", args.dry_run);
+    let answer: ApplyAnswer = client.post(&path, &json!({})).await?;
     print_answer(format, &answer);
     Ok(())
 }

@@ -98,12 +98,35 @@ fn versions_are_entry_numbers_and_generations_count_specs() {
 }
 
 #[test]
-fn a_dry_run_decides_and_writes_nothing() {
+fn an_entry_in_parts_says_the_same() {
     let state = NamespaceState::default();
-    let apply = Apply { changes: vec![ghost("g")], dry_run: true, ..Apply::default() };
+    let mut changes: Vec<Change> = (0..20).map(|n| ghost(&format!("g{n}"))).collect();
+    changes.push(put_doc(Kind::Ghost, "large", json!({"spec": {"x": "y".repeat(3_000)}}), &[]));
+    changes.push(ghost("last"));
+    let apply = Apply { changes, ..Apply::default() };
     let decision = decide(&state, &apply, Timestamp::default(), &mut || Uuid::nil()).unwrap();
-    assert_eq!(decision.entry, None);
-    assert_eq!(decision.outcomes[0].operation, Operation::Created);
+    let whole = decision.entry.unwrap();
+    let size = whole.changes[0].bytes();
+    let parts = whole.clone().split(Seq(1), 3 * size);
+    let counts: Vec<usize> = parts.iter().map(|part| part.changes.len()).collect();
+    assert_eq!(counts.iter().sum::<usize>(), 22);
+    assert_eq!(counts[counts.len() - 2..], [1, 1], "what is larger has an entry of its own");
+    assert!(counts.iter().all(|count| (1..=3).contains(count)), "{counts:?}");
+    let (mut in_one, mut in_parts) = (state.clone(), state);
+    in_one.apply(&whole);
+    for part in &parts {
+        in_parts.apply(part);
+        for change in &part.changes {
+            let ItemChange::Written { key, item } = change else { panic!("{change:?}") };
+            assert_eq!(item.version, in_parts.version, "{key:?}");
+        }
+    }
+    assert_eq!(in_parts.version, Seq(parts.len() as u64));
+    let documents = |state: &NamespaceState| -> Vec<Value> {
+        state.items.values().map(|item| item.document.clone()).collect()
+    };
+    assert_eq!(documents(&in_parts), documents(&in_one));
+    assert_eq!(whole.clone().split(Seq(1), usize::MAX), [whole]);
 }
 
 #[test]

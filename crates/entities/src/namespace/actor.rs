@@ -1,12 +1,12 @@
 //! The live activation of a Namespace.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
 use troupe_actor::spawn_task;
-use troupe_domain::namespace::{Apply, ItemChange, Key, NamespaceEntry, NamespaceState, decide};
+use troupe_domain::namespace::{Apply, Key, NamespaceEntry, NamespaceState, decide};
 use troupe_resources::Kind;
 use troupe_sharding::{
     AskError, Crash, Entity, EntityContext, EntityFactory, FailedAsk, FrameSink, Reply,
@@ -14,16 +14,21 @@ use troupe_sharding::{
 use troupe_store::{AppendError, Opened};
 use troupe_types::{EntityKind, FrameSeq, Seq, limits};
 
-use super::address::{
-    Listed, NamespaceAsk, NamespaceRefusal, NamespaceReply, WATCH_HELD, WatchEvent,
+use super::{
+    address::{Listed, NamespaceAsk, NamespaceRefusal, NamespaceReply, WATCH_HELD},
+    log::Log,
+    parts::{Parts, Put},
+    size::Size,
 };
 use crate::{
     codec,
     commit::{Abandoned, Appended, Committer},
 };
 
-/// Changes that a watcher may be behind.
-const LOG_CHANGES_MAX: usize = 4_096;
+/// Changes of one entry, as JSON; what the entry has besides is small.
+const CHANGES_BYTES: usize = limits::ENTRY_BYTES_MAX - 4096;
+/// Entries of one apply, which are one append of the store.
+const APPLY_BYTES_MAX: usize = 960 * 1024;
 /// Watches held open at once; further ones are answered at once.
 const WATCHES_MAX: usize = 64;
 /// Entries after which a snapshot is written.
@@ -88,9 +93,10 @@ pub struct NamespaceActor {
     state: NamespaceState,
     /// The committed fold: what reads answer.
     committed: Arc<NamespaceState>,
-    /// The newest changes, and the version before the oldest of them.
-    log: VecDeque<WatchEvent>,
-    log_begins: Seq,
+    log: Log,
+    size: Size,
+    /// Of applies that are larger than a message.
+    parts: Parts,
     watches: Vec<Watch>,
     /// One timer at a time looks after all of them.
     watch_timer: bool,
@@ -105,16 +111,17 @@ impl NamespaceActor {
             .open(context.id, context.epoch)
             .await
             .map_err(|e| blameless(format!("the journal could not be opened: {e}")))?;
-        let (state, log_begins, log) = fold(&mut opened)?;
+        let since_snapshot = opened.tail.len() as u64;
+        let (state, log) = fold(&mut opened)?;
         let committed = Arc::new(state.clone());
-        let since_snapshot = state.version.0 - log_begins.0;
         Ok(Self {
             context,
             commits: Committer::new(journal, Arc::new(opened)),
+            size: Size::of(&state),
             state,
             committed,
             log,
-            log_begins,
+            parts: Parts::default(),
             watches: Vec::new(),
             watch_timer: false,
             since_snapshot,
@@ -134,7 +141,7 @@ impl NamespaceActor {
             }
         };
         if let Some(entry) = decision.entry
-            && let Err(refusal) = self.stage(entry)?
+            && let Err(refusal) = self.stage(entry, apply.dry_run)?
         {
             self.defer(Effect::Reply(reply, Err(refusal)));
             return Ok(());
@@ -145,29 +152,57 @@ impl NamespaceActor {
         Ok(())
     }
 
-    fn stage(&mut self, entry: NamespaceEntry) -> Result<Result<(), FailedAsk>, Crash> {
-        let body = codec::encode_namespace_entry(&entry)
+    /// All or none: what does not fit into one entry of the journal is in several, which are
+    /// one append. Nothing is staged of a dry run.
+    fn stage(
+        &mut self,
+        entry: NamespaceEntry,
+        dry_run: bool,
+    ) -> Result<Result<(), FailedAsk>, Crash> {
+        let size = match self.size.after(&entry, &self.state) {
+            Ok(size) => size,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let entries = entry.split(self.state.version.next(), CHANGES_BYTES);
+        let encoded = entries.iter().map(codec::encode_namespace_entry);
+        let bodies: Vec<Bytes> = encoded
+            .collect::<Result<_, _>>()
             .map_err(|e| blameless(format!("an entry cannot be encoded: {e}")))?;
-        if body.len() > limits::ENTRY_BYTES_MAX {
-            let message = format!(
-                "the documents are {} KiB after encoding, {} KiB fit into one apply: split them",
-                body.len() / 1024,
-                limits::ENTRY_BYTES_MAX / 1024
-            );
-            return Ok(Err(FailedAsk { code: "too_large".into(), message, detail: None }));
+        if let Err(refusal) = fits(&bodies) {
+            return Ok(Err(refusal));
         }
-        self.state.apply(&entry);
-        let seq = self.commits.stage(FrameSeq(1), 0, body, Vec::new(), Vec::new());
-        self.defer(Effect::Committed(entry, seq));
-        self.since_snapshot += 1;
+        if dry_run {
+            return Ok(Ok(()));
+        }
+        self.size = size;
+        self.since_snapshot += bodies.len() as u64;
+        let mut seq = self.commits.stage_together(FrameSeq(1), bodies, Vec::new());
+        for entry in entries {
+            self.state.apply(&entry);
+            self.defer(Effect::Committed(entry, seq));
+            seq = seq.next();
+        }
         if self.since_snapshot >= SNAPSHOT_ENTRIES && !self.snapshot_under_way {
             self.snapshot_under_way = true;
             self.since_snapshot = 0;
             let state = codec::encode_namespace(&self.state)
                 .map_err(|e| blameless(format!("a snapshot cannot be encoded: {e}")))?;
-            self.defer(Effect::Snapshot(seq, state));
+            self.defer(Effect::Snapshot(self.state.version, state));
         }
         Ok(Ok(()))
+    }
+
+    fn part(&mut self, put: Put, reply: Reply) -> Result<(), Crash> {
+        match put {
+            Put::Held => self.defer(Effect::Reply(reply, Ok(encode(&NamespaceReply::Held)))),
+            Put::Whole(text) => match serde_json::from_str::<Apply>(&text) {
+                Ok(apply) => self.apply(&apply, reply)?,
+                Err(_) => reply.fail(AskError::NotDelivered),
+            },
+            Put::Torn => reply.fail(AskError::NotDelivered),
+            Put::TooLarge => reply.refuse(too_large("the documents are too large for one apply")),
+        }
+        Ok(())
     }
 
     fn defer(&mut self, effect: Effect) {
@@ -199,12 +234,7 @@ impl NamespaceActor {
 
     fn committed(&mut self, entry: &NamespaceEntry, seq: Seq) {
         Arc::make_mut(&mut self.committed).apply(entry);
-        self.log.extend(events_of(entry, seq));
-        while self.log.len() > LOG_CHANGES_MAX {
-            if let Some(oldest) = self.log.pop_front() {
-                self.log_begins = oldest.version;
-            }
-        }
+        self.log.push(entry, seq);
         for watch in std::mem::take(&mut self.watches) {
             self.watch(watch.since, watch.reply);
         }
@@ -235,14 +265,16 @@ impl NamespaceActor {
                 reply.ok(encode(&NamespaceReply::Deleted { items, version: state.version }));
             }
             NamespaceAsk::Watch { since } => self.watch(since, reply),
-            NamespaceAsk::Apply { .. } => reply.fail(AskError::NotDelivered),
+            NamespaceAsk::Apply { .. } | NamespaceAsk::ApplyPart { .. } => {
+                reply.fail(AskError::NotDelivered);
+            }
         }
     }
 
     fn watch(&mut self, since: Seq, reply: Reply) {
         let version = self.committed.version;
-        if since < self.log_begins || since > version {
-            let oldest = self.log_begins;
+        let oldest = self.log.begins();
+        if since < oldest || since > version {
             reply.refuse(refused(&NamespaceRefusal::Trimmed { oldest }));
             return;
         }
@@ -252,7 +284,7 @@ impl NamespaceActor {
             self.watches.push(Watch { since, until, reply });
             return;
         }
-        let events = self.log.iter().filter(|e| e.version > since).cloned().collect();
+        let (events, version) = self.log.since(since, version);
         reply.ok(encode(&NamespaceReply::Changed { events, version }));
     }
 
@@ -323,6 +355,10 @@ impl Entity for NamespaceActor {
     async fn ask(&mut self, body: Bytes, reply: Reply) -> Result<(), Crash> {
         match serde_json::from_slice::<NamespaceAsk>(&body) {
             Ok(NamespaceAsk::Apply { apply }) => self.apply(&apply, reply)?,
+            Ok(NamespaceAsk::ApplyPart { of, part, is_last, text }) => {
+                let put = self.parts.put(of, part, is_last, &text);
+                self.part(put, reply)?;
+            }
             Ok(read) => self.defer(Effect::Read(read, reply)),
             Err(_) => reply.fail(AskError::NotDelivered),
         }
@@ -385,9 +421,7 @@ impl Entity for NamespaceActor {
     async fn close(&mut self) {}
 }
 
-type Folded = (NamespaceState, Seq, VecDeque<WatchEvent>);
-
-fn fold(opened: &mut Opened) -> Result<Folded, Crash> {
+fn fold(opened: &mut Opened) -> Result<(NamespaceState, Log), Crash> {
     let unreadable = |seq: Seq, error: &dyn std::error::Error| {
         tracing::error!(%seq, %error, "a namespace record cannot be read");
         blameless(format!("record {seq} cannot be read: {error}"))
@@ -398,25 +432,38 @@ fn fold(opened: &mut Opened) -> Result<Folded, Crash> {
         }
         None => NamespaceState::default(),
     };
-    let begins = state.version;
-    let mut log = VecDeque::new();
+    let mut log = Log::new(state.version);
     for entry in std::mem::take(&mut opened.tail) {
         let decoded =
             codec::decode_namespace_entry(&entry.body).map_err(|e| unreadable(entry.seq, &e))?;
-        log.extend(events_of(&decoded, entry.seq));
+        log.push(&decoded, entry.seq);
         state.apply(&decoded);
     }
-    Ok((state, begins, log))
+    Ok((state, log))
 }
 
-fn events_of(entry: &NamespaceEntry, version: Seq) -> Vec<WatchEvent> {
-    let event = |change: &ItemChange| match change {
-        ItemChange::Written { key, item } => {
-            WatchEvent { key: key.clone(), item: Some(item.as_ref().clone()), version }
-        }
-        ItemChange::Removed { key, .. } => WatchEvent { key: key.clone(), item: None, version },
-    };
-    entry.changes.iter().map(event).collect()
+/// Whether entries are an append, and each one an entry.
+fn fits(bodies: &[Bytes]) -> Result<(), FailedAsk> {
+    let (total, most) = (bodies.iter().map(Bytes::len).sum::<usize>(), APPLY_BYTES_MAX);
+    if total > most {
+        return Err(too_large(&format!(
+            "the documents are {} KiB after encoding, {} KiB fit into one apply: split them",
+            total / 1024,
+            most / 1024
+        )));
+    }
+    match bodies.iter().map(Bytes::len).find(|bytes| *bytes > limits::ENTRY_BYTES_MAX) {
+        Some(bytes) => Err(too_large(&format!(
+            "a document is {} KiB after encoding, {} KiB are allowed for one",
+            bytes / 1024,
+            limits::ENTRY_BYTES_MAX / 1024
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn too_large(message: &str) -> FailedAsk {
+    FailedAsk { code: "too_large".into(), message: message.into(), detail: None }
 }
 
 fn encode<T: Serialize>(value: &T) -> Bytes {

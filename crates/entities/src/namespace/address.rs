@@ -8,7 +8,9 @@ use thiserror::Error;
 use troupe_domain::namespace::{Apply, Deleted, Fault, Item, Key, Outcome};
 use troupe_resources::Kind;
 use troupe_sharding::{AskError, Router};
-use troupe_types::{NamespaceId, Seq};
+use troupe_types::{NamespaceId, Seq, Uuid, limits::ENTRY_BYTES_MAX};
+
+use super::parts;
 
 /// How long an answer may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -23,6 +25,17 @@ pub enum NamespaceAsk {
     Apply {
         /// They.
         apply: Apply,
+    },
+    /// A part of an [`Apply`] as JSON that is too large for a message; the last one applies it.
+    ApplyPart {
+        /// Of which.
+        of: Uuid,
+        /// Its place, from 0.
+        part: usize,
+        /// Nothing follows.
+        is_last: bool,
+        /// The text.
+        text: String,
     },
     /// Some resources by name.
     Get {
@@ -54,6 +67,8 @@ pub enum NamespaceReply {
         /// The Namespace's version now.
         version: Seq,
     },
+    /// The part is kept for the next one.
+    Held,
     /// Resources at a version.
     Listed(Listed),
     /// What was deleted and can be brought back.
@@ -67,7 +82,7 @@ pub enum NamespaceReply {
     Changed {
         /// They.
         events: Vec<WatchEvent>,
-        /// The Namespace's version now.
+        /// Up to which version these are all; the Namespace may be further.
         version: Seq,
     },
 }
@@ -142,7 +157,8 @@ impl NamespaceAddress {
         let body = serde_json::to_vec(ask).map_err(|_| NamespaceError::Protocol)?;
         let (to, body) = (self.id.into(), Bytes::from(body));
         // An apply that is given twice would find its own `resourceVersion` taken.
-        let may_repeat = !matches!(ask, NamespaceAsk::Apply { .. });
+        let is_apply = matches!(ask, NamespaceAsk::Apply { .. } | NamespaceAsk::ApplyPart { .. });
+        let may_repeat = !is_apply;
         let answer = self.router.ask_or_repeat(to, body, may_repeat, ASK_TIMEOUT).await;
         let answer = answer.map_err(refusal_of)?;
         serde_json::from_slice(&answer).map_err(|_| NamespaceError::Protocol)
@@ -153,10 +169,21 @@ impl NamespaceAddress {
     /// # Errors
     /// `Refused(Faults)` with every fault, or the Router's fate.
     pub async fn apply(&self, apply: Apply) -> Result<(Vec<Outcome>, Seq), NamespaceError> {
-        match self.ask(&NamespaceAsk::Apply { apply }).await? {
-            NamespaceReply::Applied { outcomes, version } => Ok((outcomes, version)),
-            _ => Err(NamespaceError::Protocol),
+        let text = serde_json::to_string(&apply).map_err(|_| NamespaceError::Protocol)?;
+        // The ask has a few bytes around it.
+        let asks = if text.len() + 64 <= ENTRY_BYTES_MAX {
+            vec![NamespaceAsk::Apply { apply }]
+        } else {
+            parts::of(&text).collect()
+        };
+        for ask in &asks {
+            match self.ask(ask).await? {
+                NamespaceReply::Held => {}
+                NamespaceReply::Applied { outcomes, version } => return Ok((outcomes, version)),
+                _ => break,
+            }
         }
+        Err(NamespaceError::Protocol)
     }
 
     /// Some resources by name.

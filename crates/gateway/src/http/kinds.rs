@@ -172,6 +172,17 @@ pub(super) const ROUTES: &[Route] = &[
     .by(Access::Namespace)
     .gives(any),
     Route::new(
+        "POST",
+        "/api/v1/namespaces/{namespace}/{plural}/{name}/instantiate",
+        "instantiate_template",
+        "Makes what a template holds in the caller's personal namespace, all or nothing; 409 if \
+         something of a name is there already.",
+        || post(instantiate),
+    )
+    .by(Access::Namespace)
+    .query(&[DRY_RUN])
+    .gives(of::<ApplyAnswer>),
+    Route::new(
         "GET",
         "/api/v1/explain/{kind}",
         "explain",
@@ -297,6 +308,24 @@ async fn read(
 ) -> Result<Json<Value>, Refusal> {
     let min = query.min_version;
     Ok(Json(shared.state.resources.get(&who, &namespace, &plural, &name, min).await?))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct InstantiateQuery {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn instantiate(
+    State(shared): State<Shared>,
+    Who(who): Who,
+    Parted((namespace, plural, name)): Parted<(String, String, String)>,
+    Asked(query): Asked<InstantiateQuery>,
+) -> Result<Json<ApplyAnswer>, Refusal> {
+    let of = (&*plural, &*name);
+    let made = shared.state.resources.instantiate(&who, &namespace, of, query.dry_run).await?;
+    Ok(Json(made))
 }
 
 async fn used_by(

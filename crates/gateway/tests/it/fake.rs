@@ -650,6 +650,17 @@ impl Resources for FakeResources {
         Err(Problem::not_found("Resource"))
     }
 
+    async fn instantiate(
+        &self,
+        _: &Caller,
+        namespace: &str,
+        _: (&str, &str),
+        _: bool,
+    ) -> Result<ApplyAnswer, Problem> {
+        own(namespace)?;
+        Err(Problem::not_found("Template"))
+    }
+
     async fn delete_many(
         &self,
         caller: &Caller,

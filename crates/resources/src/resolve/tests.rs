@@ -229,3 +229,59 @@ fn a_shell_may_refuse_a_model() {
     assert_eq!((provider.as_str(), allowed), ("demo", vec!["claude".to_owned()]));
     assert_eq!((by.to_string().as_str(), path.as_str()), ("Bot default/b", "spec.modelRef.name"));
 }
+
+#[test]
+fn a_bound_skill_is_on_in_every_team_of_the_person() {
+    let mut set = ada();
+    let own = Owner::User(user("ada"));
+    add(
+        &mut set,
+        &own,
+        "{kind: Skill, metadata: {name: tables}, spec: {description: d, prompt: p, bindShells: [Chat]}}
+---
+{kind: Skill, metadata: {name: for-devices}, spec: {description: d}}
+---
+{kind: SkillBinding, metadata: {name: one}, spec: {skillRef: {name: tables}, preload: true}}
+---
+{kind: SkillBinding, metadata: {name: again}, spec: {skillRef: {name: tables}}}
+---
+{kind: SkillBinding, metadata: {name: other-shell}, spec: {skillRef: {name: for-devices}}}",
+    );
+    let skills = |set: &ResourceSet| -> Vec<(String, bool)> {
+        let team = resolve(set, &public_team("assistant")).unwrap();
+        let skills = team.members[0].skills.iter();
+        skills.map(|skill| (skill.name.clone(), skill.preload)).collect()
+    };
+    // Once, and what one of two wants from the start is there from the start.
+    assert_eq!(skills(&set), [("tables".to_owned(), true)]);
+    let off = "{kind: SkillBinding, metadata: {name: one}, spec: {skillRef: {name: tables}, enabled: false}}";
+    add(&mut set, &own, off);
+    assert_eq!(skills(&set), [("tables".to_owned(), false)]);
+    // A Ghost names it already.
+    add(
+        &mut set,
+        &own,
+        "{kind: Ghost, metadata: {name: g}, spec: {systemPrompt: x, skills: [tables]}}
+---
+{kind: SkillBinding, metadata: {name: again}, spec: {skillRef: {name: tables}, preload: true}}
+---
+{kind: Bot, metadata: {name: b}, spec: {ghostRef: {name: g}, shellRef: {name: Chat}}}",
+    );
+    let team = "{kind: Team, metadata: {name: t}, spec: {collaborationModel: solo, members: [{botRef: {name: b}}]}}";
+    let resource = add(&mut set, &own, team).remove(0);
+    let mine = resolve(&set, &Found { owner: own.clone(), resource }).unwrap();
+    assert_eq!((mine.members[0].skills.len(), mine.members[0].skills[0].preload), (1, true));
+    // Nobody else's.
+    let mut other = ada();
+    let bob = Owner::User(user("bob"));
+    add(&mut other, &bob, "{kind: SkillBinding, metadata: {name: x}, spec: {skillRef: {name: y}}}");
+    assert_eq!(skills(&other), []);
+    // Of an administrator for all; and one that leads nowhere is left out.
+    let all = "{kind: Skill, metadata: {name: s}, spec: {description: d, bindShells: [Chat]}}
+---
+{kind: SkillBinding, metadata: {name: s}, spec: {skillRef: {name: s}}}
+---
+{kind: SkillBinding, metadata: {name: x}, spec: {skillRef: {name: gone}}}";
+    add(&mut other, &Owner::Public, all);
+    assert_eq!(skills(&other), [("s".to_owned(), false)]);
+}

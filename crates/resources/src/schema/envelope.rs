@@ -21,6 +21,8 @@ const KINDS: &[&str] = &[
     "KnowledgeBase",
     "Retriever",
     "Subscription",
+    "Template",
+    "SkillBinding",
 ];
 
 const COUNTER: Type = Type::Int { min: 0, max: i64::MAX };

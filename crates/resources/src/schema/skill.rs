@@ -1,8 +1,8 @@
-//! Skill.
+//! Skill, SkillBinding.
 
 use super::{
     Default, Field, Form, Object, Type,
-    common::{LINE, LINES, MCP_SERVERS, SHELL_TYPES, TIME, choice, form, line, list, text},
+    common::{LINE, LINES, MCP_SERVERS, REF, SHELL_TYPES, TIME, choice, form, line, list, text},
     envelope::{MESSAGE, STATE},
 };
 
@@ -70,5 +70,16 @@ pub(super) static STATUS: Object = Object::new(
         MESSAGE,
         Field::new("fileSize", Type::Int { min: 0, max: 10 * 1024 * 1024 }, "Bytes."),
         Field::new("fileHash", form(64, Form::Sha256), "SHA-256 of the package."),
+    ],
+);
+
+pub(super) static BINDING: Object = Object::new(
+    "SkillBinding",
+    "A Skill that is on by default for the person who applied it; one in `public` for all.",
+    &[
+        Field::new("skillRef", REF, "The Skill.").required(),
+        Field::new("preload", Type::Bool, "Whether it is in the prompt from the start.")
+            .or(Default::Bool(false)),
+        Field::new("enabled", Type::Bool, "Whether it is on.").or(Default::Bool(true)),
     ],
 );

@@ -1,4 +1,4 @@
-//! Ghost, Shell, Bot, Skill.
+//! Ghost, Shell, Bot, Skill, SkillBinding.
 
 use std::collections::BTreeMap;
 
@@ -111,6 +111,18 @@ pub struct SkillSpec {
     /// Where the package came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SkillSource>,
+}
+
+/// A Skill that is on by default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SkillBindingSpec {
+    /// The Skill.
+    pub skill_ref: NameRef,
+    /// Whether it is in the prompt from the start.
+    pub preload: bool,
+    /// Whether it is on.
+    pub enabled: bool,
 }
 
 /// A tool that a Skill declares.

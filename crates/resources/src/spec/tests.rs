@@ -96,6 +96,8 @@ fn check(object: &'static Object) -> &'static str {
         "KnowledgeBase" => same::<KnowledgeBaseSpec>(object),
         "Retriever" => same::<RetrieverSpec>(object),
         "Subscription" => same::<SubscriptionSpec>(object),
+        "Template" => same::<TemplateSpec>(object),
+        "SkillBinding" => same::<SkillBindingSpec>(object),
         "SkillStatus" => same::<SkillStatus>(object),
         "TaskStatus" => same::<TaskStatus>(object),
         "DeviceStatus" => same::<DeviceStatus>(object),

@@ -7,9 +7,13 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 pub(crate) use self::model::{PROTOCOLS, model};
-use super::Checker;
+use super::{Checker, form};
 use crate::{
+    kind::Kind,
+    path::join,
     problem::{Code, Problem},
+    schema::{Form, spec_of, unused},
+    secret,
     syntax::Node,
 };
 
@@ -162,6 +166,41 @@ fn warn_of_stages(scope: &mut Scope<'_, '_>, members: &[Value], collaboration: &
         if member["contextPassing"].as_str().is_some_and(|passing| passing != "none") {
             scope.warn(&format!("members[{index}].contextPassing"), message);
         }
+    }
+}
+
+/// A Template's keys become names of resources.
+pub(crate) fn template(scope: &mut Scope<'_, '_>) {
+    const BUNDLES: [&str; 4] = ["ghosts", "bots", "teams", "subscriptions"];
+    let mut is_empty = true;
+    for field in BUNDLES {
+        let specs = scope.value.get(field).and_then(Value::as_object);
+        let names: Vec<String> =
+            specs.map(|specs| specs.keys().cloned().collect()).unwrap_or_default();
+        is_empty &= names.is_empty();
+        for name in names {
+            // What no key may be is told already.
+            if form::check_key(&name).is_ok()
+                && let Err(why) = form::check(&name, Form::Name)
+            {
+                scope.error(&join(field, &name), Code::BadFormat, why);
+            }
+        }
+    }
+    if is_empty && !scope.broken {
+        scope.error("", Code::TooShort, "a Template needs one resource at least");
+    }
+    // Nobody is given somebody else's: it could never be made one's own.
+    let value = Value::Object(scope.value.clone());
+    for path in secret::places(&value, spec_of(Kind::Template)) {
+        let message = "a Template holds no secrets: whoever makes it their own gives theirs";
+        scope.error(&path, Code::Unsupported, message);
+    }
+    let runs = scope.value.get("subscriptions").and_then(Value::as_object);
+    if runs.is_some_and(|runs| !runs.is_empty())
+        && let Some(instead) = unused(Kind::Subscription)
+    {
+        scope.warn("subscriptions", format!("nothing uses this yet: {instead}"));
     }
 }
 

@@ -62,6 +62,13 @@ fn typed_access_gives_what_was_written() {
     let subscription = example(Kind::Subscription).subscription().unwrap();
     assert_eq!(subscription.trigger.kind, TriggerType::Cron);
     assert_eq!(subscription.timeout_seconds, 1200);
+    let template = example(Kind::Template).template().unwrap();
+    assert_eq!(template.bots["standup"].ghost_ref.name, "standup");
+    let binding = example(Kind::SkillBinding).skill_binding().unwrap();
+    assert_eq!(
+        (binding.skill_ref.name.as_str(), binding.preload, binding.enabled),
+        ("table-maker", true, true)
+    );
 }
 
 #[test]

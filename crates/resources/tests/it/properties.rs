@@ -28,6 +28,8 @@ fn through_type(resource: &Resource) -> Result<Value, spec_error::Error> {
         Kind::KnowledgeBase => serde_json::to_value(resource.knowledge_base()?)?,
         Kind::Retriever => serde_json::to_value(resource.retriever()?)?,
         Kind::Subscription => serde_json::to_value(resource.subscription()?)?,
+        Kind::Template => serde_json::to_value(resource.template()?)?,
+        Kind::SkillBinding => serde_json::to_value(resource.skill_binding()?)?,
     })
 }
 

@@ -51,7 +51,16 @@ fn kinds_that_nothing_uses() {
     assert_eq!(parse_bytes(texts[1].as_bytes(), &options).problems, []);
     let told = explain("task").unwrap();
     assert!(told.to_string().contains("nothing uses this yet: begin a Task"), "{told}");
-    for kind in [Kind::Ghost, Kind::Model, Kind::Shell, Kind::Bot, Kind::Team, Kind::Skill] {
+    for kind in [
+        Kind::Ghost,
+        Kind::Model,
+        Kind::Shell,
+        Kind::Bot,
+        Kind::Team,
+        Kind::Skill,
+        Kind::Template,
+        Kind::SkillBinding,
+    ] {
         assert_eq!(explain(kind.singular()).unwrap().unused, None);
     }
 }

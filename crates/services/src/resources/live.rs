@@ -99,7 +99,17 @@ impl Resources for LiveResources {
         body: &[u8],
         options: ApplyOptions,
     ) -> Result<ApplyAnswer, Problem> {
-        self.apply_all(caller, body, options).await
+        self.apply_all(caller, body, options, None).await
+    }
+
+    async fn instantiate(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        (kind, name): (&str, &str),
+        dry_run: bool,
+    ) -> Result<ApplyAnswer, Problem> {
+        self.make_own(caller, namespace, (parse_kind(kind)?, name), dry_run).await
     }
 
     async fn create(

@@ -57,7 +57,7 @@ impl TeamResolver for LiveResources {
         let bytes = serde_json::to_vec(&plan).map_or(0, |b| b.len());
         if bytes > PLAN_BYTES_MAX {
             let message = format!(
-                "the prompts and servers of team `{team}` are {} KiB, {} KiB are allowed",
+                "the prompts, Skills and servers of team `{team}` are {} KiB, {} KiB are allowed",
                 bytes / 1024,
                 PLAN_BYTES_MAX / 1024
             );

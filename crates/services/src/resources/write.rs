@@ -98,7 +98,7 @@ impl LiveResources {
         let mut problem = rejected(&read.errors);
         // Whoever may not write them is told what can be told without a look at what is there.
         for (place, documents) in places(caller, read.documents).unwrap_or_default() {
-            let Ok(apply) = self.changes(caller, &place, &documents).await else { continue };
+            let Ok(apply) = self.changes(caller, &place, &documents, None).await else { continue };
             let apply = Apply { dry_run: true, ..apply };
             let refused = self.address(&place).apply(apply).await;
             if let Err(NamespaceError::Refused(NamespaceRefusal::Faults { faults })) = refused {
@@ -119,11 +119,12 @@ impl LiveResources {
         caller: &Caller,
         place: &Place,
         documents: &[Located],
+        only_if: Option<Precondition>,
     ) -> Result<Apply, Problem> {
         let shared = self.shared(caller, place).await?;
         let mut apply = Apply::default();
         for document in documents {
-            let (change, external) = self.put(place, &shared, document, None)?;
+            let (change, external) = self.put(place, &shared, document, only_if)?;
             apply.changes.push(change);
             apply.external.extend(external);
         }
@@ -227,6 +228,7 @@ impl LiveResources {
         caller: &Caller,
         body: &[u8],
         options: ApplyOptions,
+        only_if: Option<Precondition>,
     ) -> Result<ApplyAnswer, Problem> {
         let read = Self::documents(body, &options, false);
         if !read.errors.is_empty() {
@@ -239,7 +241,7 @@ impl LiveResources {
             ..ApplyAnswer::default()
         };
         for (place, documents) in places(caller, read.documents)? {
-            let changes = self.changes(caller, &place, &documents).await;
+            let changes = self.changes(caller, &place, &documents, only_if).await;
             let changes = changes.map_err(|problem| rejected_with(problem, &answer.namespaces))?;
             let apply = Apply { dry_run: options.dry_run, ..changes };
             self.write_one(&place, apply, &documents, &mut answer).await?;

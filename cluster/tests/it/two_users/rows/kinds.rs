@@ -45,6 +45,13 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = reads();
     rows.extend(writes());
     rows.extend(packages());
+    rows.push(row(
+        "instantiate_template",
+        [
+            nowhere(404, |i| within(i, ["templates", &i["template"]])),
+            hidden(|i| vec![at(["default", "templates", &i["template"]])]),
+        ],
+    ));
     rows
 }
 
