@@ -28,6 +28,8 @@ use crate::{
 
 /// A project of its own with `package.json` and `requirements.txt`, both pinned.
 const CLIENTS: &str = "crates/gateway/tests/clients";
+/// Tests at once, at least: those with whole nodes wait more than they work (nextest.toml).
+const THREADS_MIN: usize = 3;
 const RUST_LIMIT: Duration = Duration::from_secs(45 * 60);
 const SUITE_LIMIT: Duration = Duration::from_secs(20 * 60);
 /// Longest time for tests in their long form.
@@ -336,6 +338,7 @@ impl Kit {
                 let mut command = ws.command(nextest);
                 command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
                 command.args(["--no-tests", "pass", "--hide-progress-bar"]);
+                command.args(["--test-threads", &test_threads().to_string()]);
                 command
             }
             None => {
@@ -369,6 +372,10 @@ impl Kit {
     fn with_env<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.envs(self.env.iter().map(|(name, value)| (name, value)))
     }
+}
+
+fn test_threads() -> usize {
+    std::thread::available_parallelism().map_or(THREADS_MIN, |n| n.get().max(THREADS_MIN))
 }
 
 fn has_doctests(ws: &Workspace) -> Result<bool> {

@@ -7,16 +7,20 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use troupe_domain::task::{
-    Ack, AttemptEnd, CollaborationModel, ContextPassing, LeaderDecision, MemberPlan, ModelPlan,
-    OpenCall, StepRecord, TaskEvent, TaskState, Work, WorkItem,
+use troupe_domain::{
+    namespace::{Item, ItemChange, Key, NamespaceEntry, NamespaceState, Target},
+    task::{
+        Ack, AttemptEnd, CollaborationModel, ContextPassing, LeaderDecision, MemberPlan, ModelPlan,
+        OpenCall, StepRecord, TaskEvent, TaskState, Work, WorkItem,
+    },
 };
+use troupe_resources::Kind;
 use troupe_types::{
     Attempt, Block, BlockCreatedFrame, BlockKind, BlockPatch, BlockStatus, BlockUpdatedFrame,
     CancelledFrame, DoneFrame, EditedFrame, ErrorFrame, ErrorType, ExecutionId, Frame, FrameBody,
     FrameSeq, LogId, MessageFrame, MessageId, MessageKind, Ordinal, OutSeq, Place, QueueFrame,
-    QueuedMessage, Reasoning, Role, RunStep, Sender, StartedFrame, Status, StatusFrame, TaskFrame,
-    TaskId, TextFrame, ThinkingFrame, Timestamp, TurnId, UsageFrame, Uuid, Wait,
+    QueuedMessage, Reasoning, Role, RunStep, Sender, Seq, StartedFrame, Status, StatusFrame,
+    TaskFrame, TaskId, TextFrame, ThinkingFrame, Timestamp, TurnId, UsageFrame, Uuid, Wait,
 };
 
 use crate::world::{World, ann, choose, conclude, member, plan_of, team};
@@ -440,6 +444,47 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(file: &s
     }
 }
 
+fn an_item(version: u64) -> Box<Item> {
+    let reference = Key::new(Kind::Ghost, "g");
+    Box::new(Item {
+        document: json!({"kind": "Bot", "metadata": {"name": "b"}, "spec": {"k": "***"}}),
+        secrets: BTreeMap::from([("spec.k".into(), "sealed:v1:k:c".into())]),
+        uid: key(),
+        version: Seq(version),
+        generation: 2,
+        created_at: at(),
+        updated_at: at(),
+        references: vec![Target { key: reference, path: "spec.ghostRef.name".into() }],
+    })
+}
+
+/// Every change of a Namespace; the second entry belongs to the same apply.
+fn namespace_entries() -> Vec<NamespaceEntry> {
+    let bot = |name| Key::new(Kind::Bot, name);
+    let written = |name, version| ItemChange::Written { key: bot(name), item: an_item(version) };
+    let removed = |name, purge| ItemChange::Removed { key: bot(name), purge };
+    vec![
+        NamespaceEntry { at: at(), changes: vec![written("b", 1), written("c", 1)] },
+        NamespaceEntry { at: at(), changes: vec![written("d", 2)] },
+        NamespaceEntry { at: at(), changes: vec![removed("b", false), removed("c", true)] },
+    ]
+}
+
+fn namespaces() -> Vec<NamespaceState> {
+    let mut state = NamespaceState::default();
+    let fold = |entry: &NamespaceEntry| {
+        state.apply(entry);
+        state.clone()
+    };
+    namespace_entries().iter().map(fold).collect()
+}
+
+#[test]
+fn namespaces_are_written_and_read_as_ever() {
+    check("namespace-entries.json", &namespace_entries());
+    check("namespaces.json", &namespaces());
+}
+
 #[test]
 fn facts_are_written_and_read_as_ever() {
     let all = events();
@@ -470,4 +515,6 @@ fn bless() {
     write("events.json", serde_json::to_string_pretty(&events()));
     write("frames.json", serde_json::to_string_pretty(&frames()));
     write("states.json", serde_json::to_string_pretty(&states()));
+    write("namespace-entries.json", serde_json::to_string_pretty(&namespace_entries()));
+    write("namespaces.json", serde_json::to_string_pretty(&namespaces()));
 }
