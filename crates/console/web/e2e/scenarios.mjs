@@ -301,10 +301,10 @@ spec:
       await field.fill(['route', 'coordinate', 'collaborate'].map(team).join('---\n'))
       await page.getByRole('button', { name: 'Apply', exact: true }).click()
       await page.locator('summary', { hasText: 'My collaborate' }).waitFor()
-      // The templates of all kinds apply as they stand.
-      for (const kind of ['shells', 'models', 'ghosts', 'bots', 'teams']) {
+      // The samples of all kinds apply as they stand.
+      for (const kind of ['shells', 'models', 'skillbindings', 'skills', 'ghosts', 'bots', 'templates', 'teams']) {
         await page.goto(`${node.url}/resources/${kind}`)
-        await page.getByRole('button', { name: 'Begin with a template' }).click()
+        await page.getByRole('button', { name: 'Begin with a sample' }).click()
         await page.getByRole('button', { name: 'Check' }).click()
         await page.getByText('Would be done:').waitFor()
       }
@@ -324,6 +324,30 @@ spec:
         await same(page, node, id)
         await shot(page, `team-${model}`)
       }
+    },
+  },
+  {
+    name: 'a template becomes a team',
+    async run(world) {
+      const page = await ready(world)
+      const { node } = world
+      await page.goto(`${node.url}/resources/templates`)
+      await page.getByRole('button', { name: 'Begin with a sample' }).click()
+      await page.getByRole('button', { name: 'Apply', exact: true }).click()
+      await page.locator('summary', { hasText: 'Daily report' }).click()
+      const one = page.getByRole('listitem').filter({ hasText: 'Daily report' })
+      await one.getByRole('button', { name: 'Check' }).click()
+      await one.getByText('Would be done:').waitFor()
+      await one.getByRole('button', { name: 'Make it mine' }).click()
+      await one.getByText('Team/standup').waitFor()
+      await shot(page, 'template')
+      await page.getByRole('link', { name: 'New Task for standup' }).click()
+      await page.getByRole('radio', { name: /^standup/, checked: true }).waitFor()
+      // What a person has is never written over.
+      await page.goto(`${node.url}/resources/templates`)
+      await page.locator('summary', { hasText: 'Daily report' }).click()
+      await one.getByRole('button', { name: 'Make it mine' }).click()
+      await one.getByRole('alert').filter({ hasText: 'standup' }).waitFor()
     },
   },
 ]

@@ -92,6 +92,11 @@ export const api = {
       method: 'POST',
       raw: { text, type: 'application/yaml' },
     }),
+  instantiate: (namespace: string, name: string, dryRun: boolean) =>
+    call<ApplyAnswer>(
+      `/namespaces/${encodeURIComponent(namespace)}/templates/${encodeURIComponent(name)}/instantiate${query({ 'dry-run': dryRun ? 'true' : undefined })}`,
+      { method: 'POST' },
+    ),
 }
 
 export interface ApplyAnswer {
