@@ -1,14 +1,15 @@
 //! `join` and `leave`.
 
-use std::{
-    fs,
-    io::{self, BufRead as _, Read as _},
-};
+use std::io::{self, BufRead as _, Read as _};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
-use troupe_edge::{identity::IdentityError, link::past_files, tools::host_name};
+use troupe_edge::{
+    identity::{IdentityError, write_private},
+    link::past_files,
+    tools::host_name,
+};
 use troupe_link::device::{EnrolError, EnrolFacts, Invitation, enrol};
 
 use crate::{
@@ -121,7 +122,8 @@ pub(crate) async fn join(home: &Home, global: &Global, args: JoinArgs) -> Result
     settings.labels.extend(args.labels);
     let commands = args.commands.into_iter().map(|(name, path)| (name, path.into()));
     settings.commands.extend(commands);
-    fs::write(home.settings_file(), toml::to_string(&settings)?).context("edge.toml")?;
+    write_private(&home.settings_file(), toml::to_string(&settings)?.as_bytes())
+        .context("edge.toml")?;
     let text = format!("joined {} as {} ({})", grant.cluster, grant.name, grant.device);
     let value = json!({"joined": {"cluster": grant.cluster, "name": grant.name,
         "device": grant.device, "addresses": addresses}});

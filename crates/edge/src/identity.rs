@@ -82,8 +82,11 @@ pub struct DeviceFacts {
 #[derive(Clone, Debug)]
 pub struct IdentityDir(pub PathBuf);
 
-/// Writes a file for its owner alone, whole or not at all.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file for its owner alone, whole or not at all, so that it outlives a power failure.
+///
+/// # Errors
+/// What the disk says; the file is as it was before.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);

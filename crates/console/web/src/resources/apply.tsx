@@ -18,7 +18,7 @@ export function refused(error: unknown): Outcome {
 }
 
 /** Every list may have changed. */
-export function look(queries: QueryClient): void {
+export function refetchAll(queries: QueryClient): void {
   for (const kind of KINDS) void queries.invalidateQueries({ queryKey: [kind] })
 }
 
@@ -32,7 +32,7 @@ export function Apply({ sample }: { sample: string | undefined }) {
     setBusy(true)
     try {
       setOutcome({ answer: await api.apply(text, dryRun) })
-      if (!dryRun) look(queries)
+      if (!dryRun) refetchAll(queries)
     } catch (error) {
       setOutcome(refused(error))
     } finally {

@@ -4,7 +4,7 @@ import { useState } from 'react'
 import { useTranslation } from 'react-i18next'
 import { api } from '../api/http'
 import type { Resource } from '../api/types'
-import { look, refused, Result } from './apply'
+import { refetchAll, refused, Result } from './apply'
 import type { Outcome } from './apply'
 
 /** A Template becomes the reader's own resources; what it would make is shown first on demand. */
@@ -18,7 +18,7 @@ export function Instantiate({ template }: { template: Resource }) {
     setBusy(true)
     try {
       setOutcome({ answer: await api.instantiate(namespace, name, dryRun) })
-      if (!dryRun) look(queries)
+      if (!dryRun) refetchAll(queries)
     } catch (error) {
       setOutcome(refused(error))
     } finally {
