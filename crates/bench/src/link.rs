@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use troupe_link::NodeCa;
-use troupe_types::SystemClock;
+use troupe_types::{SystemClock, Uuid};
 
 use self::{bare::Bare, edge::Edge, nodes::Nodes, quic::Pair};
 use crate::stats::{self, Rate, Times, note, row, verdict};
@@ -24,10 +24,18 @@ const MESSAGE_BYTES: usize = 64;
 const WINDOW: u32 = 2_048;
 /// Messages of a batch of the bare actor: what the Router calls company.
 const BATCH: u32 = 64;
+/// Entities that messages between nodes are for, in turn.
+const ENTITIES: u32 = 1_000;
 /// Bytes of a device's output: a small piece of text, and a large tool result.
 const OUTPUTS: [usize; 2] = [200, 4_096];
 /// Askers at once, besides one.
 const CALLERS: [u32; 2] = [64, 1_024];
+
+/// The id of the `n`th of them, beginning anew after the last: in no order.
+fn entity_id(n: u32) -> Uuid {
+    let id = u128::from(n % ENTITIES + 1);
+    Uuid::from_u128(id.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c834))
+}
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -47,6 +55,8 @@ struct Figures {
     asks: [(Rate, Times); CALLERS.len()],
     casts: Rate,
     batches: Rate,
+    routed: Rate,
+    routed_batches: Rate,
     tells: Rate,
     streams: [Rate; OUTPUTS.len()],
     outputs: [Rate; OUTPUTS.len()],
@@ -74,6 +84,8 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         }
         measure(&mut all.casts, count, bare.casts(count, 1)).await?;
         measure(&mut all.batches, count, bare.casts(count, BATCH)).await?;
+        measure(&mut all.routed, count, bare.routed(count, 1)).await?;
+        measure(&mut all.routed_batches, count, bare.routed(count, BATCH)).await?;
         measure(&mut all.tells, count, nodes.tells(count)).await?;
         for (n, bytes) in OUTPUTS.into_iter().enumerate() {
             let size = edge::frame_bytes(bytes)?;
@@ -109,19 +121,7 @@ fn tell(all: &mut Figures) -> Result<()> {
         let figure = format!("{rate} asks/s, {}, {}", times.micros(), rate.cost());
         row(&format!("the same, {callers} at once"), figure);
     }
-    let figure = format!("{} messages/s, {}", all.casts, all.casts.cost());
-    row("bare `ractor_cluster`, a cast for each message", figure);
-    let what = format!("bare `ractor_cluster`, {BATCH} messages to a cast");
-    row(&what, format!("{} messages/s, {}", all.batches, all.batches.cost()));
-    let (single, batched) = (all.tells.over(&all.casts), all.tells.over(&all.batches));
-    let figure = format!(
-        "{} messages/s, each answered, {}: {single:.2} times a cast for each, {batched:.2} times \
-         {BATCH} to a cast; at least 0.9: {}",
-        all.tells,
-        all.tells.cost(),
-        verdict(single >= 0.9)
-    );
-    row("tells of the Router, in its batches", figure);
+    tell_messages(all);
     for (n, bytes) in OUTPUTS.into_iter().enumerate() {
         let size = edge::frame_bytes(bytes)?;
         let (bare, link) = (&all.streams[n], &all.outputs[n]);
@@ -136,4 +136,26 @@ fn tell(all: &mut Figures) -> Result<()> {
         row(&format!("a device's output of {bytes} bytes, credit and acks included"), figure);
     }
     Ok(())
+}
+
+fn tell_messages(all: &Figures) {
+    let bare = |to: &str, single: &Rate, batched: &Rate| {
+        let each = format!("bare `ractor_cluster`, {to}, a cast for each message");
+        row(&each, format!("{single} messages/s, {}", single.cost()));
+        let figure = format!("{batched} messages/s, {}", batched.cost());
+        row(&format!("the same, {BATCH} messages to a cast"), figure);
+    };
+    bare("one actor", &all.casts, &all.batches);
+    bare(&format!("a Router and {ENTITIES} actors"), &all.routed, &all.routed_batches);
+    let share = all.tells.over(&all.routed);
+    let figure = format!(
+        "{} messages/s, each answered, {}: {share:.2} times a bare Router with a cast for each, \
+         at least 0.9: {}; {:.2} times one with {BATCH} to a cast; {:.2} times one actor",
+        all.tells,
+        all.tells.cost(),
+        verdict(share >= 0.9),
+        all.tells.over(&all.routed_batches),
+        all.tells.over(&all.casts),
+    );
+    row("tells of the Router, in its batches", figure);
 }

@@ -1,7 +1,9 @@
-//! `ractor_cluster` with nothing around it: one remotable actor behind a stream of bare quinn,
-//! and casts to it. Nothing is answered, known again or sent again.
+//! `ractor_cluster` with nothing around it, behind a stream of bare quinn: one remotable actor
+//! that takes casts, and one that hands each message on to the entity that it names. Nothing is
+//! answered, known again, sent again, bounded or activated.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
@@ -22,8 +24,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 use troupe_actor::settle;
+use troupe_types::Uuid;
 
-use super::{MESSAGE_BYTES, WINDOW, quic::Pair};
+use super::{ENTITIES, MESSAGE_BYTES, WINDOW, entity_id, quic::Pair};
 
 /// How long the session may take.
 const READY: Duration = Duration::from_secs(10);
@@ -78,6 +81,83 @@ impl Actor for Sink {
     }
 }
 
+/// A message of [`MESSAGE_BYTES`] for an entity.
+struct Word(Vec<u8>);
+
+impl ractor::Message for Word {}
+
+/// An entity that gives the window back, message by message.
+struct Entity;
+
+impl Actor for Entity {
+    type Msg = Word;
+    type State = Arc<Semaphore>;
+    type Arguments = Arc<Semaphore>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Word>,
+        window: Arc<Semaphore>,
+    ) -> Result<Arc<Semaphore>, ActorProcessingErr> {
+        Ok(window)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Word>,
+        Word(bytes): Word,
+        window: &mut Arc<Semaphore>,
+    ) -> Result<(), ActorProcessingErr> {
+        window.add_permits(bytes.len() / MESSAGE_BYTES);
+        Ok(())
+    }
+}
+
+/// Hands on what it is told; a message begins with the id of its entity.
+struct Routing;
+
+impl Actor for Routing {
+    type Msg = Words;
+    type State = HashMap<Uuid, ActorRef<Word>>;
+    type Arguments = Arc<Semaphore>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Words>,
+        window: Arc<Semaphore>,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let mut entities = HashMap::new();
+        for n in 0..ENTITIES {
+            let (entity, _) = Actor::spawn(None, Entity, Arc::clone(&window)).await?;
+            entities.insert(entity_id(n), entity);
+        }
+        Ok(entities)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Words>,
+        Words(bytes): Words,
+        entities: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        for word in bytes.chunks(MESSAGE_BYTES) {
+            let id = Uuid::from_slice(&word[..16])?;
+            let entity = entities.get(&id).ok_or("nobody has this id")?;
+            entity.cast(Word(word.to_vec()))?;
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<Words>,
+        entities: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        entities.values().for_each(|entity| entity.stop(None));
+        Ok(())
+    }
+}
+
 /// The session, once it is ready.
 struct Ready(watch::Sender<Option<ActorRef<NodeSessionMessage>>>);
 
@@ -105,11 +185,17 @@ impl ClusterBidiStream for Pipe {
     }
 }
 
-/// An actor, and the way to it from another server.
+/// A remotable actor, and the way to it from another server.
+struct Remote {
+    there: ActorRef<Words>,
+    shim: ActorRef<Words>,
+}
+
+/// The two actors, and the servers between.
 pub(super) struct Bare {
     servers: [ActorRef<NodeServerMessage>; 2],
-    sink: ActorRef<Words>,
-    shim: ActorRef<Words>,
+    sink: Remote,
+    router: Remote,
     window: Arc<Semaphore>,
 }
 
@@ -125,6 +211,7 @@ impl Bare {
     pub(super) async fn connect(pair: &Pair) -> Result<Self> {
         let window = Arc::new(Semaphore::new(WINDOW as usize));
         let (sink, _) = Actor::spawn(None, Sink, Arc::clone(&window)).await?;
+        let (router, _) = Actor::spawn(None, Routing, Arc::clone(&window)).await?;
         let servers = [server("bare-near").await?, server("bare-far").await?];
         let (tell, mut ready) = watch::channel(None);
         let subscription = Box::new(Ready(tell));
@@ -140,34 +227,53 @@ impl Bare {
         let session =
             timeout(READY, ready.wait_for(Option::is_some)).await.context("no session")?;
         let session = session?.clone().context("a session")?;
-        let far = sink.get_id().pid();
-        let find = || {
-            let is_it = |child: &ractor::ActorCell| {
-                !child.get_id().is_local() && child.get_id().pid() == far
-            };
-            session.get_children().into_iter().find(is_it)
-        };
-        ensure!(settle(READY, || find().is_some()).await, "the actor is not known at the far end");
-        let shim = ActorRef::from(find().context("the far actor")?);
-        Ok(Self { servers, sink, shim, window })
+        let (sink, router) = (remote(&session, sink).await?, remote(&session, router).await?);
+        Ok(Self { servers, sink, router, window })
     }
 
-    /// So many messages, `batch` to a cast; how long until all were handled.
+    /// So many messages to one actor, `batch` to a cast; how long until all were handled.
     pub(super) async fn casts(&self, count: u32, batch: u32) -> Result<Duration> {
+        self.send(&self.sink, count, batch).await
+    }
+
+    /// The same, handed on to all entities in turn.
+    pub(super) async fn routed(&self, count: u32, batch: u32) -> Result<Duration> {
+        self.send(&self.router, count, batch).await
+    }
+
+    async fn send(&self, to: &Remote, count: u32, batch: u32) -> Result<Duration> {
         let begun = Instant::now();
-        let mut left = count;
-        while left > 0 {
-            let some = left.min(batch);
+        let mut sent = 0;
+        while sent < count {
+            let some = (count - sent).min(batch);
             self.window.acquire_many(some).await?.forget();
-            self.shim.cast(Words(vec![7; some as usize * MESSAGE_BYTES]))?;
-            left -= some;
+            let mut bytes = vec![7; some as usize * MESSAGE_BYTES];
+            for (word, n) in bytes.chunks_mut(MESSAGE_BYTES).zip(sent..) {
+                word[..16].copy_from_slice(entity_id(n).as_bytes());
+            }
+            to.shim.cast(Words(bytes))?;
+            sent += some;
         }
         let _all = self.window.acquire_many(WINDOW).await?;
         Ok(begun.elapsed())
     }
 
     pub(super) fn stop(&self) {
-        self.sink.stop(None);
+        self.sink.there.stop(None);
+        self.router.there.stop(None);
         self.servers.iter().for_each(|server| server.stop(None));
     }
+}
+
+/// How the session names an actor of the far end.
+async fn remote(session: &ActorRef<NodeSessionMessage>, there: ActorRef<Words>) -> Result<Remote> {
+    let far = there.get_id().pid();
+    let find = || {
+        let is_it =
+            |child: &ractor::ActorCell| !child.get_id().is_local() && child.get_id().pid() == far;
+        session.get_children().into_iter().find(is_it)
+    };
+    ensure!(settle(READY, || find().is_some()).await, "the actor is not known at the far end");
+    let shim = ActorRef::from(find().context("the far actor")?);
+    Ok(Remote { there, shim })
 }

@@ -20,10 +20,9 @@ use troupe_sharding::{
 use troupe_store::MemoryStore;
 use troupe_types::{EntityId, EntityKind, Epoch, ShardId, SystemClock, Uuid};
 
-use super::{MESSAGE_BYTES, WINDOW};
+use super::{ENTITIES, MESSAGE_BYTES, WINDOW, entity_id};
 use crate::stats::Times;
 
-const ENTITIES: u32 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A tell that found the limit of tells comes again after this.
 const AGAIN: Duration = Duration::from_micros(100);
@@ -152,9 +151,7 @@ async fn node(ca: &NodeCa, name: &str, told: &Arc<Semaphore>) -> Result<Node> {
 
 /// Spread over all Shards.
 fn entity(n: u32) -> EntityId {
-    let id = u128::from(n % ENTITIES + 1);
-    let id = Uuid::from_u128(id.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c834));
-    EntityId { kind: EntityKind::Task, id }
+    EntityId { kind: EntityKind::Task, id: entity_id(n) }
 }
 
 /// Both, linked, with every entity awake.
