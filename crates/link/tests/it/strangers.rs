@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{net::UdpSocket, task::JoinSet, time::Instant};
+use futures::future::try_join_all;
+use tokio::{net::UdpSocket, time::Instant};
 use troupe_link::{LinkError, LinkOptions, Network, NodeCa, QuicNetwork, dial};
 use troupe_types::Timestamp;
 use troupe_wire::RefusalReason;
@@ -131,22 +132,20 @@ async fn garbage_is_stood() {
 #[tokio::test]
 async fn silent_connections_hold_up_nobody_and_are_thrown_out() {
     let ca = ca();
-    let options = LinkOptions { ready_deadline: Duration::from_secs(2), ..LinkOptions::default() };
+    let patience = Duration::from_secs(5);
+    let options = LinkOptions { ready_deadline: patience, ..LinkOptions::default() };
     let mut door = Door::with(&ca, "node-2", options.clone());
     let cert = ca.issue("node-1", now()).unwrap();
     let network: Arc<dyn Network> = network(ca.cert_pem(), &cert, options);
-    let mut dialling = JoinSet::new();
-    for _ in 0..100 {
-        let (network, to) = (Arc::clone(&network), door.addr());
-        dialling.spawn(async move { network.dial("node-2", to).await });
-    }
     let mut silent = Vec::new();
-    while let Some(connection) = dialling.join_next().await {
-        silent.push(connection.unwrap().unwrap());
+    // Few at once: their handshakes have deadlines too, and share the processor with other tests.
+    for _ in 0..10 {
+        let dialling = (0..10).map(|_| network.dial("node-2", door.addr()));
+        silent.extend(try_join_all(dialling).await.unwrap());
     }
     let begun = Instant::now();
     is_open(&ca, &mut door).await;
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < patience, "{:?}", begun.elapsed());
     for connection in &silent {
         tokio::time::timeout(crate::fixture::LONG, connection.closed()).await.unwrap();
     }
