@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 use troupe_types::Uuid;
 
 use crate::{http::Http, stats};
 
+/// A node of a cluster that begins says 503 until its shards have owners.
+const PATIENCE: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_millis(200);
 /// Of the benchmark's administrator, on a node that lives as long as one benchmark.
 const PASSWORD: &str = "benchmark-password";
 /// The Team that all Tasks use.
@@ -66,9 +70,7 @@ impl NodeArgs {
         let (url, pid) = (self.url.first(), self.pid.first());
         let (url, pid) = url.zip(pid).context("an address and a process")?;
         let node = log_in(url, *pid, self.setup_token.as_deref()).await?;
-        let path = "/api/v1/namespaces/default/apply";
-        let body = Some(("application/yaml", TEAM_YAML.as_bytes()));
-        node.http().await?.call("POST", path, body).await?.ok().context("apply the team")?;
+        node.apply_team().await?;
         Ok(node)
     }
 
@@ -98,6 +100,19 @@ async fn log_in(url: &str, pid: u32, setup_token: Option<&str>) -> Result<Node> 
 }
 
 impl Node {
+    async fn apply_team(&self) -> Result<()> {
+        let (mut http, begun) = (self.http().await?, Instant::now());
+        loop {
+            let body = Some(("application/yaml", TEAM_YAML.as_bytes()));
+            let answer = http.call("POST", "/api/v1/namespaces/default/apply", body).await?;
+            if answer.status != 503 || begun.elapsed() > PATIENCE {
+                answer.ok().context("apply the team")?;
+                return Ok(());
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
     /// A connection of its own.
     pub(crate) async fn http(&self) -> Result<Http> {
         Http::connect(&self.authority, &self.token).await
@@ -139,7 +154,7 @@ impl Node {
                 Some("PENDING" | "RUNNING") => {}
                 other => anyhow::bail!("a task of the preparation is {other:?}"),
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
         }
         anyhow::bail!("a task of the preparation does not come to an end")
     }
