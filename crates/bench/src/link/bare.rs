@@ -54,7 +54,7 @@ impl ractor::Message for Words {
     }
 }
 
-/// Gives the window back.
+/// Gives the window back: the one actor, and each entity.
 struct Sink;
 
 impl Actor for Sink {
@@ -81,44 +81,12 @@ impl Actor for Sink {
     }
 }
 
-/// A message of [`MESSAGE_BYTES`] for an entity.
-struct Word(Vec<u8>);
-
-impl ractor::Message for Word {}
-
-/// An entity that gives the window back, message by message.
-struct Entity;
-
-impl Actor for Entity {
-    type Msg = Word;
-    type State = Arc<Semaphore>;
-    type Arguments = Arc<Semaphore>;
-
-    async fn pre_start(
-        &self,
-        _: ActorRef<Word>,
-        window: Arc<Semaphore>,
-    ) -> Result<Arc<Semaphore>, ActorProcessingErr> {
-        Ok(window)
-    }
-
-    async fn handle(
-        &self,
-        _: ActorRef<Word>,
-        Word(bytes): Word,
-        window: &mut Arc<Semaphore>,
-    ) -> Result<(), ActorProcessingErr> {
-        window.add_permits(bytes.len() / MESSAGE_BYTES);
-        Ok(())
-    }
-}
-
 /// Hands on what it is told; a message begins with the id of its entity.
 struct Routing;
 
 impl Actor for Routing {
     type Msg = Words;
-    type State = HashMap<Uuid, ActorRef<Word>>;
+    type State = HashMap<Uuid, ActorRef<Words>>;
     type Arguments = Arc<Semaphore>;
 
     async fn pre_start(
@@ -128,7 +96,7 @@ impl Actor for Routing {
     ) -> Result<Self::State, ActorProcessingErr> {
         let mut entities = HashMap::new();
         for n in 0..ENTITIES {
-            let (entity, _) = Actor::spawn(None, Entity, Arc::clone(&window)).await?;
+            let (entity, _) = Actor::spawn(None, Sink, Arc::clone(&window)).await?;
             entities.insert(entity_id(n), entity);
         }
         Ok(entities)
@@ -143,7 +111,7 @@ impl Actor for Routing {
         for word in bytes.chunks(MESSAGE_BYTES) {
             let id = Uuid::from_slice(&word[..16])?;
             let entity = entities.get(&id).ok_or("nobody has this id")?;
-            entity.cast(Word(word.to_vec()))?;
+            entity.cast(Words(word.to_vec()))?;
         }
         Ok(())
     }
